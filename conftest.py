@@ -1,0 +1,31 @@
+"""Runs the README's and the docstrings' examples against a local Entra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.rest import DocTestParser
+
+from tokenmgr.emulator import EntraEmulator
+
+
+@pytest.fixture(scope="module")
+def entra_in_the_environment() -> Iterator[None]:
+    with EntraEmulator() as entra, pytest.MonkeyPatch.context() as patch:
+        for name, value in entra.environment().items():
+            patch.setenv(name, value)
+        yield
+
+
+_FIXTURES = ["entra_in_the_environment"]
+_markdown = Sybil(
+    parsers=[SkipParser(), PythonCodeBlockParser()],
+    patterns=["README.md", "docs/*.md"],
+    fixtures=_FIXTURES,
+)
+_docstrings = Sybil(parsers=[DocTestParser()], pattern="tokenmgr/**/*.py", fixtures=_FIXTURES)
+
+pytest_collect_file = (_markdown + _docstrings).pytest()
