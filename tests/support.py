@@ -1,0 +1,105 @@
+"""What tests of the core stand on: a clock moved by hand, and a source that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tokenmgr import AccessToken, AccessTokenManager, RefreshPolicy, TokenKey
+
+SCOPE = "https://graph.microsoft.com/.default"
+KEY = TokenKey(
+    authority="https://login.microsoftonline.com/contoso.onmicrosoft.com",
+    client_id="11111111-2222-3333-4444-555555555555",
+    grant="client_credentials",
+    scopes=(SCOPE,),
+)
+
+#: No jitter and no back-off, so that a test says exactly when what is due.
+EXACT = RefreshPolicy(jitter=0.0, backoff_base=0.0)
+
+
+class FakeClock:
+    """A clock that a test moves: both hands together, or the wall's alone."""
+
+    def __init__(self, wall: float = 1_800_000_000.0) -> None:
+        self._elapsed = 1_000.0
+        self._wall = wall
+
+    def elapsed(self) -> float:
+        return self._elapsed
+
+    def wall(self) -> float:
+        return self._wall
+
+    def advance(self, seconds: float) -> None:
+        """Time goes by, whether the machine is awake or not."""
+        self._elapsed += seconds
+        self._wall += seconds
+
+    def step_wall(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self._wall += seconds
+
+
+class FakeSource:
+    """Gives ``token-1``, ``token-2`` and so on; fails, waits or misbehaves when told to."""
+
+    def __init__(self, clock: FakeClock, *, lifetime: float = 3600.0) -> None:
+        self.clock = clock
+        self.lifetime = lifetime
+        self.refresh_in: float | None = None
+        self.fetches = 0
+        self.claims: list[str | None] = []
+        self.error: BaseException | None = None
+        self.during: Callable[[], None] = lambda: None
+        #: Set when a fetch is under way; it goes on when ``gate`` is.
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
+        self._lock = threading.Lock()
+
+    def fetch_token(self, *, claims: str | None = None) -> AccessToken:
+        with self._lock:
+            self.fetches += 1
+            number = self.fetches
+            self.claims.append(claims)
+        asked_at = self.clock.wall()
+        self.entered.release()
+        assert self.gate.wait(30), "nobody opened the gate"
+        self.during()
+        if self.error is not None:
+            raise self.error
+        return AccessToken(
+            secret=f"token-{number}",
+            expires_at=asked_at + self.lifetime,
+            refresh_at=None if self.refresh_in is None else asked_at + self.refresh_in,
+            scopes=(SCOPE,),
+        )
+
+
+def make_manager(
+    clock: FakeClock, source: FakeSource, policy: RefreshPolicy = EXACT
+) -> AccessTokenManager:
+    return AccessTokenManager(source, KEY, policy=policy, clock=clock)
+
+
+def in_threads(count: int, work: Callable[[], object], timeout: float = 30.0) -> list[object]:
+    """Runs ``work`` in so many threads at once; gives what each returned or raised."""
+    outcomes: list[object] = []
+    together = threading.Barrier(count)
+
+    def run() -> None:
+        together.wait(timeout)
+        try:
+            outcomes.append(work())
+        except Exception as exc:  # noqa: BLE001 - it is the outcome
+            outcomes.append(exc)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout)
+    assert len(outcomes) == count, "a thread is stuck"
+    return outcomes

@@ -1,0 +1,203 @@
+"""TokenRegistry, as a program uses it, against a local Entra."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import jwt
+import pytest
+import requests
+from support import SCOPE, FakeClock, in_threads
+
+from tokenmgr import (
+    AccessTokenManager,
+    Authority,
+    AuthorityError,
+    ClientSecret,
+    ConfigurationError,
+    InvalidScopeError,
+    RefreshPolicy,
+    TokenRegistry,
+)
+from tokenmgr.emulator import EntraEmulator
+
+ORDERS = "api://orders/.default"
+
+
+def claims(token: str) -> dict[str, object]:
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def test_each_scope_has_its_manager_and_its_token(entra: EntraEmulator) -> None:
+    with entra.registry() as tokens:
+        graph, orders = tokens.manager(SCOPE), tokens.manager(ORDERS)
+        assert graph is not orders
+        assert claims(graph.get_access_token())["aud"] == "https://graph.microsoft.com"
+        assert claims(orders.get_access_token())["aud"] == "api://orders"
+        assert entra.count() == 2
+        assert entra.count(scope=ORDERS) == 1
+
+
+def test_the_same_scope_gives_the_same_manager_from_every_thread(entra: EntraEmulator) -> None:
+    with entra.registry() as tokens:
+        managers = in_threads(20, lambda: tokens.manager(f" {SCOPE} "))
+        assert set(managers) == {tokens.manager(SCOPE)}
+
+
+def test_fifty_threads_cost_one_token_request(entra: EntraEmulator) -> None:
+    with entra.registry() as tokens:
+        secrets = in_threads(50, tokens.manager(SCOPE).get_access_token)
+    assert len(set(secrets)) == 1
+    assert entra.count() == 1
+
+
+def test_two_b2c_policies_of_one_tenant_and_client_have_tokens_of_their_own(
+    entra: EntraEmulator,
+) -> None:
+    scope = "https://contoso.onmicrosoft.com/orders/.default"
+    for policy in ("b2c_1_signin", "b2c_1_edit"):
+        with entra.registry(authority=entra.b2c_authority("contoso", policy)) as tokens:
+            assert claims(tokens.manager(scope).get_access_token())["tfp"] == policy
+
+
+def test_the_token_opens_the_protected_api(entra: EntraEmulator) -> None:
+    with entra.registry() as tokens:
+        answer = requests.get(
+            f"{entra.url}/graph/v1.0/organization",
+            headers=tokens.manager(SCOPE).headers(),
+            verify=entra.ca_file,
+            timeout=10,
+        )
+    assert answer.status_code == 200
+    assert answer.json()["appid"] == entra.client_id
+
+
+async def test_async_callers_get_tokens_too(entra: EntraEmulator) -> None:
+    async with entra.registry() as tokens:
+        graph = tokens.manager(SCOPE)
+        assert await graph.aget_access_token() == graph.get_access_token()
+    assert entra.count() == 1
+
+
+def test_an_outage_is_not_noticed_while_the_token_is_valid(entra: EntraEmulator) -> None:
+    clock = FakeClock()
+    with entra.registry(clock=clock, timeout=2.0) as tokens:
+        graph = tokens.manager(SCOPE)
+        token = graph.get_access_token()
+        entra.fail_next(1000, status=503)
+        for _ in range(7):
+            clock.advance(500)
+            assert graph.get_access_token() == token
+
+
+def test_a_manager_from_a_secret_needs_no_registry(
+    entra: EntraEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = AccessTokenManager.from_secret("contoso.com", entra.client_id, "secret", SCOPE)
+    assert manager.key.authority == "https://login.microsoftonline.com/contoso.com"
+    assert manager.scopes == (SCOPE,)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", entra.ca_file)
+    monkeypatch.setattr(
+        Authority, "entra", lambda tenant, **_: Authority.parse(entra.authority(tenant))
+    )
+    manager = AccessTokenManager.from_secret(
+        "contoso.com", entra.client_id, entra.client_secret, SCOPE
+    )
+    assert claims(manager.get_access_token())["aud"] == "https://graph.microsoft.com"
+
+
+def test_from_env_needs_the_environment_alone(
+    entra: EntraEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in entra.environment().items():
+        monkeypatch.setenv(name, value)
+    with TokenRegistry.from_env() as tokens:
+        assert tokens.manager(SCOPE).get_access_token()
+
+
+def registry(**overrides: object) -> TokenRegistry:
+    settings: dict[str, object] = {
+        "client_id": "11111111-2222-3333-4444-555555555555",
+        "credential": ClientSecret("hunter2"),
+        "authority": Authority.entra("contoso.com"),
+    }
+    return TokenRegistry(**{**settings, **overrides})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (lambda: registry().manager(), ConfigurationError, "no scope"),
+        (lambda: registry().manager(""), ConfigurationError, "no scope"),
+        (lambda: registry().manager(1), ConfigurationError, "string"),
+        (lambda: registry().manager("User.Read"), InvalidScopeError, "/.default"),
+        (lambda: registry().manager("/.default"), InvalidScopeError, "/.default"),
+        (lambda: registry().manager(SCOPE, ORDERS), InvalidScopeError, "one scope at a time"),
+        (
+            lambda: registry(authority=Authority.entra("common")).manager(SCOPE),
+            ConfigurationError,
+            "tenant",
+        ),
+        (
+            lambda: registry(authority="http://login.microsoftonline.com/contoso.com"),
+            AuthorityError,
+            "https",
+        ),
+        (lambda: registry(client_id=" "), ConfigurationError, "client_id"),
+        (lambda: registry(credential=None), ConfigurationError, "credential"),
+        (lambda: registry(credential=""), ConfigurationError, "client secret"),
+        (lambda: registry(timeout=0), ConfigurationError, "timeout"),
+        (lambda: registry(timeout="soon"), ConfigurationError, "timeout"),
+        (lambda: registry(verify="/no/such/file"), ConfigurationError, "/no/such/file"),
+    ],
+)
+def test_bad_input_is_refused_before_any_request(
+    act: Callable[[], object], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        act()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_generic_providers_have_scopes_of_their_own() -> None:
+    tokens = registry(authority=Authority.oidc("https://idp.example/realms/main"))
+    assert tokens.manager("read write").scopes == ("read", "write")
+
+
+def test_after_close_every_call_says_so(entra: EntraEmulator) -> None:
+    tokens = entra.registry()
+    graph, orders = tokens.manager(SCOPE), tokens.manager(ORDERS)
+    graph.get_access_token()
+    tokens.close()
+    tokens.close()
+    for call in (
+        graph.get_access_token,
+        orders.get_access_token,
+        graph.refresh_access_token,
+        lambda: tokens.manager(SCOPE),
+    ):
+        with pytest.raises(ConfigurationError, match="closed"):
+            call()
+    assert entra.count() == 1
+
+
+def test_neither_registry_nor_manager_shows_the_secret() -> None:
+    tokens = registry()
+    shown = repr(tokens) + repr(vars(tokens)) + repr(tokens.manager(SCOPE))
+    shown += repr(vars(tokens._client)) + repr(vars(tokens.manager(SCOPE)))
+    assert "hunter2" not in shown
+
+
+def test_the_policy_reaches_the_managers(entra: EntraEmulator) -> None:
+    clock = FakeClock()
+    policy = RefreshPolicy(margin=0.5, jitter=0.0)
+    with entra.registry(policy=policy, clock=clock) as tokens:
+        token = tokens.manager(SCOPE).get_token()
+        assert token.refresh_at == pytest.approx(clock.wall() + 1800, abs=2)
+
+
+def test_making_a_registry_starts_no_thread_and_opens_no_socket() -> None:
+    before = threading.active_count()
+    registry().manager(SCOPE)
+    assert threading.active_count() == before

@@ -1,0 +1,51 @@
+"""What ``import tokenmgr`` offers, and what it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import tokenmgr
+
+NAMES = """
+AccessToken AccessTokenManager Authority AuthorityError Certificate ClientAssertion ClientSecret
+ConfigurationError ConsentRequiredError HostNotAllowedError InteractionRequiredError
+InvalidCredentialError InvalidScopeError RefreshPolicy ServiceUnavailableError SidecarError
+StoreError ThrottledError TokenKey TokenManagerError TokenRegistry TokenRequestError TokenSource
+TokenTimeoutError WorkloadIdentity
+"""
+
+
+def test_the_public_names_are_these_and_no_others() -> None:
+    assert tokenmgr.__all__ == NAMES.split()
+    assert all(hasattr(tokenmgr, name) for name in tokenmgr.__all__)
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = "import sys, tokenmgr; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "tokenmgr.registry" in loaded
+    heavy = {"msal", "requests", "urllib3", "cachetools", "cryptography", "jwt", "asyncio", "ssl"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_msal_and_requests_arrive_with_the_first_fetch_not_with_the_manager() -> None:
+    code = (
+        "import sys\n"
+        "from tokenmgr import TokenRegistry\n"
+        "tokens = TokenRegistry(client_id='c', credential='s',\n"
+        "    authority='https://login.microsoftonline.com/contoso.com')\n"
+        "tokens.manager('https://graph.microsoft.com/.default')\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"msal", "requests"}.isdisjoint(loaded)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (Path(tokenmgr.__file__).parent / "py.typed").exists()

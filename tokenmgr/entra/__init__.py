@@ -1,0 +1,1 @@
+"""The rooms that know MSAL and the wire, and the only ones."""

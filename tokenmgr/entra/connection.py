@@ -1,0 +1,79 @@
+"""The way to the service, opened at the first fetch: until then nothing heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .transport import Exchange, Transport
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """What all fetches of a registry go through.
+
+    Args:
+        verify: The path of a file or folder of certificate authorities, or True for those that
+            ``requests`` ships, or False for no check at all; each wins over the environment.
+            None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
+        proxies: ``{"https": "http://proxy:8080"}``; for what it leaves out, and when it is
+            None, the environment is asked.
+        timeout: Seconds that one fetch may take, with all that is repeated.
+
+    Raises:
+        ConfigurationError: One of them cannot be right.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: bool | str | os.PathLike[str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+            raise ConfigurationError("timeout= is a number of seconds, more than 0")
+        if isinstance(verify, os.PathLike):
+            verify = os.fspath(verify)
+        if isinstance(verify, str) and not Path(verify).exists():
+            raise ConfigurationError(
+                f"verify= names {verify!r}, which does not exist: give the path of a file of "
+                "certificate authorities"
+            )
+        self._verify = verify
+        self._proxies = dict(proxies or {})
+        self._timeout = float(timeout)
+        #: Guards the transport's making; never held over I/O.
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+        self._closed = False
+
+    def exchange(self) -> Exchange:
+        """Opens the requests of one fetch, whose deadline starts to run now.
+
+        Raises:
+            ConfigurationError: It is closed.
+        """
+        from .transport import Transport
+
+        with self._lock:
+            if self._closed:
+                raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+            if self._transport is None:
+                self._transport = Transport(self._verify, self._proxies, self._timeout)
+            return self._transport.exchange()
+
+    def close(self) -> None:
+        """Closes the connections, and ends every wait between two attempts."""
+        with self._lock:
+            self._closed = True
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()

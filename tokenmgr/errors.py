@@ -1,0 +1,156 @@
+"""Every error that tokenmgr raises, in one tree.
+
+::
+
+    TokenManagerError
+    ├── ConfigurationError            what the program, or the app registration, has set is wrong
+    ├── AuthorityError                the authority's address, or its metadata, cannot be used
+    ├── TokenRequestError             the service was asked and gave no token
+    │   ├── InvalidCredentialError    it does not believe the app's secret, certificate or assertion
+    │   ├── InvalidScopeError         it does not know the scope or the resource
+    │   ├── InteractionRequiredError  a person has to sign in (``claims`` says how)
+    │   ├── ConsentRequiredError      a person or an administrator has to consent
+    │   ├── ThrottledError            it was asked too often (``retry_after``)
+    │   └── ServiceUnavailableError   it cannot be reached, or fails (``retry_after``)
+    ├── TokenTimeoutError             the caller's own deadline passed first
+    ├── StoreError                    the shared cache cannot be used
+    ├── HostNotAllowedError           a token was about to leave for a host that it is not bound to
+    └── SidecarError                  the Microsoft Entra SDK for AgentID gave no answer of use
+
+A message says what happened and what to do next. It never holds a secret: no token, client
+secret, assertion or key, and so it may be logged.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthorityError",
+    "ConfigurationError",
+    "ConsentRequiredError",
+    "HostNotAllowedError",
+    "InteractionRequiredError",
+    "InvalidCredentialError",
+    "InvalidScopeError",
+    "ServiceUnavailableError",
+    "SidecarError",
+    "StoreError",
+    "ThrottledError",
+    "TokenManagerError",
+    "TokenRequestError",
+    "TokenTimeoutError",
+]
+
+
+class TokenManagerError(Exception):
+    """The root of the tree: ``except TokenManagerError`` catches all that tokenmgr raises.
+
+    Args:
+        message: What happened, and what to do next.
+        retryable: Whether the same call may succeed later with nothing changed. Left out, the
+            class decides.
+        error: The OAuth 2.0 error code that the service sent (RFC 6749, section 5.2).
+        error_codes: The numbers of the service's AADSTS codes.
+        correlation_id: What Microsoft support asks for, to find the request in its logs.
+        trace_id: The same, for the service's side of it.
+        claims: What a sign-in has to satisfy (see :class:`InteractionRequiredError`).
+        retry_after: Seconds to wait before asking again (see :class:`ThrottledError`).
+    """
+
+    #: Whether the same call may succeed later, with nothing changed.
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        error: str | None = None,
+        error_codes: tuple[int, ...] = (),
+        correlation_id: str | None = None,
+        trace_id: str | None = None,
+        claims: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
+        #: The OAuth 2.0 error code, such as ``invalid_client``; None when the service sent none.
+        self.error = error
+        #: The numbers of the AADSTS codes, such as ``(7000215,)``.
+        self.error_codes = error_codes
+        #: The service's id of the request, where it sent one.
+        self.correlation_id = correlation_id
+        #: The service's id of its trace, where it sent one.
+        self.trace_id = trace_id
+        #: The claims that a sign-in has to satisfy, as JSON text, where the service asked for some.
+        self.claims = claims
+        #: Seconds to wait before asking again, where the service said so.
+        self.retry_after = retry_after
+
+
+class ConfigurationError(TokenManagerError):
+    """A setting is missing, contradicts another, or does not fit the app's registration."""
+
+
+class AuthorityError(TokenManagerError):
+    """The authority's address is not one, or the metadata behind it cannot be used."""
+
+
+class TokenRequestError(TokenManagerError):
+    """The service was asked for a token and gave none."""
+
+
+class InvalidCredentialError(TokenRequestError):
+    """The service does not believe the credential: the secret, certificate or assertion."""
+
+
+class InvalidScopeError(TokenRequestError):
+    """The service does not know the scope, or its resource is not in the tenant."""
+
+
+class InteractionRequiredError(TokenRequestError):
+    """A person has to sign in, again or with more proof.
+
+    ``claims`` is what the service asks the sign-in to satisfy: JSON text to send along with it
+    (OpenID Connect Core, section 5.5), or None when it asked for nothing more.
+    """
+
+
+class ConsentRequiredError(TokenRequestError):
+    """Nobody has consented to what the app asks for."""
+
+
+class ThrottledError(TokenRequestError):
+    """The service was asked too often (HTTP 429).
+
+    ``retry_after`` is the seconds to wait, as the service asked (RFC 9110, section 10.2.3).
+    """
+
+    retryable = True
+
+
+class ServiceUnavailableError(TokenRequestError):
+    """The service cannot be reached, is failing, or answers with what is no answer.
+
+    ``retry_after`` is the seconds to wait, where the service asked for it.
+    """
+
+    retryable = True
+
+
+class TokenTimeoutError(TokenManagerError):
+    """The caller's own deadline passed before there was a token. The fetch itself goes on."""
+
+    retryable = True
+
+
+class StoreError(TokenManagerError):
+    """The shared cache cannot be used as it is configured."""
+
+
+class HostNotAllowedError(TokenManagerError):
+    """A token was about to be sent to a host that it is not bound to, or without TLS."""
+
+
+class SidecarError(TokenManagerError):
+    """The Microsoft Entra SDK for AgentID gave no answer of use."""

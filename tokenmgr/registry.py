@@ -1,0 +1,186 @@
+"""TokenRegistry: finds or makes the manager of a token, and owns what managers share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .authority import Authority
+from .clock import SYSTEM_CLOCK, Clock
+from .credentials import ClientCredential, ClientSecret
+from .entra.client import ConfidentialClient
+from .entra.client_credentials import ClientCredentialsSource
+from .entra.connection import Connection
+from .environment import settings_from
+from .errors import ConfigurationError
+from .manager import AccessTokenManager
+from .policy import RefreshPolicy
+from .token import TokenKey, normalize_scopes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["TokenRegistry"]
+
+
+class TokenRegistry:
+    """The tokens of one app at one authority: ask it for a manager of each scope.
+
+    Making one reads nothing and asks nobody. It is safe to share between threads and event
+    loops, and meant to live as long as the program.
+
+    Example:
+        >>> from tokenmgr import Authority, ClientSecret, TokenRegistry
+        >>> tokens = TokenRegistry(
+        ...     client_id="11111111-2222-3333-4444-555555555555",
+        ...     credential=ClientSecret("the secret's value"),
+        ...     authority=Authority.entra("contoso.onmicrosoft.com"),
+        ... )
+        >>> graph = tokens.manager("https://graph.microsoft.com/.default")
+        >>> graph is tokens.manager("https://graph.microsoft.com/.default")
+        True
+
+    Args:
+        client_id: The app's client id.
+        credential: What proves who the app is; a str is a client secret.
+        authority: Whom it asks; a str is its URL.
+        policy: When to renew, how to back off, how long to wait.
+        verify: The path of a file or folder of certificate authorities, or True for those that
+            ``requests`` ships, or False for no check at all; each wins over the environment.
+            None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
+        proxies: ``{"https": "http://proxy:8080"}``; what it leaves out, the environment says.
+        timeout: Seconds that one fetch may take, with all that is repeated.
+        clock: The time; a test passes one that it moves by hand.
+
+    Raises:
+        ConfigurationError: A setting is missing or cannot be right.
+        AuthorityError: The authority is not one.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        credential: ClientCredential | str,
+        authority: Authority | str,
+        policy: RefreshPolicy | None = None,
+        verify: bool | str | os.PathLike[str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if isinstance(credential, str):
+            credential = ClientSecret(credential)  # and so no traceback from here on shows it
+        if not isinstance(credential, ClientCredential):
+            del credential  # whatever it is, it may be secret
+            raise ConfigurationError(
+                "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or "
+                "a WorkloadIdentity"
+            )
+        if not isinstance(client_id, str) or not client_id.strip():
+            raise ConfigurationError("client_id= is missing: give the app's client id")
+        self._connection = Connection(verify=verify, proxies=proxies, timeout=timeout)
+        self._client = ConfidentialClient(
+            Authority.parse(authority),
+            client_id.strip(),
+            credential,
+            connection=self._connection,
+            clock=clock,
+        )
+        self._policy = policy or RefreshPolicy()
+        self._clock = clock
+        #: Guards the fields below; never held while anything waits.
+        self._lock = threading.Lock()
+        self._managers: dict[TokenKey, AccessTokenManager] = {}
+        self._closed = False
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        policy: RefreshPolicy | None = None,
+        verify: bool | str | os.PathLike[str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
+    ) -> TokenRegistry:
+        """Makes a registry of what the environment says.
+
+        ``AZURE_CLIENT_ID``, with ``AZURE_TENANT_ID`` and perhaps ``AZURE_AUTHORITY_HOST``, or
+        with ``TOKENMGR_AUTHORITY`` (the URL of any authority). The first of these that is set
+        proves who the app is: ``AZURE_CLIENT_SECRET``; ``AZURE_CLIENT_CERTIFICATE_PATH`` (with
+        ``AZURE_CLIENT_CERTIFICATE_PASSWORD`` and ``AZURE_CLIENT_SEND_CERTIFICATE_CHAIN``);
+        ``AZURE_FEDERATED_TOKEN_FILE``.
+
+        Args:
+            policy: As for :class:`TokenRegistry`, and so are the others.
+            verify: As there.
+            proxies: As there.
+            timeout: As there.
+
+        Raises:
+            ConfigurationError: A variable is missing, or two contradict each other.
+            AuthorityError: The tenant or the authority is not one.
+        """
+        settings = settings_from(os.environ)
+        return cls(
+            client_id=settings.client_id,
+            credential=settings.credential,
+            authority=settings.authority,
+            policy=policy,
+            verify=verify,
+            proxies=proxies,
+            timeout=timeout,
+        )
+
+    def __repr__(self) -> str:
+        return f"<TokenRegistry of {self._client.client_id} at {self._client.authority}>"
+
+    def manager(self, *scopes: str) -> AccessTokenManager:
+        """Gives the manager of the app's own token for a scope. The same scope, the same manager.
+
+        Args:
+            *scopes: What the token is for: ``{resource}/.default``.
+
+        Raises:
+            InvalidScopeError: It is no scope for client credentials.
+            ConfigurationError: There is none, the authority stands for many tenants, or the
+                registry is closed.
+        """
+        source = ClientCredentialsSource(self._client, normalize_scopes(scopes))
+        with self._lock:
+            if self._closed:
+                raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+            manager = self._managers.get(source.key)
+            if manager is None:
+                manager = self._managers[source.key] = AccessTokenManager(
+                    source, source.key, policy=self._policy, clock=self._clock
+                )
+            return manager
+
+    def close(self) -> None:
+        """Lets all tokens go and closes the connections. Closing again does nothing."""
+        with self._lock:
+            self._closed = True
+            managers = list(self._managers.values())
+            self._managers.clear()
+        for manager in managers:
+            manager.close()
+        self._connection.close()
+
+    async def aclose(self) -> None:
+        """Does as :meth:`close`."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()

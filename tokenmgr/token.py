@@ -1,0 +1,106 @@
+"""What is kept, what it is kept under, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
+
+from .errors import ConfigurationError
+
+__all__ = ["AccessToken", "TokenKey", "TokenSource", "normalize_scopes"]
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """An access token and its times. It never changes, and its repr hides the secret.
+
+    It does not pickle: a token that travels in a task queue's message is a token in its log.
+    """
+
+    #: The token itself, as it goes behind ``Bearer``.
+    secret: str = field(repr=False)
+    #: When it expires, in seconds since 1970 (the wall clock of the machine that fetched it).
+    expires_at: float
+    #: When the service would like it renewed, on the same clock; None when it did not say.
+    refresh_at: float | None = None
+    #: The scopes it was asked for, sorted.
+    scopes: tuple[str, ...] = ()
+    #: How it is presented (RFC 6749, section 7.1).
+    token_type: str = "Bearer"  # noqa: S105 - a name, no password
+
+    @property
+    def authorization(self) -> str:
+        """The value of an ``Authorization`` header (RFC 6750, section 2.1)."""
+        return f"{self.token_type} {self.secret}"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an AccessToken does not pickle, so that its secret stays in this process: pass the "
+            "registry's configuration to the other process, and ask for a token there"
+        )
+
+
+@dataclass(frozen=True)
+class TokenKey:
+    """All that makes two tokens different. Equal keys may share a token, and no others."""
+
+    #: The authority's URL, with the B2C policy, which MSAL's own cache key leaves out.
+    authority: str
+    #: The app's client id.
+    client_id: str
+    #: The grant, such as ``client_credentials``.
+    grant: str
+    #: The scopes, as :func:`normalize_scopes` gives them.
+    scopes: tuple[str, ...]
+    #: For whom: the user, agent or session; empty for the app itself.
+    subject: str = ""
+    #: The claims that the token was asked for with; empty when none.
+    claims: str = ""
+    #: Whether the client answers claims challenges, and so gets long-lived tokens.
+    cae: bool = False
+
+
+class TokenSource(Protocol):
+    """Anything that fetches a token: every grant is one, and so is a test's fake.
+
+    A manager calls it from whichever thread needs the token, one call at a time; sources that
+    serve several managers are called by several threads at once. It ends by itself: a source
+    that waits on the network has a deadline of its own.
+    """
+
+    def fetch_token(self, *, claims: str | None = None) -> AccessToken:
+        """Fetches a new token, past every cache.
+
+        Args:
+            claims: The claims that a resource asked for in a challenge, as JSON text.
+
+        Raises:
+            TokenManagerError: There is no token to be had; ``retryable`` says whether it may
+                be asked again with nothing changed.
+        """
+        ...
+
+
+def normalize_scopes(scopes: str | Iterable[str]) -> tuple[str, ...]:
+    """Brings scopes to the one form that keys are made of: sorted, each once.
+
+    Args:
+        scopes: Scopes, each a string; a string with spaces holds several (RFC 6749, section 3.3).
+
+    Raises:
+        ConfigurationError: There is none, or one is not a string.
+    """
+    given = (scopes,) if isinstance(scopes, str) else tuple(scopes or ())
+    if not all(isinstance(scope, str) for scope in given):
+        raise ConfigurationError(
+            "a scope is a string: pass scopes as separate strings, such as "
+            "'https://graph.microsoft.com/.default'"
+        )
+    found = tuple(sorted({part for scope in given for part in scope.split()}))
+    if not found:
+        raise ConfigurationError(
+            "no scope was given: name what the token is for, such as "
+            "'https://graph.microsoft.com/.default'"
+        )
+    return found
