@@ -1,0 +1,199 @@
+"""The emulator's start and end, its TLS, and what it shows of itself."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+import requests
+
+from tokenmgr.emulator import EntraEmulator
+
+
+def test_closing_frees_the_port_the_thread_and_the_files():
+    before = set(threading.enumerate())
+    emulator = EntraEmulator().start()
+    port = int(emulator.url.rpartition(":")[2])
+    ca_file = Path(emulator.ca_file)
+    assert ca_file.read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
+
+    emulator.close()
+    emulator.close()
+
+    assert set(threading.enumerate()) == before
+    assert not ca_file.parent.exists()
+    with EntraEmulator(port=port) as next_one:
+        assert next_one.url.endswith(f":{port}")
+
+
+def test_closing_leaves_no_warning_of_clients_that_are_still_connected():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with EntraEmulator() as emulator:
+            address = ("127.0.0.1", int(emulator.url.rpartition(":")[2]))
+            context = ssl.create_default_context(cafile=emulator.ca_file)
+            silent = socket.create_connection(address)
+            secured = context.wrap_socket(
+                socket.create_connection(address), server_hostname="127.0.0.1"
+            )
+            idle = requests.Session()
+            idle.trust_env = False
+            idle.get(f"{emulator.url}/x", verify=emulator.ca_file)
+        gc.collect()
+
+    assert [str(warning.message) for warning in caught] == []
+    for client in (silent, secured, idle):
+        client.close()
+
+
+def test_closing_answers_the_requests_that_are_held(emulator, http, ask):
+    answers = []
+    emulator.hold()
+    asking = threading.Thread(target=lambda: answers.append(ask().status_code))
+    asking.start()
+    emulator.wait_for_requests(1)
+
+    emulator.close()
+    asking.join()
+
+    assert answers == [200]
+
+
+def test_a_closed_emulator_is_not_started_again():
+    emulator = EntraEmulator()
+    emulator.close()
+
+    with pytest.raises(RuntimeError, match="make another one"):
+        emulator.start()
+
+
+def test_starting_twice_is_starting_once(emulator):
+    url = emulator.url
+
+    assert emulator.start() is emulator
+    assert emulator.url == url
+
+
+def test_a_port_that_is_taken_is_an_error(emulator):
+    port = int(emulator.url.rpartition(":")[2])
+
+    with pytest.raises(OSError, match="in use"):
+        EntraEmulator(port=port).start()
+
+
+def test_there_is_no_address_before_the_start():
+    emulator = EntraEmulator()
+
+    for ask in (lambda: emulator.url, emulator.authority, lambda: emulator.ca_file):
+        with pytest.raises(RuntimeError, match="emulator has no"):
+            ask()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])
+def test_only_loopback_addresses_are_served(host):
+    with pytest.raises(ValueError, match="loopback"):
+        EntraEmulator(host=host)
+
+
+def test_the_certificate_is_valid_for_localhost_too(emulator, http):
+    port = emulator.url.rpartition(":")[2]
+
+    assert http.get(f"https://localhost:{port}/x").status_code == 404
+
+
+def test_the_certificate_is_trusted_by_nobody_else(emulator, http):
+    with pytest.raises(requests.exceptions.SSLError):
+        http.get(f"{emulator.url}/x", verify=True)
+
+
+def test_connections_are_kept_alive(emulator):
+    context = ssl.create_default_context(cafile=emulator.ca_file)
+    address = ("127.0.0.1", int(emulator.url.rpartition(":")[2]))
+    raw = socket.create_connection(address)
+    with context.wrap_socket(raw, server_hostname="localhost") as client:
+        for _ in range(3):
+            client.sendall(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 404")
+
+
+def test_a_client_that_says_nothing_keeps_nobody_waiting(emulator, ask):
+    address = ("127.0.0.1", int(emulator.url.rpartition(":")[2]))
+    with socket.create_connection(address):
+        assert ask().status_code == 200
+
+
+def test_the_repr_shows_the_address_and_no_secret(emulator):
+    assert emulator.url in repr(emulator)
+    assert emulator.client_secret not in repr(emulator)
+    assert emulator.client_secret not in repr(emulator._state)
+
+
+def test_certificates_show_no_key():
+    certificate = EntraEmulator.make_certificate(password="open sesame")
+
+    assert "PRIVATE" not in repr(certificate)
+    assert "sesame" not in repr(certificate)
+    assert certificate.thumbprint in repr(certificate)
+
+
+def test_the_environment_names_what_programs_look_for(emulator, http):
+    environment = emulator.environment()
+
+    assert environment["AZURE_AUTHORITY_HOST"] == emulator.url
+    assert environment["REQUESTS_CA_BUNDLE"] == emulator.ca_file
+    answer = http.post(
+        f"{environment['AZURE_AUTHORITY_HOST']}/{environment['AZURE_TENANT_ID']}/oauth2/v2.0/token",
+        data={
+            "grant_type": "client_credentials",
+            "client_id": environment["AZURE_CLIENT_ID"],
+            "client_secret": environment["AZURE_CLIENT_SECRET"],
+            "scope": "https://graph.microsoft.com/.default",
+        },
+    )
+    assert answer.status_code == 200
+
+
+def test_the_app_may_be_chosen():
+    with EntraEmulator(client_id="an-app", client_secret="a-secret") as emulator:
+        assert emulator.environment()["AZURE_CLIENT_ID"] == "an-app"
+        assert emulator.environment()["AZURE_CLIENT_SECRET"] == "a-secret"
+
+
+def test_nothing_is_printed_or_logged(capfd, caplog):
+    caplog.set_level("DEBUG")
+    with EntraEmulator() as emulator, requests.Session() as session:
+        session.trust_env = False
+        session.verify = emulator.ca_file
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": emulator.client_id,
+            "client_secret": emulator.client_secret,
+            "scope": "https://graph.microsoft.com/.default",
+        }
+        url = f"{emulator.authority()}/oauth2/v2.0/token"
+        token = session.post(url, data=form).json()["access_token"]
+        with pytest.raises(requests.exceptions.SSLError):
+            session.get(emulator.url, verify=True)
+
+    assert capfd.readouterr() == ("", "")
+    assert token not in caplog.text
+    assert emulator.client_secret not in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["aiohttp", "authlib", "joserfc", "trustme"])
+def test_a_missing_library_is_named_with_the_extra_that_has_it(missing):
+    program = f"import sys; sys.modules[{missing!r}] = None; import tokenmgr.emulator"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode != 0
+    assert f"tokenmgr.emulator needs {missing}: pip install 'tokenmgr[emulator]'" in ran.stderr

@@ -1,0 +1,36 @@
+"""A local Microsoft Entra for tests, demos and first steps.
+
+::
+
+    from tokenmgr.emulator import EntraEmulator
+
+    with EntraEmulator() as entra:
+        ...  # entra.authority(), entra.client_id, entra.client_secret, entra.ca_file
+
+It needs libraries that the rest of tokenmgr does not: ``pip install 'tokenmgr[emulator]'``.
+"""
+
+from __future__ import annotations
+
+try:
+    import aiohttp  # noqa: F401
+    import authlib  # noqa: F401
+    import joserfc  # noqa: F401
+    import trustme  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"tokenmgr.emulator needs {error.name}: pip install 'tokenmgr[emulator]'", name=error.name
+    ) from error
+
+from .certificates import ClientCertificate, client_certificate
+from .clients import FederatedCredential
+from .recording import RecordedRequest
+from .server import EntraEmulator
+
+__all__ = [
+    "ClientCertificate",
+    "EntraEmulator",
+    "FederatedCredential",
+    "RecordedRequest",
+    "client_certificate",
+]

@@ -1,0 +1,200 @@
+"""The web application: which path is which, and the answers that need no OAuth."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from .errors import EntraError, error_body
+from .faults import Fault
+from .oauth import EntraAuthorizationServer
+from .realms import Realm, RealmKind
+from .recording import RecordedRequest, SecretMapping
+from .state import State
+from .token_request import TokenRequest
+from .tokens import InvalidAccessTokenError
+
+__all__ = ["build_app"]
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: Enough for a request body that is large in a test.
+_MAX_BODY = 64 * 1024 * 1024
+
+#: The paths of each kind of authority, by what is behind them.
+_PATHS = {
+    RealmKind.ADFS: {
+        "discovery": "/adfs/.well-known/openid-configuration",
+        "token": "/adfs/oauth2/token",
+        "keys": "/adfs/discovery/keys",
+    },
+    RealmKind.OIDC: {
+        "discovery": "/oidc/{tenant}/.well-known/openid-configuration",
+        "token": "/oidc/{tenant}/token",
+        "keys": "/oidc/{tenant}/keys",
+    },
+    RealmKind.ENTRA: {
+        "discovery": "/{tenant}/v2.0/.well-known/openid-configuration",
+        "token": "/{tenant}/oauth2/v2.0/token",
+        "keys": "/{tenant}/discovery/v2.0/keys",
+    },
+    RealmKind.B2C: {
+        "discovery": "/{tenant}/{policy}/v2.0/.well-known/openid-configuration",
+        "token": "/{tenant}/{policy}/oauth2/v2.0/token",
+        "keys": "/{tenant}/{policy}/discovery/v2.0/keys",
+    },
+}
+
+
+def build_app(state: State) -> web.Application:
+    """The application that answers for ``state``."""
+    rooms = _Rooms(state)
+    app = web.Application(middlewares=[rooms.observe], client_max_size=_MAX_BODY)
+    for kind, paths in _PATHS.items():
+        app.router.add_get(paths["discovery"], rooms.discovery, name=f"discovery.{kind.value}")
+        app.router.add_get(paths["keys"], rooms.keys, name=f"keys.{kind.value}")
+        app.router.add_post(paths["token"], rooms.token, name=f"token.{kind.value}")
+    app.router.add_route("*", "/graph/v1.0/{path:.+}", rooms.graph, name="graph")
+    return app
+
+
+class _Rooms:
+    """The handlers, over one state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._oauth = EntraAuthorizationServer(state)
+
+    async def discovery(self, request: web.Request) -> web.Response:
+        """An authority's OpenID configuration."""
+        return web.json_response(self._realm(request).metadata())
+
+    async def keys(self, request: web.Request) -> web.Response:
+        """The public keys, the same ones for every authority."""
+        self._realm(request)
+        return web.json_response(self._state.signer.public_keys())
+
+    async def token(self, request: web.Request) -> web.Response:
+        """The token endpoint."""
+        answer = self._oauth.answer(
+            TokenRequest(
+                realm=self._realm(request), headers=request.headers, form=await _form(request)
+            )
+        )
+        return web.json_response(answer.body, status=answer.status, headers=answer.headers)
+
+    async def graph(self, request: web.Request) -> web.Response:
+        """The protected API, which tells whose token it was called with."""
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            return self._challenge("Access token is empty.", error=None)
+        try:
+            claims = self._state.signer.verify(token.strip(), base_url=self._state.base_url)
+        except InvalidAccessTokenError as error:
+            return self._challenge(str(error), error="invalid_token")
+        answer: dict[str, object] = {
+            "@odata.context": f"{self._state.base_url}/graph/v1.0/$metadata",
+            "value": [{"id": request.match_info["path"]}],
+            "appid": claims.get("appid") or claims.get("azp"),
+            "aud": claims["aud"],
+            "tid": claims["tid"],
+            "uti": claims["uti"],
+        }
+        if request.can_read_body:
+            answer["body"] = _echo(await request.read())
+        return web.json_response(answer)
+
+    @web.middleware
+    async def observe(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Write each request down, let it wait and fail as tests want, and word the errors."""
+        record = await _record(request)
+        number = self._state.log.arrived(record)
+        if record.kind == "token":
+            await self._state.gate.passed(self._state.latency)
+        fault = self._state.faults.take(
+            kind=record.kind, grant_type=record.grant_type, scope=record.scope
+        )
+        if fault is not None and fault.disconnect:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        response = await self._answer(request, handler, fault)
+        self._state.log.answered(number, response.status)
+        return response
+
+    async def _answer(
+        self, request: web.Request, handler: _Handler, fault: Fault | None
+    ) -> web.StreamResponse:
+        correlation_id = request.headers.get("client-request-id")
+        base_url = self._state.base_url
+        if fault is not None:
+            return fault.response(correlation_id=correlation_id, base_url=base_url)
+        try:
+            return await handler(request)
+        except EntraError as error:
+            codes = [error.code]
+            name, text, status = error.name, error.text, error.status_code
+        except web.HTTPException as http_error:
+            codes = []
+            name, text, status = "not_found", http_error.reason, http_error.status
+        body = error_body(name, text, codes=codes, correlation_id=correlation_id, base_url=base_url)
+        return web.json_response(body, status=status, headers={"Cache-Control": "no-store"})
+
+    def _realm(self, request: web.Request) -> Realm:
+        """The authority that the path names.
+
+        Raises:
+            EntraError: There is no such tenant.
+        """
+        name = request.match_info.route.name or ""
+        realm = self._state.realm(
+            RealmKind(name.partition(".")[2]),
+            tenant=request.match_info.get("tenant", ""),
+            policy=request.match_info.get("policy"),
+        )
+        if not realm.exists:
+            raise EntraError(90002, tenant=realm.tenant)
+        return realm
+
+    def _challenge(self, message: str, *, error: str | None) -> web.Response:
+        """A 401 as Microsoft Graph words it (RFC 6750, section 3)."""
+        challenge = f'Bearer realm="", authorization_uri="{self._state.base_url}/common"'
+        if error is not None:
+            challenge += f', error="{error}", error_description="{message}"'
+        body = {"error": {"code": "InvalidAuthenticationToken", "message": message}}
+        return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})
+
+
+def _echo(raw: bytes) -> dict[str, object]:
+    """What arrived: how much, and the JSON if it was some."""
+    try:
+        parsed = json.loads(raw)
+    except ValueError:
+        parsed = None
+    return {"size": len(raw), "json": parsed}
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    fields = await request.post()
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
+
+
+async def _record(request: web.Request) -> RecordedRequest:
+    kind = (request.match_info.route.name or "other").partition(".")[0]
+    form = await _form(request) if kind == "token" else {}
+    return RecordedRequest(
+        kind=kind,
+        method=request.method,
+        path=request.path,
+        tenant=request.match_info.get("tenant"),
+        grant_type=form.get("grant_type"),
+        scope=form.get("scope"),
+        client_id=form.get("client_id"),
+        status=None,
+        form=SecretMapping(form),
+        headers=SecretMapping(request.headers),
+        at=time.time(),
+    )

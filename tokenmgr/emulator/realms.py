@@ -1,0 +1,128 @@
+"""Realms: the kinds of authority that the emulator serves, and their addresses.
+
+Each kind has its own paths and its own idea of an issuer; everything else in the emulator asks the
+realm and does not care which kind it is.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["PLACEHOLDER_TENANTS", "Realm", "RealmKind", "tenant_guid"]
+
+#: Path segments that stand for many tenants, and so for none that an app could sign in to.
+PLACEHOLDER_TENANTS = frozenset({"common", "organizations", "consumers"})
+
+_UNKNOWN_PREFIX = "nonexistent"
+
+
+class RealmKind(Enum):
+    """What kind of authority a realm imitates."""
+
+    ENTRA = "entra"
+    B2C = "b2c"
+    ADFS = "adfs"
+    OIDC = "oidc"
+
+
+def tenant_guid(tenant: str) -> str:
+    """The GUID of a tenant that is named by its domain or by that GUID. Always the same one."""
+    try:
+        return str(uuid.UUID(tenant))
+    except ValueError:
+        return str(uuid.uuid5(uuid.NAMESPACE_DNS, tenant.lower()))
+
+
+@dataclass(frozen=True)
+class Realm:
+    """One authority: a tenant of Entra, a policy of B2C, an ADFS or an OpenID provider.
+
+    Attributes:
+        kind: What it imitates.
+        base_url: The emulator's own address, without a slash at its end.
+        tenant: The tenant as the caller's path has it; empty for ADFS.
+        policy: The user flow of a B2C tenant, None for every other kind.
+    """
+
+    kind: RealmKind
+    base_url: str
+    tenant: str
+    policy: str | None = None
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant's GUID."""
+        return tenant_guid(self.tenant or self.kind.value)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a tenant: not when its name begins with ``nonexistent``."""
+        return not self.tenant.lower().startswith(_UNKNOWN_PREFIX)
+
+    @property
+    def authority(self) -> str:
+        """The URL that a client names as its authority."""
+        if self.kind is RealmKind.ADFS:
+            return f"{self.base_url}/adfs"
+        if self.kind is RealmKind.OIDC:
+            return f"{self.base_url}/oidc/{self.tenant}"
+        policy = f"/{self.policy}" if self.policy else ""
+        return f"{self.base_url}/{self.tenant}{policy}"
+
+    @property
+    def issuer(self) -> str:
+        """The ``iss`` of its tokens, which its metadata promises too."""
+        if self.kind is RealmKind.B2C:
+            # B2C's issuer ends with a slash and does not tell the policy unless asked to:
+            # https://learn.microsoft.com/azure/active-directory-b2c/tokens-overview
+            return f"{self.base_url}/{self.tenant_id}/v2.0/"
+        if self.kind is RealmKind.ENTRA:
+            tenant = "{tenantid}" if self.tenant in PLACEHOLDER_TENANTS else self.tenant_id
+            return f"{self.base_url}/{tenant}/v2.0"
+        return self.authority
+
+    @property
+    def legacy_issuer(self) -> str:
+        """The ``iss`` of the version 1.0 tokens, which Entra has from ``sts.windows.net``."""
+        return f"{self.base_url}/{self.tenant_id}/"
+
+    @property
+    def token_endpoint(self) -> str:
+        """Where tokens are asked for."""
+        return self._endpoint("token")
+
+    @property
+    def keys_endpoint(self) -> str:
+        """Where the public keys of its tokens are (RFC 7517)."""
+        if self.kind is RealmKind.ADFS:
+            return f"{self.authority}/discovery/keys"
+        if self.kind is RealmKind.OIDC:
+            return f"{self.authority}/keys"
+        return f"{self.authority}/discovery/v2.0/keys"
+
+    def metadata(self) -> dict[str, object]:
+        """Its OpenID configuration (OpenID Connect Discovery 1.0, section 3)."""
+        return {
+            "issuer": self.issuer,
+            "token_endpoint": self.token_endpoint,
+            "authorization_endpoint": self._endpoint("authorize"),
+            "jwks_uri": self.keys_endpoint,
+            "token_endpoint_auth_methods_supported": [
+                "client_secret_post",
+                "private_key_jwt",
+                "client_secret_basic",
+            ],
+            "response_types_supported": ["code"],
+            "subject_types_supported": ["pairwise"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        }
+
+    def _endpoint(self, name: str) -> str:
+        if self.kind is RealmKind.ADFS:
+            return f"{self.authority}/oauth2/{name}"
+        if self.kind is RealmKind.OIDC:
+            return f"{self.authority}/{name}"
+        return f"{self.authority}/oauth2/v2.0/{name}"

@@ -1,0 +1,220 @@
+"""EntraEmulator: a local Microsoft Entra, from its start to its end."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .app import build_app
+from .certificates import server_context
+from .controls import Controls, new_secret
+from .realms import RealmKind, tenant_guid
+from .serving import HttpsServer, listen
+from .state import State
+from .tokens import TokenSigner
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from tokenmgr.registry import TokenRegistry
+
+__all__ = ["EntraEmulator"]
+
+_DEFAULT_TENANT = "contoso.onmicrosoft.com"
+
+
+class EntraEmulator(Controls):
+    """A Microsoft Entra of your own, over HTTPS on the loopback interface.
+
+    It serves Entra tenants, B2C policies, an ADFS and OpenID providers, verifies credentials for
+    real, signs real tokens, and has a protected API under ``/graph/v1.0/`` that wants one::
+
+        with EntraEmulator() as entra, entra.registry() as tokens:
+            token = tokens.manager("https://graph.microsoft.com/.default").get_access_token()
+
+    Every tenant exists, except those whose names begin with ``nonexistent``.
+
+    Args:
+        port: Where to listen; 0 takes a free port.
+        host: ``127.0.0.1``, ``::1`` or ``localhost``. It is no server for others to reach.
+        client_id: The id of the app that is there from the start; a new GUID when left out.
+        client_secret: Its secret; a new one when left out.
+        token_lifetime: Seconds that access tokens live.
+        refresh_in: Seconds after which answers suggest to renew; None suggests nothing.
+        latency: Seconds that each token request waits.
+
+    Raises:
+        ValueError: ``host`` is not a loopback address.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        token_lifetime: float = 3600,
+        refresh_in: float | None = None,
+        latency: float = 0.0,
+    ) -> None:
+        if host != "localhost" and not _is_loopback(host):
+            raise ValueError(f"host has to be a loopback address, not {host!r}")
+        self._host = host
+        self._port = port
+        self.client_id = client_id or str(uuid.uuid4())
+        self._state = State(
+            signer=TokenSigner(),
+            token_lifetime=token_lifetime,
+            refresh_in=refresh_in,
+            latency=latency,
+        )
+        self._state.clients.add(self.client_id, secret=client_secret or new_secret())
+        self._lock = threading.Lock()  # guards what follows
+        self._server: HttpsServer | None = None
+        self._directory: Path | None = None
+        self._closed = False
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state.base_url or 'not started'}>"
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> Self:
+        """Serve from now on. Nothing happens when it does so already.
+
+        Raises:
+            OSError: The port is taken.
+            RuntimeError: It was closed before; make another one.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this emulator was closed: make another one")
+            if self._server is None:
+                self._server = self._serve()
+        return self
+
+    def close(self) -> None:
+        """Stop, and free the port, the thread and the files. Once is enough, twice does no harm."""
+        with self._lock:
+            server, self._server = self._server, None
+            directory, self._directory = self._directory, None
+            self._closed = True
+        if os.getpid() != self._pid:
+            # A forked child has neither the thread nor a right to its parent's files.
+            return
+        self._state.gate.close()
+        if server is not None:
+            server.close()
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """Where it is, such as ``https://127.0.0.1:50443``.
+
+        Raises:
+            RuntimeError: It was not started yet.
+        """
+        if not self._state.base_url:
+            raise RuntimeError("the emulator has no address before it is started")
+        return self._state.base_url
+
+    @property
+    def ca_file(self) -> str:
+        """The path of the certificate authority's PEM, for ``verify=``. Gone when it is closed.
+
+        Raises:
+            RuntimeError: It is not running.
+        """
+        directory = self._directory
+        if directory is None:
+            raise RuntimeError("the emulator has no certificate while it is not running")
+        return str(directory / "ca.pem")
+
+    def authority(self, tenant: str = _DEFAULT_TENANT) -> str:
+        """The authority of an Entra tenant, by its domain or its GUID."""
+        return self._authority(RealmKind.ENTRA, tenant)
+
+    def b2c_authority(self, name: str = "contoso", policy: str = "B2C_1_signin") -> str:
+        """The authority of a user flow of the B2C tenant ``{name}.onmicrosoft.com``."""
+        return self._authority(RealmKind.B2C, f"{name}.onmicrosoft.com", policy)
+
+    def adfs_authority(self) -> str:
+        """The authority of the ADFS."""
+        return self._authority(RealmKind.ADFS)
+
+    def oidc_authority(self, name: str = "default") -> str:
+        """The authority, and issuer, of an OpenID provider that is not Microsoft's."""
+        return self._authority(RealmKind.OIDC, name)
+
+    def registry(self, **overrides: Any) -> TokenRegistry:
+        """A registry for the app and the tenant that are there from the start.
+
+        Args:
+            **overrides: Arguments of :class:`tokenmgr.TokenRegistry` that win over the emulator's.
+        """
+        from tokenmgr.registry import TokenRegistry
+
+        settings: dict[str, Any] = {
+            "client_id": self.client_id,
+            "credential": self.client_secret,
+            "authority": self.authority(),
+            "verify": self.ca_file,
+        }
+        return TokenRegistry(**(settings | overrides))
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which programs find it, as azure-identity and requests read them."""
+        return {
+            "AZURE_TENANT_ID": tenant_guid(_DEFAULT_TENANT),
+            "AZURE_CLIENT_ID": self.client_id,
+            "AZURE_CLIENT_SECRET": self.client_secret,
+            "AZURE_AUTHORITY_HOST": self.url,
+            "REQUESTS_CA_BUNDLE": self.ca_file,
+        }
+
+    def _authority(self, kind: RealmKind, tenant: str = "", policy: str | None = None) -> str:
+        if not self._state.base_url:
+            raise RuntimeError("the emulator has no address before it is started")
+        return self._state.realm(kind, tenant, policy).authority
+
+    def _serve(self) -> HttpsServer:
+        listener = listen(self._host, self._port)
+        directory = Path(tempfile.mkdtemp(prefix="tokenmgr-emulator-"))
+        try:
+            context = server_context(directory / "ca.pem")
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            self._state.base_url = f"https://{host}:{listener.getsockname()[1]}"
+            server = HttpsServer(build_app(self._state), listener=listener, context=context)
+            server.start()
+        except BaseException:
+            listener.close()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self._directory = directory
+        return server
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

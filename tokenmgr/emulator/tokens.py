@@ -1,0 +1,116 @@
+"""The emulator's signing key, and the access tokens that it signs."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from .realms import Realm, RealmKind
+
+__all__ = ["InvalidAccessTokenError", "TokenSigner"]
+
+_ALGORITHM = "RS256"
+_GRAPH_PREFIX = "https://graph."
+
+
+class InvalidAccessTokenError(Exception):
+    """An access token that the protected API does not accept. The message holds no secret."""
+
+
+class TokenSigner:
+    """Signs access tokens as Entra does, and checks those that come back."""
+
+    def __init__(self) -> None:
+        self._key = RSAKey.generate_key(2048, auto_kid=True)
+        self._lock = threading.Lock()  # guards _live
+        self._live: set[str] = set()
+
+    def public_keys(self) -> dict[str, object]:
+        """The key set that ``jwks_uri`` answers with (RFC 7517)."""
+        key: dict[str, object] = dict(self._key.as_dict(private=False))
+        return {"keys": [key | {"use": "sig", "alg": _ALGORITHM}]}
+
+    def app_token(
+        self, realm: Realm, *, client_id: str, resource: str, roles: Sequence[str], lifetime: float
+    ) -> str:
+        """An access token for an app that acts as itself.
+
+        The claims are those of
+        https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference.
+        """
+        now = time.time()
+        uti = secrets.token_urlsafe(16)
+        object_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{realm.tenant_id}/{client_id}"))
+        claims: dict[str, object] = {
+            "aud": resource,
+            "iss": realm.issuer,
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now + lifetime),
+            "tid": realm.tenant_id,
+            "oid": object_id,
+            "sub": object_id,
+            "roles": list(roles),
+            "uti": uti,
+            "idtyp": "app",
+        }
+        claims |= _claims_of_kind(realm, client_id=client_id, resource=resource)
+        header = {"alg": _ALGORITHM, "typ": "JWT", "kid": self._key.kid}
+        token: str = jwt.encode(header, claims, self._key, algorithms=[_ALGORITHM])
+        with self._lock:
+            self._live.add(uti)
+        return token
+
+    def verify(self, token: str, *, base_url: str) -> Mapping[str, Any]:
+        """The claims of an access token that is good now.
+
+        Args:
+            token: The access token.
+            base_url: What every issuer's name begins with.
+
+        Raises:
+            InvalidAccessTokenError: The signature, the issuer or the lifetime is not right, or
+                the token was revoked.
+        """
+        try:
+            claims: dict[str, Any] = jwt.decode(token, self._key, algorithms=[_ALGORITHM]).claims
+        except (JoseError, ValueError) as error:
+            raise InvalidAccessTokenError("Access token validation failure.") from error
+        if not str(claims.get("iss", "")).startswith(f"{base_url}/"):
+            raise InvalidAccessTokenError("Access token validation failure. Invalid issuer.")
+        if claims["exp"] <= time.time():
+            raise InvalidAccessTokenError("Lifetime validation failed, the token is expired.")
+        with self._lock:
+            live = claims["uti"] in self._live
+        if not live:
+            raise InvalidAccessTokenError("Access token has been revoked.")
+        return claims
+
+    def revoke_all(self) -> None:
+        """Let the protected API refuse every access token that was issued up to now."""
+        with self._lock:
+            self._live.clear()
+
+
+def _claims_of_kind(realm: Realm, *, client_id: str, resource: str) -> dict[str, object]:
+    """The claims that tell the realm's kinds apart."""
+    if realm.kind is RealmKind.B2C:
+        # B2C's access tokens say 1.0 and yet name the app in azp:
+        # https://learn.microsoft.com/azure/active-directory-b2c/tokens-overview#claims
+        return {"ver": "1.0", "azp": client_id, "tfp": realm.policy, "acr": realm.policy}
+    if realm.kind is RealmKind.ADFS:
+        return {"ver": "1.0", "appid": client_id, "apptype": "Confidential"}
+    if realm.kind is RealmKind.OIDC:
+        return {"client_id": client_id, "azp": client_id}
+    if resource.startswith(_GRAPH_PREFIX):
+        # Microsoft Graph takes tokens of version 1.0, whichever endpoint they come from.
+        return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": realm.legacy_issuer}
+    return {"ver": "2.0", "azp": client_id, "azpacr": "1"}
