@@ -1,0 +1,1 @@
+"""The last metre: a bearer for each HTTP client, one module per client, the same names in each."""
