@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 
@@ -201,3 +202,10 @@ def test_making_a_registry_starts_no_thread_and_opens_no_socket() -> None:
     before = threading.active_count()
     registry().manager(SCOPE)
     assert threading.active_count() == before
+
+
+def test_nothing_that_leads_to_a_secret_pickles() -> None:
+    tokens = registry()
+    for what in (tokens, tokens.manager(SCOPE), ClientSecret("hunter2")):
+        with pytest.raises(TypeError, match="make a TokenRegistry there"):
+            pickle.dumps(what)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ConfigurationError, TokenManagerError, TokenRequestError
+from .secrecy import Unpicklable
 
 __all__ = [
     "Certificate",
@@ -29,21 +30,21 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class SecretText:
+class SecretText(Unpicklable):
     """A client secret, as it was read."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
-class SignedAssertion:
+class SignedAssertion(Unpicklable):
     """A client assertion that somebody else has signed (RFC 7523, section 2.2)."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
-class KeyPair:
+class KeyPair(Unpicklable):
     """A private key with its certificates, in PEM."""
 
     private_key: str = field(repr=False)
@@ -57,7 +58,7 @@ class KeyPair:
 Proof = SecretText | SignedAssertion | KeyPair
 
 
-class ClientCredential(ABC):
+class ClientCredential(Unpicklable, ABC):
     """What proves who the app is."""
 
     @abstractmethod

@@ -77,27 +77,37 @@ def _credential(env: Mapping[str, str]) -> ClientCredential:
 def _authority(env: Mapping[str, str]) -> Authority:
     tenant, cloud = env.get("AZURE_TENANT_ID"), env.get("AZURE_AUTHORITY_HOST")
     named = env.get("TOKENMGR_AUTHORITY")
-    with _naming("AZURE_AUTHORITY_HOST"):
-        host = Authority.entra("common", cloud=cloud or "public").host
     if named is None:
         if tenant is None:
             raise ConfigurationError(
                 "set AZURE_TENANT_ID to the tenant's id or domain name, or TOKENMGR_AUTHORITY to "
                 "the authority's URL"
             )
+        with _naming("AZURE_AUTHORITY_HOST"):
+            Authority.entra("common", cloud=cloud or "public")
         with _naming("AZURE_TENANT_ID"):
             return Authority.entra(tenant, cloud=cloud or "public")
     with _naming("TOKENMGR_AUTHORITY"):
         authority = Authority.parse(named)
-    if tenant and authority.tenant and authority.tenant != tenant.lower():
+    if tenant and authority.tenant and _differ(authority.tenant, tenant.lower()):
         raise ConfigurationError(
             "TOKENMGR_AUTHORITY and AZURE_TENANT_ID name different tenants: unset one of them"
         )
-    if cloud and authority.host != host:
+    # Kubernetes names Entra's host in every pod, whatever authority the app in it uses.
+    if authority.kind != "entra":
+        return authority
+    with _naming("AZURE_AUTHORITY_HOST"):
+        host = Authority.entra("common", cloud=cloud).host if cloud else authority.host
+    if authority.host != host:
         raise ConfigurationError(
             "TOKENMGR_AUTHORITY and AZURE_AUTHORITY_HOST name different hosts: unset one of them"
         )
     return authority
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether they are two tenants for certain: an id may be the id of any domain name."""
+    return one != other and ("." in one) == ("." in other)
 
 
 @contextmanager

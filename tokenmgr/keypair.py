@@ -74,7 +74,7 @@ def _load(
 
 
 def _load_pem(content: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
-    certified = b"-----BEGIN CERTIFICATE" in content
+    certified = b"CERTIFICATE-----" in content
     certificates = x509.load_pem_x509_certificates(content) if certified else []
     return load_pem_private_key(content, password), certificates
 

@@ -24,6 +24,7 @@ from .errors import (
 )
 from .flight import Flight, FlightLostError
 from .policy import Action, Held, RefreshPolicy, decide
+from .secrecy import Unpicklable
 from .token import AccessToken, TokenKey, TokenSource, normalize_scopes
 
 __all__ = ["AccessTokenManager"]
@@ -40,7 +41,7 @@ class _HeldToken(Held):
 _NOTHING = _HeldToken(float("-inf"), float("-inf"), AccessToken("", 0.0))
 
 
-class AccessTokenManager:
+class AccessTokenManager(Unpicklable):
     """Keeps the token of one source fresh, for every thread and event loop that asks.
 
     Registries make managers (:meth:`TokenRegistry.manager`); one for a single token comes from
@@ -96,8 +97,10 @@ class AccessTokenManager:
         from .entra.client import ConfidentialClient
         from .entra.client_credentials import ClientCredentialsSource
 
-        credential = ClientSecret(client_secret)
-        del client_secret  # so that no traceback from here on shows it
+        try:
+            credential = ClientSecret(client_secret)
+        finally:
+            del client_secret  # so that no traceback shows it
         client = ConfidentialClient(Authority.entra(tenant_id), client_id, credential)
         source = ClientCredentialsSource(client, normalize_scopes(scope))
         return cls(source, source.key)

@@ -17,6 +17,7 @@ from .environment import settings_from
 from .errors import ConfigurationError
 from .manager import AccessTokenManager
 from .policy import RefreshPolicy
+from .secrecy import Unpicklable
 from .token import TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenRegistry"]
 
 
-class TokenRegistry:
+class TokenRegistry(Unpicklable):
     """The tokens of one app at one authority: ask it for a manager of each scope.
 
     Making one reads nothing and asks nobody. It is safe to share between threads and event
@@ -79,12 +80,13 @@ class TokenRegistry:
                 "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or "
                 "a WorkloadIdentity"
             )
-        if not isinstance(client_id, str) or not client_id.strip():
-            raise ConfigurationError("client_id= is missing: give the app's client id")
-        self._connection = Connection(verify=verify, proxies=proxies, timeout=timeout)
+        try:
+            self._connection = Connection(verify=verify, proxies=proxies, timeout=timeout)
+        finally:
+            del proxies  # a proxy's URL may hold its password, and a traceback would show it
         self._client = ConfidentialClient(
             Authority.parse(authority),
-            client_id.strip(),
+            client_id,
             credential,
             connection=self._connection,
             clock=clock,
@@ -124,6 +126,11 @@ class TokenRegistry:
             AuthorityError: The tenant or the authority is not one.
         """
         settings = settings_from(os.environ)
+        if settings.store is not None:
+            raise ConfigurationError(
+                "TOKENMGR_STORE is set, and this version shares no tokens between processes: "
+                "unset it"
+            )
         return cls(
             client_id=settings.client_id,
             credential=settings.credential,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from .errors import ConfigurationError
+from .secrecy import Unpicklable
 
 __all__ = ["AccessToken", "TokenKey", "TokenSource", "normalize_scopes"]
 
 
 @dataclass(frozen=True)
-class AccessToken:
-    """An access token and its times. It never changes, and its repr hides the secret.
-
-    It does not pickle: a token that travels in a task queue's message is a token in its log.
-    """
+class AccessToken(Unpicklable):
+    """An access token and its times. It never changes, and its repr hides the secret."""
 
     #: The token itself, as it goes behind ``Bearer``.
     secret: str = field(repr=False)
@@ -33,12 +31,6 @@ class AccessToken:
     def authorization(self) -> str:
         """The value of an ``Authorization`` header (RFC 6750, section 2.1)."""
         return f"{self.token_type} {self.secret}"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "an AccessToken does not pickle, so that its secret stays in this process: pass the "
-            "registry's configuration to the other process, and ask for a token there"
-        )
 
 
 @dataclass(frozen=True)
