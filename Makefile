@@ -20,7 +20,7 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes tokenmgr
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes tokenmgr
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/coverage erase

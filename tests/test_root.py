@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tokenmgr
 
 NAMES = """
@@ -22,8 +24,14 @@ def test_the_public_names_are_these_and_no_others() -> None:
     assert all(hasattr(tokenmgr, name) for name in tokenmgr.__all__)
 
 
+def test_a_name_that_is_not_public_is_none_of_the_package() -> None:
+    with pytest.raises(AttributeError, match="SYSTEM_CLOCK"):
+        tokenmgr.SYSTEM_CLOCK  # noqa: B018
+    assert set(NAMES.split()) <= set(dir(tokenmgr))
+
+
 def test_importing_loads_nothing_heavy() -> None:
-    code = "import sys, tokenmgr; print(*sys.modules)"
+    code = "import sys, tokenmgr; tokenmgr.TokenRegistry; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -1,30 +1,37 @@
 """tokenmgr keeps Microsoft Entra access tokens ready for the programs that need them.
 
-Nothing heavy is imported here: ``msal`` and ``requests`` arrive with the first fetch.
+Each name is imported when it is first used, and ``msal`` and ``requests`` with the first fetch: a
+command that only may need a token starts as fast as one that does not.
 """
 
-from .authority import Authority
-from .credentials import Certificate, ClientAssertion, ClientSecret, WorkloadIdentity
-from .errors import (
-    AuthorityError,
-    ConfigurationError,
-    ConsentRequiredError,
-    HostNotAllowedError,
-    InteractionRequiredError,
-    InvalidCredentialError,
-    InvalidScopeError,
-    ServiceUnavailableError,
-    SidecarError,
-    StoreError,
-    ThrottledError,
-    TokenManagerError,
-    TokenRequestError,
-    TokenTimeoutError,
-)
-from .manager import AccessTokenManager
-from .policy import RefreshPolicy
-from .registry import TokenRegistry
-from .token import AccessToken, TokenKey, TokenSource
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .authority import Authority
+    from .credentials import Certificate, ClientAssertion, ClientSecret, WorkloadIdentity
+    from .errors import (
+        AuthorityError,
+        ConfigurationError,
+        ConsentRequiredError,
+        HostNotAllowedError,
+        InteractionRequiredError,
+        InvalidCredentialError,
+        InvalidScopeError,
+        ServiceUnavailableError,
+        SidecarError,
+        StoreError,
+        ThrottledError,
+        TokenManagerError,
+        TokenRequestError,
+        TokenTimeoutError,
+    )
+    from .manager import AccessTokenManager
+    from .policy import RefreshPolicy
+    from .registry import TokenRegistry
+    from .token import AccessToken, TokenKey, TokenSource
 
 __version__ = "0.1.0.dev0"
 
@@ -55,3 +62,24 @@ __all__ = [
     "TokenTimeoutError",
     "WorkloadIdentity",
 ]
+
+_HOMES = {
+    "authority": ("Authority",),
+    "credentials": ("Certificate", "ClientAssertion", "ClientSecret", "WorkloadIdentity"),
+    "manager": ("AccessTokenManager",),
+    "policy": ("RefreshPolicy",),
+    "registry": ("TokenRegistry",),
+    "token": ("AccessToken", "TokenKey", "TokenSource"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "errors")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -42,8 +42,8 @@ def _sleep_counting_clock() -> Callable[[], float]:
 class SystemClock:
     """The machine's own clocks."""
 
-    elapsed = staticmethod(_sleep_counting_clock())
-    wall = staticmethod(time.time)
+    elapsed: Callable[[], float] = staticmethod(_sleep_counting_clock())
+    wall: Callable[[], float] = staticmethod(time.time)
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -17,10 +17,11 @@ try:
     import authlib  # noqa: F401
     import joserfc  # noqa: F401
     import trustme  # noqa: F401
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
-        f"tokenmgr.emulator needs {error.name}: pip install 'tokenmgr[emulator]'", name=error.name
-    ) from error
+        f"tokenmgr.emulator needs {_missing.name}: pip install 'tokenmgr[emulator]'",
+        name=_missing.name,
+    ) from _missing
 
 from .certificates import ClientCertificate, client_certificate
 from .clients import FederatedCredential

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_public_key,
 )
-from joserfc.jwk import Key, import_key
+from joserfc.jwk import Key, RSAKey, import_key
 
 __all__ = ["Client", "ClientDirectory", "FederatedCredential", "RegisteredCertificate"]
 
@@ -61,13 +61,13 @@ class RegisteredCertificate:
     def __init__(self, pem: str | bytes) -> None:
         data = pem.encode() if isinstance(pem, str) else pem
         certificate = x509.load_pem_x509_certificate(data)
-        self.der = certificate.public_bytes(Encoding.DER)
+        self.der: bytes = certificate.public_bytes(Encoding.DER)
         # x5t is SHA-1 by definition (RFC 7515, section 4.1.7); the signature is what is trusted.
-        self.x5t = _thumbprint(certificate.fingerprint(hashes.SHA1()))  # noqa: S303 - a name only
-        self.x5t_s256 = _thumbprint(certificate.fingerprint(hashes.SHA256()))
+        self.x5t: str = _thumbprint(certificate.fingerprint(hashes.SHA1()))  # noqa: S303 - a name only
+        self.x5t_s256: str = _thumbprint(certificate.fingerprint(hashes.SHA256()))
         public_key = certificate.public_key()
         pem_key = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.key = import_key(pem_key, "RSA")
+        self.key: RSAKey = import_key(pem_key, "RSA")
 
 
 def _thumbprint(digest: bytes) -> str:

@@ -128,10 +128,10 @@ class EntraError(OAuth2Error):
         status = 401 if refusal.error == "invalid_client" else 400
         super().__init__(error=refusal.error, status_code=status)
         self.code = code
-        self.name = refusal.error
+        self.name: str = refusal.error
         # Not given to the base class: it refuses the quotes that callers may have sent as a
         # scope (RFC 6749, section 5.2), where Entra repeats whatever it was sent.
-        self.text = refusal.text.format(**details)
+        self.text: str = refusal.text.format(**details)
 
 
 def error_body(

@@ -69,7 +69,7 @@ class EntraEmulator(Controls):
             raise ValueError(f"host has to be a loopback address, not {host!r}")
         self._host = host
         self._port = port
-        self.client_id = client_id or str(uuid.uuid4())
+        self.client_id: str = client_id or str(uuid.uuid4())
         self._state = State(
             signer=TokenSigner(),
             token_lifetime=token_lifetime,
@@ -189,6 +189,7 @@ class EntraEmulator(Controls):
             "AZURE_CLIENT_SECRET": self.client_secret,
             "AZURE_AUTHORITY_HOST": self.url,
             "REQUESTS_CA_BUNDLE": self.ca_file,
+            "NO_PROXY": self._host,
         }
 
     def _authority(self, kind: RealmKind, tenant: str = "", policy: str | None = None) -> str:

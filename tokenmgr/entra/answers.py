@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..token import AccessToken
 
-__all__ = ["CREDENTIAL_CODES", "error_from_answer", "token_from_answer"]
+__all__ = ["CREDENTIAL_CODES", "codes_of", "error_from_answer", "token_from_answer"]
 
 
 class _Meaning(NamedTuple):
@@ -147,7 +147,7 @@ def error_from_answer(
         host: Who answered, for the message.
         secret: The app's own proof, which a service may repeat in its description.
     """
-    codes = _codes(answer)
+    codes = codes_of(answer)
     error = answer.get("error") if isinstance(answer.get("error"), str) else None
     advice = _ADVICE.get(kind)
     if advice is None:
@@ -212,7 +212,7 @@ def _meaning(codes: tuple[int, ...], answer: Mapping[str, Any]) -> _Meaning | No
     return None
 
 
-def _codes(answer: Mapping[str, Any]) -> tuple[int, ...]:
+def codes_of(answer: Mapping[str, Any]) -> tuple[int, ...]:
     """Reads the AADSTS numbers from ``error_codes``, or from the description without it (B2C)."""
     given = answer.get("error_codes")
     if isinstance(given, list) and given:

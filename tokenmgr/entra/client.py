@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..authority import Authority
 from ..clock import SYSTEM_CLOCK, Clock
 from ..credentials import ClientCredential, KeyPair, Proof, SecretText
-from ..errors import ServiceUnavailableError, TokenManagerError
+from ..errors import AuthorityError, ConfigurationError, ServiceUnavailableError, TokenManagerError
 from ..token import AccessToken
 from .connection import Connection
 
@@ -44,6 +44,9 @@ class ConfidentialClient:
         credential: What proves that it is this app.
         connection: The way there; its own when left out.
         clock: The time.
+
+    Raises:
+        ConfigurationError: There is no client id.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class ConfidentialClient:
         connection: Connection | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        if not isinstance(client_id, str) or not client_id.strip():
+            raise ConfigurationError("client_id= is missing: give the app's client id")
         self.authority = authority
-        self.client_id = client_id
+        self.client_id: str = client_id.strip()
         self._credential = credential
         self._connection = connection or Connection()
         self._clock = clock
@@ -71,15 +76,13 @@ class ConfidentialClient:
         Raises:
             TokenManagerError: There is none to be had.
         """
-        from .answers import CREDENTIAL_CODES, error_from_answer, token_from_answer
+        from .answers import CREDENTIAL_CODES, codes_of, error_from_answer, token_from_answer
 
         exchange = self._connection.exchange()
         asked_at = self._clock.wall()
         proof = self._credential.read()
         answer = self._answer(grant, proof, exchange)
-        if "access_token" not in answer and CREDENTIAL_CODES.intersection(
-            answer.get("error_codes") or ()
-        ):
+        if "access_token" not in answer and CREDENTIAL_CODES.intersection(codes_of(answer)):
             renewed = self._credential.reread(proof)
             if renewed is not None:
                 proof, asked_at = renewed, self._clock.wall()
@@ -94,14 +97,19 @@ class ConfidentialClient:
 
     def _answer(self, grant: Grant, proof: Proof, exchange: Exchange) -> _Answer:
         failure: TokenManagerError
+        application = None
         try:
-            return _Answer(grant(self._application(proof, exchange)))
+            application = self._application(proof, exchange)
+            return _Answer(grant(application))
         except TokenManagerError as exc:
             failure = exc
         except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
-            failure = ServiceUnavailableError(
-                f"MSAL could not make sense of {self.authority.host}'s answer "
-                f"({type(exc).__name__}): check the authority's address"
+            # Without an application it is the metadata, which will be the same next time.
+            kind = ServiceUnavailableError if application else AuthorityError
+            failure = kind(
+                f"MSAL could not make sense of {self.authority.host}'s "
+                f"{'answer' if application else 'metadata'} ({type(exc).__name__}): check the "
+                "authority's address"
             )
         # Raised out here without what led to it: MSAL's frames hold the request, with the secret.
         raise failure.with_traceback(None)

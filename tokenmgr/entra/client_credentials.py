@@ -36,7 +36,7 @@ class ClientCredentialsSource:
             _check(scopes)
         self._client = client
         self._scopes = scopes
-        self.key = TokenKey(
+        self.key: TokenKey = TokenKey(
             authority=authority.url,
             client_id=client.client_id,
             grant="client_credentials",

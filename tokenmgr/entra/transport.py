@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 import cachetools
 import requests
 from urllib3.exceptions import HTTPError, InvalidHeader
-from urllib3.util import Retry
+from urllib3.exceptions import TimeoutError as WireTimeoutError
+from urllib3.util import Retry, Timeout
 
 from ..errors import (
     AuthorityError,
@@ -29,6 +30,7 @@ from ..errors import (
     ThrottledError,
     TokenManagerError,
 )
+from .adapter import DeadlineAdapter
 from .answers import error_from_answer
 
 __all__ = ["Exchange", "Response", "Transport"]
@@ -107,19 +109,25 @@ class Transport:
         if self._verify is not None:
             # requests lets REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE override what was said here.
             settings["verify"] = self._verify
+        if requests.utils.select_proxy(request.url or "", self._proxies) is not None:
+            # And HTTPS_PROXY override an {"all": …} that was given here.
+            settings["proxies"] = dict(self._proxies)
         return session.send(
             request,
             allow_redirects=False,
-            timeout=(min(_CONNECT_TIMEOUT, seconds), seconds),
+            # The stubs know of numbers only; a total ends the connecting and the reading together.
+            timeout=Timeout(connect=min(_CONNECT_TIMEOUT, seconds), total=seconds),  # type: ignore[arg-type]
             **settings,
         )
 
     def _own_session(self) -> requests.Session:
         with self._lock:
+            if self._closed.is_set():
+                raise ConfigurationError("this registry is closed: make a new TokenRegistry")
             # A forked child that went on with its parent's connections would mix up their TLS.
             if self._session is None or self._session_pid != os.getpid():
                 self._session = requests.Session()
-                self._session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=32))
+                self._session.mount("https://", DeadlineAdapter(pool_maxsize=32))
                 self._session_pid = os.getpid()
             return self._session
 
@@ -145,6 +153,7 @@ class Exchange:
                 raise AuthorityError(
                     f"the metadata at {url} has no {name}: check the authority's address"
                 )
+        _check_https(metadata["token_endpoint"])
         self._transport.remember_metadata(url, response)
         return response
 
@@ -162,11 +171,7 @@ class Exchange:
         """Does nothing: the connections are the transport's."""
 
     def _send(self, method: str, url: str, **kwargs: Any) -> Response:
-        if urlsplit(url).scheme != "https":
-            raise AuthorityError(
-                f"the authority's metadata names {_host(url)} without https: it cannot be trusted "
-                "with the app's credential"
-            )
+        _check_https(url)
         # Without the session: it would add the user's .netrc and its cookies.
         request = requests.Request(
             method,
@@ -175,13 +180,14 @@ class Exchange:
             data=kwargs.get("data"),
             headers=kwargs.get("headers"),
         ).prepare()
+        secret = (kwargs.get("data") or {}).get("client_secret")
         attempt = 0
         while True:
             attempt += 1
-            outcome = self._attempt(request)
+            outcome = self._attempt(request, secret)
             if isinstance(outcome, Response):
                 return outcome
-            pause = random.random() * _BACKOFF * 2.0**attempt  # noqa: S311 - spreads repeats
+            pause = random.random() * _BACKOFF * 2.0 ** (attempt - 1)  # noqa: S311 - spreads repeats
             pause = max(pause, outcome.retry_after or 0.0)
             late = time.monotonic() + pause >= self._deadline
             if not outcome.retryable or attempt >= _MOST_ATTEMPTS or late:
@@ -189,52 +195,44 @@ class Exchange:
             if not self._transport.wait(pause):
                 raise outcome
 
-    def _attempt(self, request: requests.PreparedRequest) -> Response | TokenManagerError:
+    def _attempt(
+        self, request: requests.PreparedRequest, secret: str | None
+    ) -> Response | TokenManagerError:
         seconds = self._deadline - time.monotonic()
         host = _host(request.url or "")
         if seconds <= 0:
             return _out_of_time(host)
         try:
             with self._transport.send(request, seconds) as answer:
-                text = self._read(answer)
+                text = _read(answer)
                 response = Response(answer.status_code, text, answer.headers)
-        except TimeoutError:
-            return _out_of_time(host)
         except (requests.RequestException, HTTPError, OSError) as exc:
             # Not chained: its ``request`` holds the body that was sent, with the secret.
             return _connection_error(exc, host)
-        return _failure(response, host) or response
-
-    def _read(self, answer: requests.Response) -> str:
-        """Reads the body piece by piece, as a timeout of a socket starts anew with each byte."""
-        body = bytearray()
-        while piece := answer.raw.read1(65_536, decode_content=True):
-            body += piece
-            if len(body) > _MOST_BYTES:
-                raise requests.exceptions.ContentDecodingError("too long")
-            if time.monotonic() > self._deadline:
-                raise TimeoutError
-        return body.decode("utf-8", errors="replace")
+        return _failure(response, host, secret) or response
 
 
-def _failure(response: Response, host: str) -> TokenManagerError | None:
+def _read(answer: requests.Response) -> str:
+    body: bytes = answer.raw.read(_MOST_BYTES + 1, decode_content=True)
+    if len(body) > _MOST_BYTES:
+        raise requests.exceptions.ContentDecodingError("too long")
+    return body.decode("utf-8", errors="replace")
+
+
+def _failure(response: Response, host: str, secret: str | None) -> TokenManagerError | None:
     status = response.status_code
     if 300 <= status < 400:
         return AuthorityError(
             f"{host} answered with a redirect (HTTP {status}), which is not followed, since the "
             "request carries the app's credential: set the authority that it leads to"
         )
-    retry_after = _retry_after(response)
-    if status == 429:
-        return error_from_answer(
-            _parse(response) or {}, kind=ThrottledError, retry_after=retry_after, host=host
-        )
-    if status >= 500:
+    if status == 429 or status >= 500:
         return error_from_answer(
             _parse(response) or {},
-            kind=ServiceUnavailableError,
-            retry_after=retry_after,
+            kind=ThrottledError if status == 429 else ServiceUnavailableError,
+            retry_after=_retry_after(response),
             host=host,
+            secret=secret,
         )
     if status == 200 and _parse(response) is None:
         return ServiceUnavailableError(f"{host} answered HTTP 200 with what is not a JSON object")
@@ -287,7 +285,7 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
                 "certificate authority that signed it"
             )
         return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
-    if isinstance(exc, requests.Timeout):
+    if isinstance(exc, (requests.Timeout, WireTimeoutError)):
         return _out_of_time(host)
     if isinstance(exc, OSError) and "CA certificate bundle" in str(exc):
         return ConfigurationError(
@@ -298,6 +296,14 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
         f"the connection to {host} failed ({type(exc).__name__}): check the network and the "
         "authority's address"
     )
+
+
+def _check_https(url: str) -> None:
+    if urlsplit(url).scheme != "https":
+        raise AuthorityError(
+            f"the authority's metadata names {_host(url)} without https: it cannot be trusted "
+            "with the app's credential"
+        )
 
 
 def _host(url: str) -> str:

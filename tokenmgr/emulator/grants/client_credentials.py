@@ -26,7 +26,7 @@ _DEFAULT = "/.default"
 class ClientCredentials(ClientCredentialsGrant):
     """Client credentials, with the checks and the answer that Entra has."""
 
-    TOKEN_ENDPOINT_AUTH_METHODS = ["entra"]  # noqa: RUF012 - Authlib's name and type
+    TOKEN_ENDPOINT_AUTH_METHODS: list[str] = ["entra"]  # noqa: RUF012 - Authlib's name and type
 
     request: TokenRequest
     server: EntraAuthorizationServer
