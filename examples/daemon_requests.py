@@ -37,7 +37,7 @@ def main() -> None:
 
     with TokenRegistry.from_env() as tokens, requests.Session() as session:
         # The token goes to this one host; a redirect to another does not take it along.
-        host = urlsplit(options.url).hostname or ""
+        host = urlsplit(options.url).netloc
         session.auth = BearerAuth(tokens.manager(options.scope), hosts=[host])
         try:
             for number in itertools.count(1):

@@ -123,7 +123,7 @@ def test_a_b2c_authority_may_have_its_own_host(name: str, host: str, url: str) -
         ("contoso", "susi", "login.contoso.com/path", "has a path"),
         ("contoso", "susi", "http://login.contoso.com", "not https"),
         ("contoso", "susi", "contoso.ciamlogin.com", "CIAM"),
-        ("contoso", "susi", "login.microsoftonline.com", "neither"),
+        ("contoso", "susi", "login.microsoftonline.com", "more than a tenant"),
     ],
 )
 def test_what_is_no_b2c_authority_is_refused(
@@ -221,6 +221,12 @@ def test_a_url_tells_its_kind(value: str, kind: str, url: str) -> None:
     assert (authority.kind, authority.url) == (kind, url)
 
 
+@pytest.mark.parametrize("path", ["realms/main", "a/b/c"])
+def test_a_url_like_nothing_of_microsofts_is_a_generic_provider(path: str) -> None:
+    url = f"https://idp.example.com/{path}"
+    assert Authority.parse(url) == Authority.oidc(url)
+
+
 def test_an_authority_is_parsed_to_itself() -> None:
     authority = Authority.oidc("https://idp.example.com/realms/main")
     assert Authority.parse(authority) is authority
@@ -270,9 +276,7 @@ def test_an_authority_is_parsed_to_itself() -> None:
         ("https://contoso.b2clogin.com/", "no policy"),
         (f"{B2C}/extra", "more than /tenant/policy"),
         (f"{CIAM}/extra", "more than a tenant"),
-        (f"{ENTRA}/saml2", "neither"),
-        ("https://idp.example.com/realms/main", r"Authority\.oidc\(url\)"),
-        ("https://idp.example.com/a/b/c", r"Authority\.oidc\(url\)"),
+        (f"{ENTRA}/saml2", "more than a tenant"),
         ("", "empty"),
         (None, "NoneType"),
         (ENTRA.encode(), "bytes"),

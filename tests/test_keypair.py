@@ -263,3 +263,19 @@ def test_a_key_of_a_kind_that_cryptography_does_not_know_is_refused() -> None:
     with pytest.raises((UnsupportedAlgorithm, ValueError), match=r"(?i)unknown|unsupported"):
         load_pem_private_key(content, None)
     assert "is neither a PEM with a private key" in refusal(content)
+
+
+def test_a_certificate_that_cannot_be_read_is_refused_without_showing_the_key(
+    made, monkeypatch
+) -> None:
+    def refuse(content: bytes) -> None:
+        raise x509.InvalidVersion("7 is not a valid X509 version", 7)
+
+    monkeypatch.setattr(x509, "load_pem_x509_certificates", refuse)
+    content = made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, OPEN)
+    content += made.leaf.public_bytes(Encoding.PEM)
+    with pytest.raises(ConfigurationError, match="neither a PEM") as caught:
+        parse_key_pair(content, None, send_chain=False, origin="app.pem")
+    assert caught.value.__cause__ is None
+    for entry in caught.traceback[1:]:
+        assert "PRIVATE KEY" not in repr(entry.frame.f_locals)

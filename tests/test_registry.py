@@ -150,7 +150,16 @@ def registry(**overrides: object) -> TokenRegistry:
         (lambda: registry(credential=""), ConfigurationError, "client secret"),
         (lambda: registry(timeout=0), ConfigurationError, "timeout"),
         (lambda: registry(timeout="soon"), ConfigurationError, "timeout"),
+        (lambda: registry(timeout=float("inf")), ConfigurationError, "timeout"),
         (lambda: registry(verify="/no/such/file"), ConfigurationError, "/no/such/file"),
+        (lambda: registry(verify=""), ConfigurationError, "verify"),
+        (lambda: registry(verify=0), ConfigurationError, "verify"),
+        (lambda: registry(proxies="http://u:hunter2@proxy"), ConfigurationError, "proxies"),
+        (lambda: registry(proxies={"https": 5}), ConfigurationError, "proxies"),
+        (lambda: registry(policy="x"), ConfigurationError, "policy"),
+        (lambda: RefreshPolicy(skew="x"), ConfigurationError, "skew"),
+        (lambda: ClientSecret(file=""), ConfigurationError, "path"),
+        (lambda: ClientSecret(file="a\0b").read(), ConfigurationError, "cannot be read"),
     ],
 )
 def test_bad_input_is_refused_before_any_request(

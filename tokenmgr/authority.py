@@ -188,11 +188,12 @@ class Authority:
 
     @classmethod
     def parse(cls, value: str | Authority) -> Authority:
-        """The authority behind a URL, of whichever kind, except generic OpenID Connect.
+        """The authority behind a URL, of whichever kind.
 
         An :class:`Authority` is returned as it is. ``/tfp/`` of old B2C addresses, ``/v2.0``, and
         the token, authorize, device code and metadata endpoints are taken off. A generic provider
-        looks like an Entra tenant or like nothing known: those take :meth:`oidc`.
+        whose path looks like an Entra tenant, or a B2C tenant and policy, is taken for that: give
+        :meth:`oidc` then.
 
         Args:
             value: Such as ``"https://login.microsoftonline.com/contoso.onmicrosoft.com"``.
@@ -250,10 +251,9 @@ def _classify(value: str) -> tuple[str, AuthorityKind]:
         return _b2c(host, segments), "b2c"
     if not segments:
         _refuse("the authority URL has no tenant: add one, as in https://host/tenant")
-    _refuse(
-        "the path of the authority URL is neither /tenant nor, for B2C, /tenant/policy: shorten "
-        "it, or use Authority.oidc(url) for another OpenID Connect provider"
-    )
+    if name not in _CLOUDS.values():
+        return _oidc(value)
+    _refuse("the authority URL has more than a tenant: shorten it to https://host/tenant")
 
 
 def _looks_like_b2c(host: str, tenant: str, policy: str) -> bool:

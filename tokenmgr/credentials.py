@@ -231,7 +231,7 @@ class Certificate(ClientCredential):
             return None
         try:
             stat = self._path.stat()
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             raise _unreadable(self._path, "certificate", exc) from None
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
@@ -252,6 +252,8 @@ def _reader(
 ) -> tuple[Callable[[], str], str]:
     """Makes the function that reads a text from where it is, and says where that is."""
     if file is not None:
+        if not isinstance(file, (str, os.PathLike)) or not os.fspath(file):
+            raise ConfigurationError(f"the file of the {what} is no path: give one")
         path = Path(file)
         return lambda: _text(_read_file(path, what), f"{what} in {path}"), str(path)
     if callable(given):
@@ -292,12 +294,13 @@ def _call(function: Callable[[], object], what: str) -> object:
 def _read_file(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         raise _unreadable(path, what, exc) from None
 
 
-def _unreadable(path: Path, what: str, exc: OSError) -> ConfigurationError:
+def _unreadable(path: Path, what: str, exc: Exception) -> ConfigurationError:
+    reason = getattr(exc, "strerror", None) or type(exc).__name__
     return ConfigurationError(
-        f"the {what} in {path} cannot be read ({exc.strerror}): check the path, and that this "
+        f"the {what} in {str(path)!r} cannot be read ({reason}): check the path, and that this "
         "process may read it"
     )

@@ -45,6 +45,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         AuthorityError: The authority or the tenant is not one; the message names the variable.
     """
     env = _Variables({name: value.strip() for name, value in environ.items() if value.strip()})
+    if "AZURE_CLIENT_CERTIFICATE_PASSWORD" in env:  # white space may be part of a password
+        env["AZURE_CLIENT_CERTIFICATE_PASSWORD"] = environ["AZURE_CLIENT_CERTIFICATE_PASSWORD"]
     del environ  # its repr shows the secret
     if "AZURE_CLIENT_ID" not in env:
         raise ConfigurationError("set AZURE_CLIENT_ID to the app's client id")
@@ -106,7 +108,7 @@ def _authority(env: Mapping[str, str]) -> Authority:
 
 
 def _differ(one: str, other: str) -> bool:
-    """Whether they are two tenants for certain: an id may be the id of any domain name."""
+    """Whether they are named apart: an id may be that of any domain name, and is taken for it."""
     return one != other and ("." in one) == ("." in other)
 
 

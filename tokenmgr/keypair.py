@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -40,18 +39,18 @@ def parse_key_pair(
     del content, password  # so that no traceback from here on shows them
     if isinstance(loaded, ConfigurationError):
         raise loaded
-    key, certificates = loaded
+    key, pairs = loaded
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ConfigurationError(
             f"{origin} has no RSA private key, the only kind that Microsoft Entra takes: export "
             "the certificate with its RSA private key"
         )
-    leaf = next((c for c in certificates if _public(c) == _public(key)), None)
+    leaf = next((c for c, public in pairs if public == _public(key)), None)
     if leaf is None:
         raise ConfigurationError(
             f"{origin} has no certificate for its private key: put both into the file"
         )
-    chain = [leaf, *(c for c in certificates if c != leaf)] if send_chain else [leaf]
+    chain = [leaf, *(c for c, _ in pairs if c != leaf)] if send_chain else [leaf]
     return KeyPair(
         private_key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         certificates=tuple(c.public_bytes(Encoding.PEM).decode() for c in chain),
@@ -61,12 +60,16 @@ def parse_key_pair(
 
 def _load(
     content: bytes, password: bytes | None, origin: str
-) -> tuple[object, list[x509.Certificate]] | ConfigurationError:
-    """Loads them, or gives the error for the caller to raise: this frame holds the key."""
+) -> tuple[object, list[tuple[x509.Certificate, bytes]]] | ConfigurationError:
+    """Loads the key, and the certificates with their public keys.
+
+    Gives the error for the caller to raise, as this frame holds the key.
+    """
     load = _load_pem if b"-----BEGIN" in content else _load_pfx
     try:
-        return load(content, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        key, certificates = load(content, password)
+        return key, [(certificate, _public(certificate)) for certificate in certificates]
+    except Exception as exc:  # noqa: BLE001 - cryptography raises some of its own for odd files
         # A wrong password can look like a broken key: one in 256 decrypts to good padding.
         reason = str(exc).lower()
         locked = b"ENCRYPTED" in content or "password" in reason or "decrypt" in reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from .errors import ConfigurationError
 
@@ -77,6 +77,10 @@ class RefreshPolicy:
     max_wait: float = 60.0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigurationError(f"RefreshPolicy({field.name}=…) is a number")
         for name in ("skew", "min_margin", "backoff_base", "backoff_cap", "retry_after_cap"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"RefreshPolicy({name}=…) is in seconds, 0 or more")

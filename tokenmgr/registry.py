@@ -91,6 +91,8 @@ class TokenRegistry(Unpicklable):
             connection=self._connection,
             clock=clock,
         )
+        if policy is not None and not isinstance(policy, RefreshPolicy):
+            raise ConfigurationError("policy= is a RefreshPolicy")
         self._policy = policy or RefreshPolicy()
         self._clock = clock
         #: Guards the fields below; never held while anything waits.

@@ -248,14 +248,22 @@ def registry(rough: RoughServer) -> Iterator[Callable[..., TokenRegistry]]:
 
 
 @pytest.fixture
-def rough_source(rough: RoughServer) -> Iterator[ClientCredentialsSource]:
-    """The bare source of a token at the rough server, without a manager that hides frames."""
+def make_source(rough: RoughServer) -> Iterator[Callable[..., ClientCredentialsSource]]:
+    """Makes bare sources of a token at the rough server, without a manager that hides frames."""
     connection = Connection(verify=rough.ca_file)
-    client = ConfidentialClient(
-        Authority.parse(rough.authority),
-        CLIENT_ID,
-        ClientSecret(rough.secret),
-        connection=connection,
-    )
-    yield ClientCredentialsSource(client, (SCOPE,))
+
+    def make(credential: ClientSecret) -> ClientCredentialsSource:
+        client = ConfidentialClient(
+            Authority.parse(rough.authority), CLIENT_ID, credential, connection=connection
+        )
+        return ClientCredentialsSource(client, (SCOPE,))
+
+    yield make
     connection.close()
+
+
+@pytest.fixture
+def rough_source(
+    rough: RoughServer, make_source: Callable[..., ClientCredentialsSource]
+) -> ClientCredentialsSource:
+    return make_source(ClientSecret(rough.secret))

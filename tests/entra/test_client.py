@@ -550,3 +550,61 @@ def test_an_answer_with_a_token_shows_it_in_no_traceback(rough, rough_source):
     assert any("answer" in frame.f_locals for frame in frames)
     for frame in frames:
         assert "the-token-itself" not in repr(frame.f_locals)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_shows_no_frame_that_holds_the_secret(
+    rough_source, rough, monkeypatch, interruption
+):
+    def interrupt(*_, **__):
+        raise interruption
+
+    monkeypatch.setattr("requests.Session.send", interrupt)
+    with pytest.raises(interruption) as caught:
+        rough_source.fetch_token()
+
+    frames, _ = frames_and_errors(caught.value)
+    for frame in frames:
+        assert rough.secret not in repr(frame.f_locals)
+
+
+def test_a_refusal_without_a_number_has_the_credential_read_anew(rough, make_source):
+    rough.on_post = lambda handler: handler.answer(401, '{"error": "invalid_client"}')
+    secrets = iter(["one", "two"])
+    with pytest.raises(InvalidCredentialError):
+        make_source(ClientSecret(lambda: next(secrets))).fetch_token()
+    assert rough.posts == 2
+
+
+def test_a_slow_vault_does_not_use_up_the_time_of_the_request(entra):
+    reading = threading.Event()
+
+    def slow():
+        reading.wait(0.4)
+        return entra.client_secret
+
+    with entra.registry(credential=ClientSecret(slow), timeout=0.3) as tokens:
+        assert tokens.manager(SCOPE).get_access_token()
+
+
+def test_a_file_without_certificate_authorities_is_named(entra, tmp_path):
+    file = tmp_path / "ca.pem"
+    file.write_text("hello")
+    with (
+        entra.registry(verify=str(file)) as tokens,
+        pytest.raises(ConfigurationError, match="certificate authorities"),
+    ):
+        tokens.manager(SCOPE).get_access_token()
+
+
+def test_an_unknown_number_can_be_looked_up(rough, rough_source):
+    says = '{"error": "odd", "error_description": "AADSTS900144: no.", "error_codes": [900144]}'
+    rough.on_post = lambda handler: handler.answer(400, says)
+    with pytest.raises(TokenManagerError, match=r"error\?code=900144"):
+        rough_source.fetch_token()
+
+
+def test_an_external_id_like_authority_gives_tokens(entra):
+    with entra.registry(authority=entra.ciam_authority("fabrikam")) as tokens:
+        token = tokens.manager(SCOPE).get_access_token()
+    assert jwt.decode(token, options={"verify_signature": False})["iss"].startswith(entra.url)

@@ -157,6 +157,10 @@ class EntraEmulator(Controls):
         """The authority of a user flow of the B2C tenant ``{name}.onmicrosoft.com``."""
         return self._authority(RealmKind.B2C, f"{name}.onmicrosoft.com", policy)
 
+    def ciam_authority(self, name: str = "contoso") -> str:
+        """The authority of the External ID tenant ``{name}.onmicrosoft.com``."""
+        return self._authority(RealmKind.ENTRA, f"{name}.onmicrosoft.com")
+
     def adfs_authority(self) -> str:
         """The authority of the ADFS."""
         return self._authority(RealmKind.ADFS)

@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..token import AccessToken
 
-__all__ = ["CREDENTIAL_CODES", "codes_of", "error_from_answer", "token_from_answer"]
+__all__ = ["error_from_answer", "token_from_answer"]
 
 
 class _Meaning(NamedTuple):
@@ -93,8 +93,10 @@ _MEANINGS: dict[int, _Meaning] = {
     90033: _Meaning(ServiceUnavailableError, "the service is asked again later"),
 }
 
-#: On these the credential is read again from where it came from, and the request repeated once.
-CREDENTIAL_CODES = frozenset({7000215, 7000222, 700027, 700024, 7000214, 1000502, 7000274, 7000277})
+#: Those too that mean a credential: it is read again, and the request repeated once.
+_CREDENTIAL_CODES = frozenset(
+    {7000215, 7000222, 700027, 700024, 7000214, 1000502, 7000274, 7000277}
+)
 
 _INVALID_CREDENTIAL = _Meaning(
     InvalidCredentialError, "check the app's secret, certificate or assertion"
@@ -117,7 +119,10 @@ _MEANINGS_BY_ERROR: dict[str, _Meaning] = {
     ),
     "interaction_required": _SIGN_IN,
     "login_required": _SIGN_IN,
-    "invalid_grant": _SIGN_IN_AGAIN,
+    "invalid_grant": _Meaning(
+        InteractionRequiredError,
+        "for a user, send them to sign in again; for the app itself, check its credential",
+    ),
     "temporarily_unavailable": _Meaning(
         ServiceUnavailableError, "the service is asked again later"
     ),
@@ -125,8 +130,8 @@ _MEANINGS_BY_ERROR: dict[str, _Meaning] = {
 }
 
 _ADVICE: dict[type[TokenManagerError], str] = {
-    ThrottledError: "the service was asked too often, and is left alone for a while",
-    ServiceUnavailableError: "the service is failing, and is asked again later",
+    ThrottledError: "wait as long as retry_after says, and ask less often",
+    ServiceUnavailableError: "nothing here: the service is failing, and is asked again later",
 }
 
 
@@ -147,11 +152,11 @@ def error_from_answer(
         host: Who answered, for the message.
         secret: The app's own proof, which a service may repeat in its description.
     """
-    codes = codes_of(answer)
+    codes = _codes(answer)
     error = answer.get("error") if isinstance(answer.get("error"), str) else None
     advice = _ADVICE.get(kind)
     if advice is None:
-        kind, advice = _meaning(codes, answer) or _Meaning(kind, "the service says no more")
+        kind, advice = _meaning(codes, answer) or _Meaning(kind, _look_up(codes))
     said = _spoken(answer.get("error_description") or error or "no reason given", secret)
     return kind(
         f"{host} gave no token: {said}. What to do: {advice}.",
@@ -199,11 +204,17 @@ def token_from_answer(
     )
 
 
+def _look_up(codes: tuple[int, ...]) -> str:
+    if codes:
+        return f"look it up at https://login.microsoftonline.com/error?code={codes[0]}"
+    return "check the app's registration and the authority"
+
+
 def _meaning(codes: tuple[int, ...], answer: Mapping[str, Any]) -> _Meaning | None:
     for code in codes:
         if code in _MEANINGS:
             return _MEANINGS[code]
-        if code in CREDENTIAL_CODES:
+        if code in _CREDENTIAL_CODES:
             return _INVALID_CREDENTIAL
     for name in ("suberror", "error"):
         meaning = _MEANINGS_BY_ERROR.get(str(answer.get(name)))
@@ -212,7 +223,7 @@ def _meaning(codes: tuple[int, ...], answer: Mapping[str, Any]) -> _Meaning | No
     return None
 
 
-def codes_of(answer: Mapping[str, Any]) -> tuple[int, ...]:
+def _codes(answer: Mapping[str, Any]) -> tuple[int, ...]:
     """Reads the AADSTS numbers from ``error_codes``, or from the description without it (B2C)."""
     given = answer.get("error_codes")
     if isinstance(given, list) and given:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ..authority import Authority
 from ..clock import SYSTEM_CLOCK, Clock
 from ..credentials import ClientCredential, KeyPair, Proof, SecretText
-from ..errors import AuthorityError, ConfigurationError, ServiceUnavailableError, TokenManagerError
+from ..errors import (
+    AuthorityError,
+    ConfigurationError,
+    InvalidCredentialError,
+    ServiceUnavailableError,
+    TokenManagerError,
+)
 from ..token import AccessToken
 from .connection import Connection
 
@@ -76,24 +82,33 @@ class ConfidentialClient:
         Raises:
             TokenManagerError: There is none to be had.
         """
-        from .answers import CREDENTIAL_CODES, codes_of, error_from_answer, token_from_answer
+        from .answers import token_from_answer
 
+        proof = self._credential.read()
         exchange = self._connection.exchange()
         asked_at = self._clock.wall()
-        proof = self._credential.read()
         answer = self._answer(grant, proof, exchange)
-        if "access_token" not in answer and CREDENTIAL_CODES.intersection(codes_of(answer)):
+        error = self._error(answer, proof)
+        if isinstance(error, InvalidCredentialError):
             renewed = self._credential.reread(proof)
             if renewed is not None:
                 proof, asked_at = renewed, self._clock.wall()
                 answer = self._answer(grant, proof, exchange)
-        if "access_token" not in answer:
-            raise error_from_answer(
-                answer,
-                host=self.authority.host,
-                secret=proof.text if not isinstance(proof, KeyPair) else None,
-            )
+                error = self._error(answer, proof)
+        if error is not None:
+            raise error
         return token_from_answer(answer, asked_at=asked_at, scopes=scopes)
+
+    def _error(self, answer: _Answer, proof: Proof) -> TokenManagerError | None:
+        from .answers import error_from_answer
+
+        if "access_token" in answer:
+            return None
+        secret = None if isinstance(proof, KeyPair) else proof.text
+        try:
+            return error_from_answer(answer, host=self.authority.host, secret=secret)
+        finally:
+            del secret
 
     def _answer(self, grant: Grant, proof: Proof, exchange: Exchange) -> _Answer:
         failure: TokenManagerError
@@ -111,6 +126,8 @@ class ConfidentialClient:
                 f"{'answer' if application else 'metadata'} ({type(exc).__name__}): check the "
                 "authority's address"
             )
+        except BaseException as exc:  # noqa: BLE001 - such as Ctrl-C, without MSAL's frames
+            raise exc.with_traceback(None)  # noqa: B904
         # Raised out here without what led to it: MSAL's frames hold the request, with the secret.
         raise failure.with_traceback(None)
 

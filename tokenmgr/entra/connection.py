@@ -38,17 +38,13 @@ class Connection:
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
     ) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-            raise ConfigurationError("timeout= is a number of seconds, more than 0")
-        if isinstance(verify, os.PathLike):
-            verify = os.fspath(verify)
-        if isinstance(verify, str) and not Path(verify).exists():
-            raise ConfigurationError(
-                f"verify= names {verify!r}, which does not exist: give the path of a file of "
-                "certificate authorities"
-            )
-        self._verify = verify
-        self._proxies = dict(proxies or {})
+        self._proxies = _checked_proxies(proxies)
+        del proxies  # a proxy's URL may hold its password, and a traceback would show it
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise ConfigurationError("timeout= is a number of seconds")
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise ConfigurationError("timeout= is in seconds, more than 0 and not for ever")
+        self._verify = _checked_verify(verify)
         self._timeout = float(timeout)
         #: Guards the transport's making; never held over I/O.
         self._lock = threading.Lock()
@@ -77,3 +73,27 @@ class Connection:
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+
+
+def _checked_verify(verify: bool | str | os.PathLike[str] | None) -> bool | str | None:
+    # To requests an empty text means no check at all, and a missing variable gives one.
+    if verify is None or isinstance(verify, bool):
+        return verify
+    path = os.fspath(verify) if isinstance(verify, (str, os.PathLike)) else ""
+    if path and Path(path).exists():
+        return path
+    raise ConfigurationError(
+        f"verify={verify!r} is neither True, False nor the path of a file of certificate "
+        "authorities that exists: correct it"
+    )
+
+
+def _checked_proxies(proxies: Mapping[str, str] | None) -> dict[str, str]:
+    checked = dict(proxies) if isinstance(proxies, Mapping) else {}
+    texts = all(isinstance(text, str) for item in checked.items() for text in item)
+    if (proxies is not None and not isinstance(proxies, Mapping)) or not texts:
+        del proxies, checked  # a proxy's URL may hold its password, and a traceback would show it
+        raise ConfigurationError(
+            'proxies= is a dict of texts, such as {"https": "http://proxy.contoso.com:8080"}'
+        )
+    return checked

@@ -284,6 +284,11 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
                 f"the certificate of {host} is not trusted here: pass verify= the path of the "
                 "certificate authority that signed it"
             )
+        if "NO_CERTIFICATE_OR_CRL_FOUND" in str(exc):
+            return ConfigurationError(
+                "the file of certificate authorities holds none: check verify=, "
+                "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+            )
         return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
     if isinstance(exc, (requests.Timeout, WireTimeoutError)):
         return _out_of_time(host)
