@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 
 from tokenmgr import AccessToken, AccessTokenManager, RefreshPolicy, TokenKey
+from tokenmgr.events import Event, Hook
+from tokenmgr.refresher import Refresher
 
 SCOPE = "https://graph.microsoft.com/.default"
 KEY = TokenKey(
@@ -78,10 +80,41 @@ class FakeSource:
         )
 
 
+class HandRefresher(Refresher):
+    """A refresher without its thread: a test steps it."""
+
+    def _start(self) -> None:
+        pass
+
+    def run_due(self) -> None:
+        """Starts all renewals that are due."""
+        while self.step() == 0.0:
+            pass
+
+
 def make_manager(
-    clock: FakeClock, source: FakeSource, policy: RefreshPolicy = EXACT
+    clock: FakeClock,
+    source: FakeSource,
+    policy: RefreshPolicy = EXACT,
+    *,
+    refresher: Refresher | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    key: TokenKey = KEY,
 ) -> AccessTokenManager:
-    return AccessTokenManager(source, KEY, policy=policy, clock=clock)
+    return AccessTokenManager(
+        source,
+        key,
+        policy=policy,
+        clock=clock,
+        refresher=refresher or HandRefresher(clock),
+        hook=Hook(on_event),
+    )
+
+
+def settle(manager: AccessTokenManager) -> None:
+    """Waits until no fetch of the manager's is under way."""
+    while (flight := manager._keeper._flight) is not None:
+        assert flight.wait(30), "the fetch does not land"
 
 
 def in_threads(count: int, work: Callable[[], object], timeout: float = 30.0) -> list[object]:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenmgr import ConfigurationError, RefreshPolicy
-from tokenmgr.policy import Action, Held, decide
+from tokenmgr.policy import Action, Times, decide
 
-HELD = Held(fresh_until=100.0, valid_until=200.0)
+HELD = Times(fresh_until=100.0, valid_until=200.0)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ HELD = Held(fresh_until=100.0, valid_until=200.0)
     ],
 )
 def test_what_a_call_does(
-    now: float, held: Held | None, min_ttl: float | None, retry_at: float, action: Action
+    now: float, held: Times | None, min_ttl: float | None, retry_at: float, action: Action
 ) -> None:
     assert decide(now, held, min_ttl=min_ttl, retry_at=retry_at) is action
 

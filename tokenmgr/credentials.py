@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ConfigurationError, TokenManagerError, TokenRequestError
+from .forks import importing
 from .secrecy import Unpicklable
 
 __all__ = [
@@ -236,7 +237,8 @@ class Certificate(ClientCredential):
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def _parse(self) -> KeyPair:
-        from .keypair import parse_key_pair
+        with importing():
+            from .keypair import parse_key_pair
 
         # The content gets no name here, as a traceback shows what has one.
         return parse_key_pair(

@@ -8,13 +8,31 @@ loop wait for it alike, each with a deadline of its own, and none of them can st
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["Flight", "FlightLostError"]
+__all__ = ["Flight", "FlightLostError", "again"]
 
 T = TypeVar("T")
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def again(error: E) -> E:
+    """Copies an error for one more who is to raise it.
+
+    Whoever raises an error leaves frames on it, and what was being handled meanwhile: in a server,
+    another user's request.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - a class of the program's own, with arguments of its own
+        return error.with_traceback(None)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 class FlightLostError(Exception):
@@ -25,16 +43,29 @@ class Flight(Generic[T]):
     """One fetch under way.
 
     Args:
-        started_at: The elapsed clock when it started, in seconds.
+        started_at: The elapsed clock when it was announced, in seconds; whoever leads it sets it
+            anew.
+        claims: The claims that it asks for; None when it asks for none.
     """
 
-    def __init__(self, started_at: float) -> None:
+    def __init__(self, started_at: float, claims: str | None = None) -> None:
         self.started_at = started_at
+        self.claims = claims
         self._landed = threading.Event()
         self._outcome: Callable[[], T] | None = None
         #: Guards the wakers, and that whoever comes as it lands is woken too.
         self._lock = threading.Lock()
         self._wakers: list[Callable[[], object]] = []
+        self._leader = threading.Lock()
+
+    def claim(self) -> bool:
+        """Makes the caller its leader; False when it has one."""
+        return self._leader.acquire(blocking=False)
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether somebody leads it."""
+        return self._leader.locked()
 
     def land(self, result: T) -> None:
         """Gives every waiter the result."""
@@ -44,8 +75,7 @@ class Flight(Generic[T]):
         """Gives every waiter the error."""
 
         def outcome() -> T:
-            # Each raise would append its frames to the one error that all waiters share.
-            raise error.with_traceback(None)
+            raise again(error)
 
         self._settle(outcome)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from .errors import ConfigurationError
 
-__all__ = ["Action", "Held", "RefreshPolicy", "decide"]
+__all__ = ["Action", "RefreshPolicy", "Times", "decide"]
 
 
 class Action(enum.Enum):
@@ -19,18 +19,20 @@ class Action(enum.Enum):
     FAIL = "raise the last failure: it is too early to ask again"
 
 
-@dataclass(frozen=True)
-class Held:
-    """How long the token in hand serves, on the elapsed clock, in seconds."""
+class Times:
+    """How long a token serves, on the elapsed clock, in seconds."""
 
-    #: From here on it is aging: good, and due for renewal.
-    fresh_until: float
-    #: From here on it is not handed out any more. The skew is taken off already.
-    valid_until: float
+    __slots__ = ("fresh_until", "valid_until")
+
+    def __init__(self, fresh_until: float, valid_until: float) -> None:
+        #: From here on it is aging: good, and due for renewal.
+        self.fresh_until = fresh_until
+        #: From here on it is not handed out any more. The skew is taken off already.
+        self.valid_until = valid_until
 
 
 def decide(
-    now: float, held: Held | None, *, min_ttl: float | None = None, retry_at: float = 0.0
+    now: float, held: Times | None, *, min_ttl: float | None = None, retry_at: float = 0.0
 ) -> Action:
     """Says what a call does: the table of the design, section 7.
 
@@ -92,7 +94,7 @@ class RefreshPolicy:
 
     def hold(
         self, now: float, lifetime: float, *, refresh_in: float | None = None, chance: float
-    ) -> Held:
+    ) -> Times:
         """Says how long a token serves that has just arrived.
 
         Args:
@@ -105,7 +107,7 @@ class RefreshPolicy:
         margin = max(self.margin * lifetime, min(self.min_margin, lifetime / 2))
         due = lifetime - margin if refresh_in is None else max(refresh_in, 0.0)
         due = min(due * (1 - self.jitter * chance), usable)
-        return Held(fresh_until=now + due, valid_until=now + usable)
+        return Times(fresh_until=now + due, valid_until=now + usable)
 
     def backoff(self, failures: int, *, chance: float, retry_after: float | None = None) -> float:
         """Seconds until the service is asked again: full jitter, and no less than it asked for.

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .authority import Authority
+from .breaker import Breaker, GuardedSource
 from .clock import SYSTEM_CLOCK, Clock
 from .credentials import ClientCredential, ClientSecret
 from .entra.client import ConfidentialClient
 from .entra.client_credentials import ClientCredentialsSource
 from .entra.connection import Connection
 from .environment import settings_from
-from .errors import ConfigurationError
+from .errors import ConfigurationError, TokenManagerError
+from .events import Event, Hook
+from .forks import make_new_in_child
 from .manager import AccessTokenManager
 from .policy import RefreshPolicy
+from .refresher import refresher_for
 from .secrecy import Unpicklable
+from .status import TokenStatus
 from .token import TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["TokenRegistry"]
+
+#: Scopes can be spelled in many ways, and so many spellings are remembered.
+_MOST_SPELLINGS = 10_000
 
 
 class TokenRegistry(Unpicklable):
@@ -53,6 +62,8 @@ class TokenRegistry(Unpicklable):
             None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
         proxies: ``{"https": "http://proxy:8080"}``; what it leaves out, the environment says.
         timeout: Seconds that one fetch may take, with all that is repeated.
+        on_event: Called with each :class:`~tokenmgr.events.Event`, in a thread of its own; what
+            it raises, and how long it takes, harms nobody.
         clock: The time; a test passes one that it moves by hand.
 
     Raises:
@@ -70,6 +81,7 @@ class TokenRegistry(Unpicklable):
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if isinstance(credential, str):
@@ -95,10 +107,20 @@ class TokenRegistry(Unpicklable):
             raise ConfigurationError("policy= is a RefreshPolicy")
         self._policy = policy or RefreshPolicy()
         self._clock = clock
-        #: Guards the fields below; never held while anything waits.
-        self._lock = threading.Lock()
+        self._refresher = refresher_for(clock)
+        self._hook = Hook(on_event)
+        self._breaker = Breaker(str(self._client.authority), clock, self._policy, self._hook.emit)
         self._managers: dict[TokenKey, AccessTokenManager] = {}
+        #: The managers again, by the arguments as they were given; read without the lock.
+        self._by_arguments: dict[tuple[str, ...], AccessTokenManager] = {}
         self._closed = False
+        make_new_in_child(self)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Keeps the managers in the child, and makes the lock anew."""
+        #: Guards the fields above; never held while anything waits.
+        self._lock = threading.Lock()
 
     @classmethod
     def from_env(
@@ -108,6 +130,7 @@ class TokenRegistry(Unpicklable):
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        on_event: Callable[[Event], object] | None = None,
     ) -> TokenRegistry:
         """Makes a registry of what the environment says.
 
@@ -122,6 +145,7 @@ class TokenRegistry(Unpicklable):
             verify: As there.
             proxies: As there.
             timeout: As there.
+            on_event: As there.
 
         Raises:
             ConfigurationError: A variable is missing, or two contradict each other.
@@ -141,6 +165,7 @@ class TokenRegistry(Unpicklable):
             verify=verify,
             proxies=proxies,
             timeout=timeout,
+            on_event=on_event,
         )
 
     def __repr__(self) -> str:
@@ -157,6 +182,9 @@ class TokenRegistry(Unpicklable):
             ConfigurationError: There is none, the authority stands for many tenants, or the
                 registry is closed.
         """
+        known = self._by_arguments.get(scopes)
+        if known is not None:
+            return known
         source = ClientCredentialsSource(self._client, normalize_scopes(scopes))
         with self._lock:
             if self._closed:
@@ -164,9 +192,73 @@ class TokenRegistry(Unpicklable):
             manager = self._managers.get(source.key)
             if manager is None:
                 manager = self._managers[source.key] = AccessTokenManager(
-                    source, source.key, policy=self._policy, clock=self._clock
+                    GuardedSource(source, source.key, self._breaker),
+                    source.key,
+                    policy=self._policy,
+                    clock=self._clock,
+                    refresher=self._refresher,
+                    hook=self._hook,
                 )
+            if len(self._by_arguments) >= _MOST_SPELLINGS:
+                self._by_arguments.clear()
+            self._by_arguments[scopes] = manager
             return manager
+
+    def get_access_token(
+        self, *scopes: str, min_ttl: float | None = None, timeout: float | None = None
+    ) -> str:
+        """Gives a valid access token: ``manager(*scopes).get_access_token()``."""
+        return self.manager(*scopes).get_access_token(min_ttl=min_ttl, timeout=timeout)
+
+    async def aget_access_token(
+        self, *scopes: str, min_ttl: float | None = None, timeout: float | None = None
+    ) -> str:
+        """Does as :meth:`get_access_token`, from any event loop, and never blocks it."""
+        return await self.manager(*scopes).aget_access_token(min_ttl=min_ttl, timeout=timeout)
+
+    def prefetch(self, *managers: AccessTokenManager, timeout: float | None = None) -> None:
+        """Fetches the tokens of several managers side by side, before they are needed.
+
+        Args:
+            *managers: Which; all that the registry has made so far when left out.
+            timeout: Seconds to wait for all of them; see
+                :meth:`AccessTokenManager.get_access_token`.
+
+        Raises:
+            TokenManagerError: One has no token; the others have theirs, or their own failure.
+        """
+        wanted = managers or self._all()
+        give_up_at = None if timeout is None else self._clock.elapsed() + timeout
+        failures: list[TokenManagerError] = []
+        for manager in wanted:
+            with _collecting(failures):
+                manager.prefetch()
+        for manager in wanted:
+            left = None if give_up_at is None else give_up_at - self._clock.elapsed()
+            with _collecting(failures):
+                manager.get_token(timeout=left)
+        if failures:
+            raise failures[0]
+
+    async def aprefetch(self, *managers: AccessTokenManager, timeout: float | None = None) -> None:
+        """Does as :meth:`prefetch`, from any event loop, and never blocks it."""
+        import asyncio
+
+        outcomes = await asyncio.gather(
+            *(manager.aget_token(timeout=timeout) for manager in managers or self._all()),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def status(self) -> list[TokenStatus]:
+        """Says how each token stands, without its secret."""
+        return [manager.status() for manager in self._all()]
+
+    def _all(self) -> list[AccessTokenManager]:
+        with self._lock:
+            return list(self._managers.values())
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing."""
@@ -174,13 +266,16 @@ class TokenRegistry(Unpicklable):
             self._closed = True
             managers = list(self._managers.values())
             self._managers.clear()
+            self._by_arguments.clear()
         for manager in managers:
             manager.close()
         self._connection.close()
 
     async def aclose(self) -> None:
-        """Does as :meth:`close`."""
-        self.close()
+        """Does as :meth:`close`, and never blocks the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -193,3 +288,11 @@ class TokenRegistry(Unpicklable):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+
+@contextmanager
+def _collecting(failures: list[TokenManagerError]) -> Iterator[None]:
+    try:
+        yield
+    except TokenManagerError as exc:
+        failures.append(exc)

@@ -20,6 +20,7 @@ from ..errors import (
     ServiceUnavailableError,
     TokenManagerError,
 )
+from ..forks import importing
 from ..token import AccessToken
 from .connection import Connection
 
@@ -72,6 +73,10 @@ class ConfidentialClient:
         self._connection = connection or Connection()
         self._clock = clock
 
+    def close(self) -> None:
+        """Closes the way to the service."""
+        self._connection.close()
+
     def ask(self, grant: Grant, scopes: tuple[str, ...]) -> AccessToken:
         """Asks for a token, and once more where the credential has been renewed meanwhile.
 
@@ -82,7 +87,10 @@ class ConfidentialClient:
         Raises:
             TokenManagerError: There is none to be had.
         """
-        from .answers import token_from_answer
+        with importing():
+            import msal  # noqa: F401 - a tenth of a second: not before the first fetch
+
+            from .answers import token_from_answer
 
         proof = self._credential.read()
         exchange = self._connection.exchange()
@@ -132,7 +140,7 @@ class ConfidentialClient:
         raise failure.with_traceback(None)
 
     def _application(self, proof: Proof, exchange: Exchange) -> msal.ConfidentialClientApplication:
-        import msal  # a tenth of a second: it comes with the first fetch, not with the library
+        import msal
 
         oidc = self.authority.kind == "oidc"
         return msal.ConfidentialClientApplication(

@@ -43,6 +43,10 @@ class ClientCredentialsSource:
             scopes=scopes,
         )
 
+    def close(self) -> None:
+        """Closes the way to the service; for a manager that has it to itself."""
+        self._client.close()
+
     def fetch_token(self, *, claims: str | None = None) -> AccessToken:
         """Fetches a token; see :class:`~tokenmgr.TokenSource`."""
         return self._client.ask(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
+from ..forks import importing, make_new_in_child
 
 if TYPE_CHECKING:
     from .transport import Exchange, Transport
@@ -46,10 +47,15 @@ class Connection:
             raise ConfigurationError("timeout= is in seconds, more than 0 and not for ever")
         self._verify = _checked_verify(verify)
         self._timeout = float(timeout)
-        #: Guards the transport's making; never held over I/O.
-        self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._closed = False
+        make_new_in_child(self)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Makes its lock anew; the transport does so by itself."""
+        #: Guards the transport's making; never held over I/O.
+        self._lock = threading.Lock()
 
     def exchange(self) -> Exchange:
         """Opens the requests of one fetch, whose deadline starts to run now.
@@ -57,7 +63,8 @@ class Connection:
         Raises:
             ConfigurationError: It is closed.
         """
-        from .transport import Transport
+        with importing():
+            from .transport import Transport
 
         with self._lock:
             if self._closed:

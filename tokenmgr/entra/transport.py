@@ -8,7 +8,6 @@ the request carries the app's secret; a body that is not JSON, which MSAL would 
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
@@ -30,6 +29,7 @@ from ..errors import (
     ThrottledError,
     TokenManagerError,
 )
+from ..forks import make_new_in_child
 from .adapter import DeadlineAdapter
 from .answers import error_from_answer
 
@@ -65,14 +65,19 @@ class Transport:
         self._verify = verify
         self._proxies = proxies
         self._timeout = timeout
-        self._closed = threading.Event()
-        #: Guards the metadata and the session's making; never held over I/O.
-        self._lock = threading.Lock()
         self._metadata: cachetools.TTLCache[str, Response] = cachetools.TTLCache(
             maxsize=256, ttl=_METADATA_TTL
         )
-        self._session: requests.Session | None = None
-        self._session_pid = 0
+        make_new_in_child(self)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Opens connections of its own in the child: two processes would mix up one's TLS."""
+        self._closed = threading.Event()
+        #: Guards the metadata; never held over I/O.
+        self._lock = threading.Lock()
+        self._session = requests.Session()
+        self._session.mount("https://", DeadlineAdapter(pool_maxsize=32))
 
     def exchange(self) -> Exchange:
         """Opens the requests of one fetch, whose deadline starts to run now."""
@@ -81,10 +86,7 @@ class Transport:
     def close(self) -> None:
         """Closes the connections, and ends every wait between two attempts."""
         self._closed.set()
-        with self._lock:
-            session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        self._session.close()
 
     def metadata(self, url: str) -> Response | None:
         """Gives an authority's metadata if it is known."""
@@ -102,8 +104,9 @@ class Transport:
 
     def send(self, request: requests.PreparedRequest, seconds: float) -> requests.Response:
         """Sends one request, with the environment's settings where none were given."""
-        session = self._own_session()
-        settings = session.merge_environment_settings(
+        if self._closed.is_set():
+            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+        settings = self._session.merge_environment_settings(
             request.url, dict(self._proxies), True, self._verify, None
         )
         if self._verify is not None:
@@ -112,24 +115,13 @@ class Transport:
         if requests.utils.select_proxy(request.url or "", self._proxies) is not None:
             # And HTTPS_PROXY override an {"all": …} that was given here.
             settings["proxies"] = dict(self._proxies)
-        return session.send(
+        return self._session.send(
             request,
             allow_redirects=False,
             # The stubs know of numbers only; a total ends the connecting and the reading together.
             timeout=Timeout(connect=min(_CONNECT_TIMEOUT, seconds), total=seconds),  # type: ignore[arg-type]
             **settings,
         )
-
-    def _own_session(self) -> requests.Session:
-        with self._lock:
-            if self._closed.is_set():
-                raise ConfigurationError("this registry is closed: make a new TokenRegistry")
-            # A forked child that went on with its parent's connections would mix up their TLS.
-            if self._session is None or self._session_pid != os.getpid():
-                self._session = requests.Session()
-                self._session.mount("https://", DeadlineAdapter(pool_maxsize=32))
-                self._session_pid = os.getpid()
-            return self._session
 
 
 class Exchange:

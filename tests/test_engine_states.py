@@ -1,0 +1,338 @@
+"""Callers, failures and clock steps in any order: promises 1, 2, 4 and 5 after every step."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support import KEY, FakeClock, HandRefresher, in_threads, settle
+
+from tokenmgr import (
+    AccessToken,
+    AccessTokenManager,
+    ConfigurationError,
+    InvalidCredentialError,
+    RefreshPolicy,
+    ServiceUnavailableError,
+    ThrottledError,
+    TokenManagerError,
+    TokenTimeoutError,
+)
+from tokenmgr.events import Hook
+
+POLICY = RefreshPolicy()
+NAMES = ("alice", "bob")
+ERRORS: list[Exception] = [
+    ServiceUnavailableError("down"),
+    ServiceUnavailableError("down", retry_after=120.0),
+    ThrottledError("slow down", retry_after=3.0),
+    ThrottledError("slow down", retry_after=4000.0),
+    InvalidCredentialError("no"),
+    ValueError("a bug of the source's"),
+]
+
+
+class Clock(FakeClock):
+    """A clock whose two hands move as one, for threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            super().advance(seconds)
+
+    def both(self) -> tuple[float, float]:
+        with self._lock:
+            return self.elapsed(), self.wall()
+
+
+class Inline:
+    """Workers without threads: work is done when a rule says so."""
+
+    have_run = True
+
+    def __init__(self) -> None:
+        self.waiting: deque[Callable[[], object]] = deque()
+        self.at_once = False
+
+    def do(self, work: Callable[[], object]) -> None:
+        if self.at_once:
+            work()
+        else:
+            self.waiting.append(work)
+
+    def run_one(self) -> None:
+        if self.waiting:
+            self.waiting.popleft()()
+
+
+class Issuer:
+    """A source that knows, on true elapsed time, until when each of its tokens is good."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.clock = clock
+        self.lifetime = 3600.0
+        self.error: Exception | None = None
+        self.during: Callable[[], object] = lambda: None
+        self.fetches = 0
+        self.overlapped = False
+        self.ends: dict[str, float] = {}
+        self.claims: dict[str, str | None] = {}
+        #: The newest token, and until when it is to be served whatever happens.
+        self.newest: tuple[str, float] = ("", float("-inf"))
+        self._under_way = threading.Semaphore(1)
+
+    def fetch_token(self, *, claims: str | None = None) -> AccessToken:
+        if not self._under_way.acquire(blocking=False):
+            self.overlapped = True  # an error raised here would be taken for the service's
+            raise AssertionError("two fetches of one key at a time")
+        try:
+            return self._fetch(claims)
+        finally:
+            self._under_way.release()
+
+    def _fetch(self, claims: str | None) -> AccessToken:
+        self.fetches += 1
+        secret = f"{self.name}-{self.fetches}"
+        (elapsed, wall), lifetime, error = self.clock.both(), self.lifetime, self.error
+        offset = wall - elapsed
+        self.ends[secret], self.claims[secret] = elapsed + lifetime, claims
+        during, self.during = self.during, lambda: None
+        during()
+        if error is not None:
+            raise error
+        now, wall = self.clock.both()
+        stepped = max(0.0, wall - now - offset)
+        left = elapsed + lifetime - stepped - now
+        if left > 0:
+            self.newest = (secret, now + left - min(POLICY.skew, left / 4))
+        return AccessToken(secret, expires_at=elapsed + offset + lifetime)
+
+
+class Engine(RuleBasedStateMachine):
+    """Two managers with one clock, one refresher and one queue of work."""
+
+    @initialize()
+    def start(self) -> None:
+        self.clock = Clock()
+        self.workers = Inline()
+        self.refresher = HandRefresher(self.clock)
+        self.issuers = [Issuer(name, self.clock) for name in NAMES]
+        self.managers = [
+            AccessTokenManager(
+                issuer,
+                replace(KEY, subject=issuer.name),
+                policy=POLICY,
+                clock=self.clock,
+                refresher=self.refresher,
+                workers=self.workers,  # type: ignore[arg-type]
+                hook=Hook(),
+            )
+            for issuer in self.issuers
+        ]
+
+    def ask(self, which: int, call: Callable[[float | None], str], *, plain: bool) -> str | None:
+        """Makes a call and checks what it gives; None when it fails and may."""
+        issuer = self.issuers[which]
+        # There is one thread, and nobody else to land a flight that waits for a worker.
+        queued = self.managers[which]._keeper._flight is not None
+        try:
+            secret = call(0.0 if queued else None)
+        except TokenTimeoutError:
+            secret = None
+            assert queued, "waited for nobody"
+        except TokenManagerError:
+            secret = None
+        if secret is None:
+            served_until = issuer.newest[1]
+            assert not plain or self.clock.elapsed() >= served_until, "failed with a valid token"
+            return None
+        assert secret in issuer.ends, "another key's token"
+        assert self.clock.elapsed() < issuer.ends[secret], "an expired token"
+        return secret
+
+    who = st.sampled_from([0, 1])
+
+    @rule(which=who)
+    def get(self, which: int) -> None:
+        manager = self.managers[which]
+        self.ask(which, lambda timeout: manager.get_access_token(timeout=timeout), plain=True)
+
+    @rule(which=who, min_ttl=st.sampled_from([1.0, 60.0, 1800.0, 3500.0, 7200.0]))
+    def get_with_min_ttl(self, which: int, min_ttl: float) -> None:
+        manager = self.managers[which]
+        secret = self.ask(
+            which,
+            lambda timeout: manager.get_access_token(min_ttl=min_ttl, timeout=timeout),
+            plain=False,
+        )
+        if secret is not None:
+            assert self.issuers[which].ends[secret] - self.clock.elapsed() >= min_ttl
+
+    @rule(which=who, claims=st.sampled_from([None, "a", "b"]))
+    def force(self, which: int, claims: str | None) -> None:
+        manager, issuer = self.managers[which], self.issuers[which]
+        secret = self.ask(
+            which,
+            lambda timeout: manager.refresh_access_token(claims=claims, timeout=timeout),
+            plain=False,
+        )
+        if secret is not None:
+            assert secret == f"{issuer.name}-{issuer.fetches}", "not a new one"
+            assert issuer.claims[secret] == claims
+
+    @rule(which=who, old=st.booleans())
+    def invalidate(self, which: int, old: bool) -> None:
+        manager, issuer = self.managers[which], self.issuers[which]
+        if old:
+            manager.invalidate(f"{issuer.name}-{issuer.fetches - 1}")
+            if issuer.newest[0] == f"{issuer.name}-{issuer.fetches - 1}":
+                issuer.newest = ("", float("-inf"))
+        else:
+            manager.invalidate(issuer.newest[0])
+            issuer.newest = ("", float("-inf"))
+
+    @rule(seconds=st.one_of(st.floats(0.1, 70), st.floats(70, 4000), st.just(100_000.0)))
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from([-7200.0, -30.0, 30.0, 7200.0]))
+    def step_the_wall_clock(self, seconds: float) -> None:
+        self.clock.step_wall(seconds)
+
+    @rule(which=who, error=st.sampled_from(ERRORS))
+    def fail(self, which: int, error: Exception) -> None:
+        self.issuers[which].error = error
+
+    @rule(which=who, lifetime=st.sampled_from([3600.0, 86_400.0, 300.0, 90.0, 8.0]))
+    def heal(self, which: int, lifetime: float) -> None:
+        self.issuers[which].error = None
+        self.issuers[which].lifetime = lifetime
+
+    @rule(which=who, seconds=st.floats(0, 20), step=st.sampled_from([-60.0, 0.0, 60.0]))
+    def in_the_middle_of_the_next_fetch(self, which: int, seconds: float, step: float) -> None:
+        def during() -> None:
+            self.clock.advance(seconds)
+            self.clock.step_wall(step)
+            self.get(which)
+            self.workers.run_one()
+
+        self.issuers[which].during = during
+
+    @rule()
+    def the_refresher_runs(self) -> None:
+        self.refresher.run_due()
+
+    @rule(at_once=st.booleans())
+    def a_worker_runs(self, at_once: bool) -> None:
+        self.workers.at_once = at_once
+        self.workers.run_one()
+
+    @invariant()
+    def nothing_is_told_and_nothing_grows(self) -> None:
+        if not hasattr(self, "managers"):
+            return
+        assert not any(issuer.overlapped for issuer in self.issuers), "two fetches at a time"
+        told = repr([manager.status() for manager in self.managers])
+        assert not any(f"{name}-" in told for name in NAMES)
+        assert len(self.refresher._queue) <= 64 + 2 * len(self.managers) + 1
+
+    def teardown(self) -> None:
+        for manager in getattr(self, "managers", []):
+            manager.close()
+            with contextlib.suppress(ConfigurationError):
+                manager.get_access_token()
+                raise AssertionError("a closed manager gave a token")
+            assert manager.status().state == "none"
+
+
+TestEngine = Engine.TestCase
+TestEngine.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+class Round:
+    """Four threads that do what a seed says, with the real workers."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.clock = Clock()
+        self.issuer = Issuer("alice", self.clock)
+        self.manager = AccessTokenManager(
+            self.issuer,
+            KEY,
+            policy=RefreshPolicy(max_wait=1e6),
+            clock=self.clock,
+            refresher=HandRefresher(self.clock),
+            hook=Hook(),
+        )
+        #: Whether tokens are invalidated; only where none is may a call count on one.
+        self.invalidates = self.chance.random() < 0.5
+        self.scripts = [[self.chance.random() for _ in range(12)] for _ in range(4)]
+
+    def run(self) -> list[object]:
+        scripts = iter(self.scripts)
+        lock = threading.Lock()
+
+        def work() -> None:
+            with lock:
+                script = next(scripts)
+            for number in script:
+                self.act(number)
+
+        outcomes = in_threads(4, work)
+        settle(self.manager)
+        self.manager.close()
+        if self.issuer.overlapped:
+            outcomes.append("two fetches at a time")
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def act(self, number: float) -> None:
+        if number < 0.15:
+            self.clock.advance(number * 20_000)
+        elif number < 0.25:
+            self.issuer.error = ERRORS[int(number * 1000) % len(ERRORS)]
+        elif number < 0.4:
+            self.issuer.error = None
+        elif number < 0.5 and self.invalidates:
+            self.manager.invalidate(self.issuer.newest[0])
+        elif number < 0.55:
+            self.manager._keeper.renew_if_used()
+        elif number < 0.7:
+            claims = None if number < 0.6 else str(number < 0.65)
+            self.check(lambda: self.manager.refresh_access_token(claims=claims), plain=False)
+        else:
+            self.check(self.manager.get_access_token, plain=not self.invalidates)
+
+    def check(self, call: Callable[[], str], *, plain: bool) -> None:
+        before, (held, served_until) = self.clock.elapsed(), self.issuer.newest
+        # The source knows of a token a moment before the manager does.
+        landed = self.manager._keeper.held.secret == held
+        try:
+            secret = call()
+        except TokenManagerError:
+            valid = landed and self.clock.elapsed() < served_until
+            assert not (plain and valid), "failed with a valid token"
+        else:
+            assert before < self.issuer.ends[secret], "an expired token"
+
+
+def test_two_hundred_rounds_of_threads_keep_the_promises() -> None:
+    for number in range(200):
+        seed = random.randrange(1 << 32)
+        broken = Round(seed).run()
+        assert broken == [], f"round {number}, Round({seed})"

@@ -1,0 +1,193 @@
+"""What happened, without secrets: an event has no field that could hold one.
+
+Events go to the registry's ``on_event`` hook, in a thread of its own, one after another; a hook
+that is slow or raises harms nobody. Where it cannot keep up, the oldest are dropped. They also go
+to the logger ``tokenmgr``, which says nothing until the program configures logging.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .forks import make_new_in_child
+from .token import TokenKey
+from .workers import Workers
+
+__all__ = [
+    "BackingOff",
+    "BreakerClosed",
+    "BreakerOpened",
+    "Event",
+    "FlightJoined",
+    "Hook",
+    "RequestFailed",
+    "ServedStale",
+    "TokenInvalidated",
+    "TokenLetGo",
+    "TokenRenewed",
+    "TokenRequested",
+]
+
+_logger = logging.getLogger("tokenmgr")
+_logger.addHandler(logging.NullHandler())
+
+#: So many events wait for a slow hook before the oldest are dropped.
+_MOST_WAITING = 10_000
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened."""
+
+    #: When, in seconds since 1970.
+    at: float
+
+
+@dataclass(frozen=True)
+class _KeyEvent(Event):
+    #: To which key.
+    key: TokenKey
+
+
+@dataclass(frozen=True)
+class TokenRequested(_KeyEvent):
+    """A fetch starts."""
+
+    #: Why: ``none``, ``expired``, ``aging``, ``min_ttl``, ``forced`` or ``claims``.
+    reason: str
+
+
+@dataclass(frozen=True)
+class TokenRenewed(_KeyEvent):
+    """A fetch brought a token."""
+
+    #: How long the fetch took, in seconds.
+    took: float
+    #: How long the token lives, in seconds.
+    expires_in: float
+
+
+@dataclass(frozen=True)
+class RequestFailed(_KeyEvent):
+    """A fetch brought no token."""
+
+    #: How long the fetch took, in seconds.
+    took: float
+    #: The class of the error, such as ``ThrottledError``.
+    error: str
+    #: The AADSTS numbers, where the service sent some.
+    error_codes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BackingOff(_KeyEvent):
+    """The service is not asked for a while, after a failure."""
+
+    #: For how long, in seconds.
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FlightJoined(_KeyEvent):
+    """A caller waits for a fetch that another one started."""
+
+
+@dataclass(frozen=True)
+class ServedStale(_KeyEvent):
+    """A token is handed out past its renewal, since that failed. Once for each failure."""
+
+    #: How long the token is valid still, in seconds.
+    expires_in: float
+
+
+@dataclass(frozen=True)
+class TokenInvalidated(_KeyEvent):
+    """A resource refused the token in hand, and it was dropped."""
+
+
+@dataclass(frozen=True)
+class TokenLetGo(_KeyEvent):
+    """A token is not renewed any more, since nobody asked for it during its last lifetime."""
+
+
+@dataclass(frozen=True)
+class BreakerOpened(Event):
+    """An authority fails for several keys, and is asked by one of them now and then."""
+
+    #: Its URL.
+    authority: str
+    #: For how long nobody asks, in seconds.
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BreakerClosed(Event):
+    """An authority answers again."""
+
+    #: Its URL.
+    authority: str
+
+
+_WARNINGS = (RequestFailed, BackingOff, ServedStale, BreakerOpened)
+
+
+class Hook:
+    """Where events go: to the logger, and to the program's hook.
+
+    Args:
+        on_event: The program's hook; None when it has none.
+    """
+
+    def __init__(self, on_event: Callable[[Event], object] | None = None) -> None:
+        self._on_event = on_event
+        self._worker = Workers(1, name="tokenmgr-events")
+        make_new_in_child(self)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Starts with no event: the parent's go to the parent's hook."""
+        #: Guards the two below; the hook is not called under it.
+        self._lock = threading.Lock()
+        self._waiting: deque[Event] = deque(maxlen=_MOST_WAITING)
+        self._delivering = False
+
+    def emit(self, event: Event) -> None:
+        """Passes an event on. Never raises, never waits for the hook."""
+        with contextlib.suppress(Exception):  # a handler or a filter of the program's own
+            _log(event)
+        if self._on_event is None:
+            return
+        with self._lock:
+            self._waiting.append(event)
+            if self._delivering:
+                return
+            self._delivering = True
+        try:
+            self._worker.do(self._deliver)
+        except RuntimeError:  # no thread runs here, and the caller's is not the hook's
+            with self._lock:
+                self._delivering = False
+
+    def _deliver(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._delivering = False
+                    return
+                event = self._waiting.popleft()
+            try:
+                self._on_event(event)  # type: ignore[misc]
+            except BaseException:
+                with contextlib.suppress(Exception):  # the next event is due all the same
+                    _logger.warning("the on_event hook failed", exc_info=True)
+
+
+def _log(event: Event) -> None:
+    level = logging.WARNING if isinstance(event, _WARNINGS) else logging.DEBUG
+    if _logger.isEnabledFor(level):
+        _logger.log(level, "%s", event)

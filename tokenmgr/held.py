@@ -1,0 +1,70 @@
+"""The token in hand, with its times turned into times on the elapsed clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from .clock import Clock
+from .errors import ServiceUnavailableError
+from .policy import RefreshPolicy, Times
+from .token import AccessToken
+
+__all__ = ["NOTHING", "HeldToken", "hold"]
+
+
+class HeldToken(Times):
+    """The token in hand, and how long it serves. Replaced whole, never changed."""
+
+    __slots__ = ("claims", "landed_at", "secret", "token")
+
+    def __init__(
+        self, token: AccessToken, times: Times, landed_at: float, claims: str | None = None
+    ) -> None:
+        super().__init__(times.fresh_until, times.valid_until)
+        self.token = token
+        self.secret = token.secret
+        self.landed_at = landed_at
+        #: The claims that it was fetched with.
+        self.claims = claims
+
+
+_NEVER = float("-inf")
+#: Stands for no token, so that the hot path needs no test for None.
+NOTHING = HeldToken(AccessToken("", 0.0), Times(_NEVER, _NEVER), _NEVER)
+
+
+def hold(
+    token: AccessToken, offset: float, clock: Clock, policy: RefreshPolicy, claims: str | None
+) -> HeldToken:
+    """Takes a token that has just arrived in hand.
+
+    Args:
+        token: The token, whose times are the wall clock's.
+        offset: The elapsed clock less the wall clock, when the fetch began.
+        clock: The time.
+        policy: When it is to be renewed.
+        claims: The claims that it was fetched with.
+
+    Raises:
+        ServiceUnavailableError: It has expired already.
+    """
+    now = clock.elapsed()
+    # Where the wall clock was set during the fetch, its two readings disagree; nobody knows which
+    # of them the source took, and the earlier end is safe.
+    ends = token.expires_at + min(offset, now - clock.wall())
+    lifetime = ends - now
+    if lifetime <= 0:
+        raise ServiceUnavailableError(
+            "the token that came had expired already: compare this machine's clock with the "
+            "service's"
+        )
+    asked = token.refresh_at
+    times = policy.hold(
+        now,
+        lifetime,
+        refresh_in=None if asked is None else lifetime - (token.expires_at - asked),
+        chance=random.random(),  # noqa: S311 - spreads renewals, guards nothing
+    )
+    refresh_at = token.expires_at - (ends - times.fresh_until)
+    return HeldToken(dataclasses.replace(token, refresh_at=refresh_at), times, now, claims)
