@@ -22,11 +22,11 @@ class HeldToken(Times):
         self, token: AccessToken, times: Times, landed_at: float, claims: str | None = None
     ) -> None:
         super().__init__(times.fresh_until, times.valid_until)
-        self.token = token
-        self.secret = token.secret
-        self.landed_at = landed_at
+        self.token: AccessToken = token
+        self.secret: str = token.secret
+        self.landed_at: float = landed_at
         #: The claims that it was fetched with.
-        self.claims = claims
+        self.claims: str | None = claims
 
 
 _NEVER = float("-inf")

@@ -121,9 +121,9 @@ class TokenKeeper:
         self._workers = workers
         self._emit = hook.emit
         #: Read without the lock, written with it.
-        self.held = NOTHING
+        self.held: HeldToken = NOTHING
         #: Whether anybody has asked since the last renewal began; set without the lock.
-        self.used = False
+        self.used: bool = False
         self._flight: Flight[HeldToken] | None = None
         self._setback = _Setback()
         self._claims_setback = _Setback()

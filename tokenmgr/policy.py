@@ -26,9 +26,9 @@ class Times:
 
     def __init__(self, fresh_until: float, valid_until: float) -> None:
         #: From here on it is aging: good, and due for renewal.
-        self.fresh_until = fresh_until
+        self.fresh_until: float = fresh_until
         #: From here on it is not handed out any more. The skew is taken off already.
-        self.valid_until = valid_until
+        self.valid_until: float = valid_until
 
 
 def decide(

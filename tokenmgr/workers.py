@@ -38,7 +38,7 @@ class Workers:
         self._waiting: deque[Callable[[], object]] = deque()
         self._running = 0
         #: Whether a thread of theirs has ever run: in some servers they start, and never do.
-        self.have_run = False
+        self.have_run: bool = False
 
     def do(self, work: Callable[[], object]) -> None:
         """Has ``work`` done soon, in some thread. It must not raise.
