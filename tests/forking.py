@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -50,6 +51,9 @@ class Child:
 
 def _live(work: Callable[[], Any], writer: int) -> None:
     """The child's whole life: it must never come back to the tests of its parent."""
+    # What measures coverage has a lock of its own, which a thread of the parent may have held.
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type] # the stubs know only functions
     code = 1
     try:
         outcome = {"value": work()}
