@@ -26,9 +26,14 @@ class Child:
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._reader, writer = os.pipe()
+        # What measures coverage has a lock of its own, which another thread may hold at the fork,
+        # and would hang in the child's first line.
+        trace = sys.gettrace()
+        sys.settrace(None)
         self._pid = os.fork()
         if self._pid == 0:
             _live(work, writer)
+        sys.settrace(trace)
         os.close(writer)
         self._killer = threading.Timer(DEADLINE, os.kill, (self._pid, signal.SIGKILL))
         self._killer.start()
@@ -51,8 +56,6 @@ class Child:
 
 def _live(work: Callable[[], Any], writer: int) -> None:
     """The child's whole life: it must never come back to the tests of its parent."""
-    # What measures coverage has a lock of its own, which a thread of the parent may have held.
-    sys.settrace(None)
     threading.settrace(None)  # type: ignore[arg-type] # the stubs know only functions
     code = 1
     try:
