@@ -27,7 +27,8 @@ _METHOD = (
     f"tokens live {_LIFETIME} s are asked for and renewed against a service in another process "
     "({rate:.0f} renewals per second). A pause is what a tick takes beyond its millisecond. "
     "{rounds} rounds, in turns with the same loop while nothing is renewed: what that one sees, "
-    "the machine makes it wait for."
+    "the machine makes it wait for. In a process of its own, as every library in memory lengthens "
+    "the passes of Python's garbage collector."
 )
 
 

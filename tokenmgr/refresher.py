@@ -26,8 +26,9 @@ _LONGEST_NAP = 30.0
 _LONGEST_GAP = 0.25
 #: Starts per second are held to this many times what the keys need on average...
 _PACE = 1.5
-#: ...unless those that are due would not all be started in this share of the time that they have.
-_SHARE = 0.8
+#: ...unless those that are due would not all be started in this share of the time that they have:
+#: the rest is for a service that is slow.
+_SHARE = 0.5
 
 
 class Renewable(Protocol):
