@@ -431,6 +431,7 @@ def test_an_interrupted_leader_in_a_worker_is_replaced_for_threads_and_loops(
     assert flattened(crowd.join()) == ["token-2"] * 10
     assert source.fetches == 2
     until(lambda: len([e for e in events if isinstance(e, TokenRequested)]) == 2)
+    until(lambda: reported)  # the worker says so after it has let the waiters go
     assert [type(error) for error in reported] == [SystemExit]
 
 
