@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tokenmgr import AccessToken, AccessTokenManager, RefreshPolicy, TokenKey
+from tokenmgr import AccessToken, AccessTokenManager, ClientSecret, RefreshPolicy, TokenKey
 from tokenmgr.events import Event, Hook
 from tokenmgr.refresher import Refresher
+from tokenmgr.sharing import SharedCache
+from tokenmgr.stores import TokenStore
+from tokenmgr.stores.keyring import Keyring
 
 SCOPE = "https://graph.microsoft.com/.default"
 KEY = TokenKey(
@@ -16,6 +19,8 @@ KEY = TokenKey(
     grant="client_credentials",
     scopes=(SCOPE,),
 )
+
+STORE_KEY = "what the records of the tests are sealed with"
 
 #: No jitter and no back-off, so that a test says exactly when what is due.
 EXACT = RefreshPolicy(jitter=0.0, backoff_base=0.0)
@@ -100,14 +105,30 @@ def make_manager(
     refresher: Refresher | None = None,
     on_event: Callable[[Event], object] | None = None,
     key: TokenKey = KEY,
+    store: TokenStore | None = None,
+    keys: Sequence[str] = (STORE_KEY,),
 ) -> AccessTokenManager:
+    """A manager; with ``store=``, that of one worker among others."""
+    hook = Hook(on_event)
+    shared = None
+    if store is not None:
+        shared = SharedCache(
+            store,
+            Keyring(keys, ClientSecret("secret")),
+            namespace="test",
+            longest_fetch=10.0,
+            policy=policy,
+            clock=clock,
+            emit=hook.emit,
+        ).of(key)
     return AccessTokenManager(
         source,
         key,
         policy=policy,
         clock=clock,
         refresher=refresher or HandRefresher(clock),
-        hook=Hook(on_event),
+        hook=hook,
+        shared=shared,
     )
 
 

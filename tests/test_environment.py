@@ -17,6 +17,7 @@ from tokenmgr import (
 from tokenmgr.credentials import SecretText, SignedAssertion
 from tokenmgr.emulator.certificates import client_certificate
 from tokenmgr.environment import settings_from
+from tokenmgr.stores import MemoryStore
 
 SECRET = "Abc8Q~the-secret"
 STORE = "redis://:the-password@localhost:6379"
@@ -245,11 +246,21 @@ def test_what_kubernetes_sets_in_every_pod_contradicts_no_other_authority(kind) 
     assert settings.authority.kind == kind
 
 
-def test_a_store_is_refused_while_there_is_none(monkeypatch) -> None:
-    for name, value in but(TOKENMGR_STORE="sqlite:///tokens.db").items():
+def test_a_store_that_is_none_is_refused_without_showing_it(monkeypatch) -> None:
+    for name, value in but(TOKENMGR_STORE="postgres://app:hunter2@db/tokens").items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match="TOKENMGR_STORE"):
+    with pytest.raises(ConfigurationError, match="sqlite:///") as caught:
         TokenRegistry.from_env()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_is_passed_wins_over_the_environment_s_store(monkeypatch) -> None:
+    for name, value in but(TOKENMGR_STORE="nothing", TOKENMGR_ENCRYPTION_KEY="short").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="encryption_key="):
+        TokenRegistry.from_env(store=MemoryStore())
+    with TokenRegistry.from_env(store=MemoryStore(), encryption_key=32 * "k"):
+        pass
 
 
 @pytest.mark.parametrize(

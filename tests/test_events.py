@@ -116,7 +116,7 @@ def test_events_cannot_be_changed_and_have_no_field_for_a_secret() -> None:
     fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert fields <= {
         *("at", "key", "reason", "took", "expires_in", "error", "error_codes"),
-        *("seconds", "authority"),
+        *("seconds", "authority", "operation"),
     }
     with pytest.raises(dataclasses.FrozenInstanceError):
         Event(1.0).at = 2.0  # type: ignore[misc]

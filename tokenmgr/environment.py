@@ -1,4 +1,4 @@
-"""What the environment says: the variables of azure-identity, and two of our own.
+"""What the environment says: the variables of azure-identity, and three of our own.
 
 See "Environment variables" in the README of azure-identity, on Microsoft Learn.
 """
@@ -25,6 +25,7 @@ class Settings:
     authority: Authority
     #: Its URL, which may hold a password.
     store: str | None = field(repr=False)
+    encryption_key: str | None = field(repr=False)
 
 
 class _Variables(dict[str, str]):
@@ -55,6 +56,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         credential=_credential(env),
         authority=_authority(env),
         store=env.get("TOKENMGR_STORE"),
+        encryption_key=env.get("TOKENMGR_ENCRYPTION_KEY"),
     )
 
 

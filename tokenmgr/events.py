@@ -25,8 +25,13 @@ __all__ = [
     "Event",
     "FlightJoined",
     "Hook",
+    "LeaseOutlived",
+    "RecordRefused",
     "RequestFailed",
     "ServedStale",
+    "StoreFailed",
+    "StoreRecovered",
+    "TokenAdopted",
     "TokenInvalidated",
     "TokenLetGo",
     "TokenRenewed",
@@ -56,7 +61,7 @@ class _KeyEvent(Event):
 
 @dataclass(frozen=True)
 class TokenRequested(_KeyEvent):
-    """A fetch starts."""
+    """A fetch starts: from the store where there is one, else from the service."""
 
     #: Why: ``none``, ``expired``, ``aging``, ``min_ttl``, ``forced`` or ``claims``.
     reason: str
@@ -133,7 +138,53 @@ class BreakerClosed(Event):
     authority: str
 
 
-_WARNINGS = (RequestFailed, BackingOff, ServedStale, BreakerOpened)
+@dataclass(frozen=True)
+class TokenAdopted(_KeyEvent):
+    """A token came from the store, where another worker had put it, or from an imported cache."""
+
+    #: How long it lives still, in seconds.
+    expires_in: float
+
+
+@dataclass(frozen=True)
+class RecordRefused(_KeyEvent):
+    """What lies in the store under a key does not open, and counts as a miss."""
+
+    #: Why, without anything of what it holds.
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeaseOutlived(_KeyEvent):
+    """Another worker has the lease for longer than a lease lasts; this one fetches by itself."""
+
+
+@dataclass(frozen=True)
+class StoreFailed(Event):
+    """The store failed, and is left alone for a while; workers fetch for themselves meanwhile."""
+
+    #: What it was to do: ``get``, ``put``, ``lease`` or ``delete``.
+    operation: str
+    #: The class of the error, and what to do about it where the store says so.
+    error: str
+    #: For how long it is left alone, in seconds.
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StoreRecovered(Event):
+    """The store does what it is asked again."""
+
+
+_WARNINGS = (
+    RequestFailed,
+    BackingOff,
+    ServedStale,
+    BreakerOpened,
+    RecordRefused,
+    LeaseOutlived,
+    StoreFailed,
+)
 
 
 class Hook:

@@ -46,11 +46,15 @@ class Flight(Generic[T]):
         started_at: The elapsed clock when it was announced, in seconds; whoever leads it sets it
             anew.
         claims: The claims that it asks for; None when it asks for none.
+        renew: Whether it was started for a token that is fetched now.
     """
 
-    def __init__(self, started_at: float, claims: str | None = None) -> None:
+    def __init__(
+        self, started_at: float, claims: str | None = None, *, renew: bool = False
+    ) -> None:
         self.started_at = started_at
         self.claims = claims
+        self.renew = renew
         self._landed = threading.Event()
         self._outcome: Callable[[], T] | None = None
         #: Guards the wakers, and that whoever comes as it lands is woken too.

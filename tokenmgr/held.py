@@ -8,6 +8,7 @@ import random
 from .clock import Clock
 from .errors import ServiceUnavailableError
 from .policy import RefreshPolicy, Times
+from .stores.record import Record
 from .token import AccessToken
 
 __all__ = ["NOTHING", "HeldToken", "hold"]
@@ -16,15 +17,24 @@ __all__ = ["NOTHING", "HeldToken", "hold"]
 class HeldToken(Times):
     """The token in hand, and how long it serves. Replaced whole, never changed."""
 
-    __slots__ = ("claims", "landed_at", "secret", "token")
+    __slots__ = ("claims", "fetched_at", "obtained_at", "secret", "token")
 
     def __init__(
-        self, token: AccessToken, times: Times, landed_at: float, claims: str | None = None
+        self,
+        token: AccessToken,
+        times: Times,
+        fetched_at: float,
+        *,
+        obtained_at: float = 0.0,
+        claims: str | None = None,
     ) -> None:
         super().__init__(times.fresh_until, times.valid_until)
         self.token: AccessToken = token
         self.secret: str = token.secret
-        self.landed_at: float = landed_at
+        #: When it came from the service, here or in another worker, on the elapsed clock.
+        self.fetched_at: float = fetched_at
+        #: The same on the wall clock of whoever fetched it.
+        self.obtained_at: float = obtained_at
         #: The claims that it was fetched with.
         self.claims: str | None = claims
 
@@ -35,24 +45,25 @@ NOTHING = HeldToken(AccessToken("", 0.0), Times(_NEVER, _NEVER), _NEVER)
 
 
 def hold(
-    token: AccessToken, offset: float, clock: Clock, policy: RefreshPolicy, claims: str | None
+    record: Record, offset: float, clock: Clock, policy: RefreshPolicy, *, aged: bool = False
 ) -> HeldToken:
     """Takes a token that has just arrived in hand.
 
     Args:
-        token: The token, whose times are the wall clock's.
+        record: The token, whose times are the wall clock's.
         offset: The elapsed clock less the wall clock, when the fetch began.
         clock: The time.
         policy: When it is to be renewed.
-        claims: The claims that it was fetched with.
+        aged: Whether it has lived for a while, since another worker fetched it.
 
     Raises:
         ServiceUnavailableError: It has expired already.
     """
-    now = clock.elapsed()
+    token, now, wall = record.token, clock.elapsed(), clock.wall()
+    age = max(0.0, wall - record.obtained_at) if aged else 0.0
     # Where the wall clock was set during the fetch, its two readings disagree; nobody knows which
     # of them the source took, and the earlier end is safe.
-    ends = token.expires_at + min(offset, now - clock.wall())
+    ends = token.expires_at + min(offset, now - wall)
     lifetime = ends - now
     if lifetime <= 0:
         raise ServiceUnavailableError(
@@ -65,6 +76,13 @@ def hold(
         lifetime,
         refresh_in=None if asked is None else lifetime - (token.expires_at - asked),
         chance=random.random(),  # noqa: S311 - spreads renewals, guards nothing
+        age=age,
     )
     refresh_at = token.expires_at - (ends - times.fresh_until)
-    return HeldToken(dataclasses.replace(token, refresh_at=refresh_at), times, now, claims)
+    return HeldToken(
+        dataclasses.replace(token, refresh_at=refresh_at),
+        times,
+        now - age,
+        obtained_at=record.obtained_at,
+        claims=record.claims,
+    )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from .clock import Clock
@@ -24,6 +26,7 @@ from .events import (
     Hook,
     RequestFailed,
     ServedStale,
+    TokenAdopted,
     TokenInvalidated,
     TokenLetGo,
     TokenRenewed,
@@ -34,7 +37,9 @@ from .forks import make_new_in_child
 from .held import NOTHING, HeldToken, hold
 from .policy import Action, RefreshPolicy, decide
 from .refresher import Refresher
+from .sharing import SharedToken, Wanted
 from .status import TokenStatus
+from .stores.record import Record
 from .token import TokenKey, TokenSource
 from .workers import Workers
 
@@ -44,6 +49,10 @@ __all__ = ["Boarding", "Need", "TokenKeeper"]
 #: servers start threads that never run.
 _PATIENCE = 1.0
 
+
+#: A shared record is looked at so often, in seconds, while its token is in use: what other workers
+#: renewed or had to renew is known here by then.
+_LOOK_EVERY = 60.0
 
 #: So many tokens in a row may be refused while they are new; then the next one is kept for a while.
 _MOST_REFUSALS = 3
@@ -100,6 +109,7 @@ class TokenKeeper:
         refresher: What says when renewal is due.
         workers: The threads of fetches that no caller leads.
         hook: Where events go.
+        shared: Its part in the store; None when other workers have none in it.
     """
 
     def __init__(
@@ -112,6 +122,7 @@ class TokenKeeper:
         refresher: Refresher,
         workers: Workers,
         hook: Hook,
+        shared: SharedToken | None = None,
     ) -> None:
         self.key = key
         self._source = source
@@ -120,10 +131,15 @@ class TokenKeeper:
         self._refresher = refresher
         self._workers = workers
         self._emit = hook.emit
+        self._shared = shared
         #: Read without the lock, written with it.
         self.held: HeldToken = NOTHING
-        #: Whether anybody has asked since the last renewal began; set without the lock.
+        #: Whether anybody has asked since the refresher was here last; set without the lock.
         self.used: bool = False
+        #: Whether anybody has asked since the last renewal began.
+        self._used_in_life = False
+        #: The token that was dropped last, lest the store give it again.
+        self._refused = ""
         self._flight: Flight[HeldToken] | None = None
         self._setback = _Setback()
         self._claims_setback = _Setback()
@@ -173,7 +189,7 @@ class TokenKeeper:
             if action is Action.RETURN_AND_RENEW and self._refresher.takes_care_of(self):
                 return Boarding(held, None)  # it spreads what is due together
             if flight is None:
-                flight, joins = self._take_off(now, need.claims), False
+                flight, joins = self._take_off(now, need.claims, renew=need.renew), False
             waits = action is not Action.RETURN_AND_RENEW
             self._waits += waits
             stalled = not flight.has_leader and now - flight.started_at >= _PATIENCE
@@ -202,8 +218,8 @@ class TokenKeeper:
             return
         elapsed, wall = self._clock.elapsed(), self._clock.wall()
         try:
-            token = self._source.fetch_token(claims=flight.claims)
-            held = hold(token, elapsed - wall, self._clock, self._policy, flight.claims)
+            record, fetched = self._obtain(flight)
+            held = hold(record, elapsed - wall, self._clock, self._policy, aged=not fetched)
         except Exception as exc:  # noqa: BLE001 - a source may be anybody's code
             self._crash(flight, _typed(exc), elapsed)
         except BaseException:  # this thread is being interrupted, and knows nothing of the service
@@ -212,14 +228,11 @@ class TokenKeeper:
             flight.lose()
             raise
         else:
-            self._land(flight, held, elapsed)
+            self._land(flight, held, elapsed, fetched=fetched)
 
     def lead_elsewhere(self, flight: Flight[HeldToken]) -> None:
         """Has a worker fetch; where no thread can be started, this one does."""
-        try:
-            self._workers.do(lambda: self.lead(flight))
-        except RuntimeError:
-            self.lead(flight)
+        self._do_elsewhere(lambda: self.lead(flight))
 
     def renew_if_used(self) -> None:
         """Renews in the background what somebody still asks for; for the refresher."""
@@ -227,29 +240,58 @@ class TokenKeeper:
             now = self._clock.elapsed()
             if self._closed or self._flight_at(now) is not None:
                 return  # the flight under way is followed when it lands
+            asked, self.used = self.used, False
+            self._used_in_life = self._used_in_life or asked
+            looks = self._shared is not None and now < self.held.fresh_until
             flight = None
-            if self.used:
-                self.used = False
+            if looks:
+                self._follow(now)
+            elif self._used_in_life:
+                self._used_in_life = False
                 flight = self._take_off(now, None)
+        if looks:
+            if asked:
+                with suppress(RuntimeError):  # where no thread can be started, callers renew
+                    self._workers.do(self._look)
+            return
         if flight is None:
             self._emit(TokenLetGo(self._clock.wall(), self.key))
             return
         self._emit(TokenRequested(self._clock.wall(), self.key, "aging"))
         self.lead_elsewhere(flight)
 
+    def adopt(self, record: Record) -> None:
+        """Takes a token in hand that was fetched elsewhere, if it is newer than the one there."""
+        elapsed, wall = self._clock.elapsed(), self._clock.wall()
+        try:
+            held = hold(record, elapsed - wall, self._clock, self._policy, aged=True)
+        except TokenManagerError:  # it has expired meanwhile
+            return
+        with self._lock:
+            newer = held.obtained_at > self.held.obtained_at and held.secret != self._refused
+            if self._closed or not newer:
+                return
+            self._take(held, held.obtained_at)
+        self._emit(TokenAdopted(wall, self.key, held.valid_until - elapsed))
+
     def invalidate(self, secret: str) -> None:
-        """Drops the token in hand if it is this one."""
+        """Drops the token in hand if it is this one, and for other workers too."""
         with self._lock:
             held = self.held
             if held.secret != secret or held is NOTHING:
                 return
             # A resource that refuses every token must not turn each of its answers into a fetch.
-            young = self._clock.elapsed() - held.landed_at < self._policy.backoff_cap
+            young = self._clock.elapsed() - held.fetched_at < self._policy.backoff_cap
             self._refusals = self._refusals + 1 if young else 1
             if self._refusals > _MOST_REFUSALS:
                 return
             self.held = NOTHING
+            self._refused = secret
         self._emit(TokenInvalidated(self._clock.wall(), self.key))
+        shared = self._shared
+        if shared is not None:
+            # Not here: an event loop's thread may have brought the refusal.
+            self._do_elsewhere(lambda: shared.drop(secret))
 
     def status(self) -> TokenStatus:
         """Says how it stands."""
@@ -286,8 +328,8 @@ class TokenKeeper:
     def _check_reachable(self, need: Need, now: float) -> None:
         """Refuses a ``min_ttl`` that has just been seen to be more than the tokens live."""
         held = self.held
-        young = now - held.landed_at < self._policy.backoff_cap
-        if need.min_ttl is not None and young and held.valid_until - held.landed_at < need.min_ttl:
+        young = now - held.fetched_at < self._policy.backoff_cap
+        if need.min_ttl is not None and young and held.valid_until - held.fetched_at < need.min_ttl:
             raise TokenRequestError(
                 f"the newest token is valid for {held.valid_until - now:.0f} s, and min_ttl asks "
                 f"for {need.min_ttl:g} s: ask for less than the service's tokens live"
@@ -299,9 +341,26 @@ class TokenKeeper:
             self._flight = None
         return self._flight
 
-    def _take_off(self, now: float, claims: str | None) -> Flight[HeldToken]:
-        self._flight = Flight(now, claims)
+    def _take_off(
+        self, now: float, claims: str | None, *, renew: bool = False
+    ) -> Flight[HeldToken]:
+        self._flight = Flight(now, claims, renew=renew)
         return self._flight
+
+    def _take(self, held: HeldToken, success: float) -> None:
+        """Takes a new token in hand, and forgets what failed before it."""
+        self.held = held
+        self._setback, self._claims_setback = _Setback(), _Setback()
+        self._last_success = success
+        self._follow(self._clock.elapsed())
+
+    def _follow(self, now: float) -> None:
+        """Has the refresher come back when the token ages, or to look at what others have."""
+        due = self.held.fresh_until
+        if self._shared is not None:
+            look = _LOOK_EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - spreads looks
+            due = min(due, now + look)
+        self._refresher.follow(self, due, self.held.valid_until)
 
     def _forget(self, flight: Flight[HeldToken]) -> bool:
         """Says whether the flight was the one under way still."""
@@ -319,22 +378,47 @@ class TokenKeeper:
 
     # Without it:
 
-    def _land(self, flight: Flight[HeldToken], held: HeldToken, started: float) -> None:
+    def _obtain(self, flight: Flight[HeldToken]) -> tuple[Record, bool]:
+        """Gives a token, of another worker's or new, and whether it was fetched here."""
+        ask = partial(self._source.fetch_token, claims=flight.claims)
+        if self._shared is None:
+            obtained_at = self._clock.wall()
+            return Record(ask(), obtained_at, flight.claims), True
+        held = self.held
+        wanted = Wanted(
+            unlike={held.secret, self._refused},
+            fresh=self._clock.elapsed() < held.valid_until,
+            new=flight.renew,
+            claims=flight.claims,
+        )
+        return self._shared.obtain(ask, wanted)
+
+    def _look(self) -> None:
+        record = None if self._shared is None else self._shared.look()
+        if record is not None:
+            self.adopt(record)
+
+    def _do_elsewhere(self, work: Callable[[], object]) -> None:
+        try:
+            self._workers.do(work)
+        except RuntimeError:  # no thread can be started
+            work()
+
+    def _land(
+        self, flight: Flight[HeldToken], held: HeldToken, started: float, *, fetched: bool
+    ) -> None:
+        wall = self._clock.wall()
         with self._lock:
-            current = self._forget(flight) and not self._closed
-            if current:
-                self.held = held
-                self._setback, self._claims_setback = _Setback(), _Setback()
-                self._last_success = self._clock.wall()
+            if self._forget(flight) and not self._closed:
                 # Under the lock, so that close() cannot come in between and be followed after.
-                self._refresher.follow(self, held.fresh_until, held.valid_until)
+                self._take(held, wall if fetched else held.obtained_at)
         flight.land(held)
         now = self._clock.elapsed()
-        self._emit(
-            TokenRenewed(
-                self._clock.wall(), self.key, took=now - started, expires_in=held.valid_until - now
-            )
-        )
+        lives = held.valid_until - now
+        if fetched:
+            self._emit(TokenRenewed(wall, self.key, took=now - started, expires_in=lives))
+        else:
+            self._emit(TokenAdopted(wall, self.key, expires_in=lives))
 
     def _crash(self, flight: Flight[HeldToken], error: TokenManagerError, started: float) -> None:
         with self._lock:

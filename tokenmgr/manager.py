@@ -18,6 +18,7 @@ from .keeper import Need, TokenKeeper
 from .policy import RefreshPolicy
 from .refresher import Refresher, refresher_for
 from .secrecy import Unpicklable
+from .sharing import SharedToken
 from .status import TokenStatus
 from .token import AccessToken, TokenKey, TokenSource, normalize_scopes
 from .workers import FETCHERS, Workers
@@ -39,6 +40,7 @@ class AccessTokenManager(Unpicklable):
         refresher: What renews in the background; the process's own when left out.
         workers: The threads that fetch in the background; the process's own when left out.
         hook: Where events go; to the logger alone when left out.
+        shared: Its part in a store that workers share; a registry gives it.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AccessTokenManager(Unpicklable):
         refresher: Refresher | None = None,
         workers: Workers = FETCHERS,
         hook: Hook | None = None,
+        shared: SharedToken | None = None,
     ) -> None:
         self.key = key
         self._elapsed = clock.elapsed
@@ -63,6 +66,7 @@ class AccessTokenManager(Unpicklable):
             refresher=refresher or refresher_for(clock),
             workers=workers,
             hook=hook or Hook(),
+            shared=shared,
         )
 
     @classmethod

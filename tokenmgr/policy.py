@@ -93,19 +93,27 @@ class RefreshPolicy:
             raise ConfigurationError("RefreshPolicy(max_wait=…) is in seconds, more than 0")
 
     def hold(
-        self, now: float, lifetime: float, *, refresh_in: float | None = None, chance: float
+        self,
+        now: float,
+        lifetime: float,
+        *,
+        refresh_in: float | None = None,
+        chance: float,
+        age: float = 0.0,
     ) -> Times:
         """Says how long a token serves that has just arrived.
 
         Args:
             now: The elapsed clock.
-            lifetime: Seconds that the token is still valid.
+            lifetime: Seconds that the token is valid still.
             refresh_in: Seconds after which the service would like it renewed, where it said so.
             chance: A random number from 0 to 1, for the jitter.
+            age: Seconds that it has lived, where another worker fetched it.
         """
-        usable = lifetime - min(self.skew, lifetime / 4)
-        margin = max(self.margin * lifetime, min(self.min_margin, lifetime / 2))
-        due = lifetime - margin if refresh_in is None else max(refresh_in, 0.0)
+        whole = lifetime + age
+        usable = lifetime - min(self.skew, whole / 4)
+        margin = max(self.margin * whole, min(self.min_margin, whole / 2))
+        due = max(0.0, lifetime - margin if refresh_in is None else refresh_in)
         due = min(due * (1 - self.jitter * chance), usable)
         return Times(fresh_until=now + due, valid_until=now + usable)
 

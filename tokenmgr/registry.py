@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,10 @@ from .manager import AccessTokenManager
 from .policy import RefreshPolicy
 from .refresher import refresher_for
 from .secrecy import Unpicklable
+from .sharing import SharedCache
 from .status import TokenStatus
+from .stores import TokenStore, open_store
+from .stores.keyring import EncryptionKey, Keyring
 from .token import TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ __all__ = ["TokenRegistry"]
 
 #: Scopes can be spelled in many ways, and so many spellings are remembered.
 _MOST_SPELLINGS = 10_000
+#: What stores take as it is. Braces would put all of it on one node of a Redis Cluster.
+_NAMESPACE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class TokenRegistry(Unpicklable):
@@ -56,6 +62,14 @@ class TokenRegistry(Unpicklable):
         client_id: The app's client id.
         credential: What proves who the app is; a str is a client secret.
         authority: Whom it asks; a str is its URL.
+        store: Where tokens are shared with other workers: ``sqlite:///tokens.db`` on one host,
+            ``redis://…``, ``rediss://…`` or ``unix://…`` between hosts, or a
+            :class:`~tokenmgr.stores.TokenStore`, which stays open when the registry is closed.
+            None shares them with nobody.
+        encryption_key: What the tokens in the store are encrypted with: a text or bytes of 32 or
+            more, or several, of which the first encrypts and all decrypt. Left out, a key is
+            derived from the client secret or the private key (HKDF, RFC 5869).
+        namespace: What the names of its records in the store begin with.
         policy: When to renew, how to back off, how long to wait.
         verify: The path of a file or folder of certificate authorities, or True for those that
             ``requests`` ships, or False for no check at all; each wins over the environment.
@@ -77,6 +91,9 @@ class TokenRegistry(Unpicklable):
         client_id: str,
         credential: ClientCredential | str,
         authority: Authority | str,
+        store: TokenStore | str | None = None,
+        encryption_key: EncryptionKey | None = None,
+        namespace: str = "tokenmgr",
         policy: RefreshPolicy | None = None,
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
@@ -110,6 +127,12 @@ class TokenRegistry(Unpicklable):
         self._refresher = refresher_for(clock)
         self._hook = Hook(on_event)
         self._breaker = Breaker(str(self._client.authority), clock, self._policy, self._hook.emit)
+        #: The store, where it was opened here.
+        self._opened: TokenStore | None = None
+        try:
+            self._shared = self._share(store, encryption_key, namespace, credential)
+        finally:
+            del store, encryption_key  # so that no traceback shows them
         self._managers: dict[TokenKey, AccessTokenManager] = {}
         #: The managers again, by the arguments as they were given; read without the lock.
         self._by_arguments: dict[tuple[str, ...], AccessTokenManager] = {}
@@ -122,10 +145,47 @@ class TokenRegistry(Unpicklable):
         #: Guards the fields above; never held while anything waits.
         self._lock = threading.Lock()
 
+    def _share(
+        self,
+        store: TokenStore | str | None,
+        encryption_key: EncryptionKey | None,
+        namespace: str,
+        credential: ClientCredential,
+    ) -> SharedCache | None:
+        """Makes its part in the store. No frame is left that shows the store's URL, or the key."""
+        try:
+            if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+                raise ConfigurationError(
+                    "namespace= is up to 64 letters, digits and '.', '_', '-' or ':', such as the "
+                    "program's name"
+                )
+            if store is None:
+                return None
+            if isinstance(store, str):
+                store = self._opened = open_store(store)
+            if not isinstance(store, TokenStore):
+                raise ConfigurationError(
+                    "store= is a URL, such as 'sqlite:///tokens.db', or a TokenStore"
+                )
+            return SharedCache(
+                store,
+                Keyring(encryption_key, credential),
+                namespace=namespace,
+                longest_fetch=self._connection.timeout,
+                policy=self._policy,
+                clock=self._clock,
+                emit=self._hook.emit,
+            )
+        finally:
+            del store, encryption_key
+
     @classmethod
     def from_env(
         cls,
         *,
+        store: TokenStore | str | None = None,
+        encryption_key: EncryptionKey | None = None,
+        namespace: str = "tokenmgr",
         policy: RefreshPolicy | None = None,
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
@@ -138,10 +198,14 @@ class TokenRegistry(Unpicklable):
         with ``TOKENMGR_AUTHORITY`` (the URL of any authority). The first of these that is set
         proves who the app is: ``AZURE_CLIENT_SECRET``; ``AZURE_CLIENT_CERTIFICATE_PATH`` (with
         ``AZURE_CLIENT_CERTIFICATE_PASSWORD`` and ``AZURE_CLIENT_SEND_CERTIFICATE_CHAIN``);
-        ``AZURE_FEDERATED_TOKEN_FILE``.
+        ``AZURE_FEDERATED_TOKEN_FILE``. ``TOKENMGR_STORE`` and ``TOKENMGR_ENCRYPTION_KEY`` are
+        ``store=`` and ``encryption_key=`` where these are left out.
 
         Args:
-            policy: As for :class:`TokenRegistry`, and so are the others.
+            store: As for :class:`TokenRegistry`, and so are the others.
+            encryption_key: As there.
+            namespace: As there.
+            policy: As there.
             verify: As there.
             proxies: As there.
             timeout: As there.
@@ -151,22 +215,25 @@ class TokenRegistry(Unpicklable):
             ConfigurationError: A variable is missing, or two contradict each other.
             AuthorityError: The tenant or the authority is not one.
         """
-        settings = settings_from(os.environ)
-        if settings.store is not None:
-            raise ConfigurationError(
-                "TOKENMGR_STORE is set, and this version shares no tokens between processes: "
-                "unset it"
+        try:
+            settings = settings_from(os.environ)
+            return cls(
+                client_id=settings.client_id,
+                credential=settings.credential,
+                authority=settings.authority,
+                store=settings.store if store is None else store,
+                encryption_key=settings.encryption_key
+                if encryption_key is None
+                else encryption_key,
+                namespace=namespace,
+                policy=policy,
+                verify=verify,
+                proxies=proxies,
+                timeout=timeout,
+                on_event=on_event,
             )
-        return cls(
-            client_id=settings.client_id,
-            credential=settings.credential,
-            authority=settings.authority,
-            policy=policy,
-            verify=verify,
-            proxies=proxies,
-            timeout=timeout,
-            on_event=on_event,
-        )
+        finally:
+            del store, encryption_key  # so that no traceback shows them
 
     def __repr__(self) -> str:
         return f"<TokenRegistry of {self._client.client_id} at {self._client.authority}>"
@@ -198,6 +265,7 @@ class TokenRegistry(Unpicklable):
                     clock=self._clock,
                     refresher=self._refresher,
                     hook=self._hook,
+                    shared=None if self._shared is None else self._shared.of(source.key),
                 )
             if len(self._by_arguments) >= _MOST_SPELLINGS:
                 self._by_arguments.clear()
@@ -267,9 +335,13 @@ class TokenRegistry(Unpicklable):
             managers = list(self._managers.values())
             self._managers.clear()
             self._by_arguments.clear()
+        if self._shared is not None:
+            self._shared.close()
         for manager in managers:
             manager.close()
         self._connection.close()
+        if self._opened is not None:
+            self._opened.close()
 
     async def aclose(self) -> None:
         """Does as :meth:`close`, and never blocks the event loop."""

@@ -46,7 +46,8 @@ class Connection:
         if not 0 < timeout <= threading.TIMEOUT_MAX:
             raise ConfigurationError("timeout= is in seconds, more than 0 and not for ever")
         self._verify = _checked_verify(verify)
-        self._timeout = float(timeout)
+        #: Seconds that one fetch may take.
+        self.timeout: float = float(timeout)
         self._transport: Transport | None = None
         self._closed = False
         make_new_in_child(self)
@@ -70,7 +71,7 @@ class Connection:
             if self._closed:
                 raise ConfigurationError("this registry is closed: make a new TokenRegistry")
             if self._transport is None:
-                self._transport = Transport(self._verify, self._proxies, self._timeout)
+                self._transport = Transport(self._verify, self._proxies, self.timeout)
             return self._transport.exchange()
 
     def close(self) -> None:

@@ -1,0 +1,223 @@
+"""What lies in a store for one key, and what of it is believed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import FakeClock
+
+from tokenmgr import (
+    AccessToken,
+    ConfigurationError,
+    InteractionRequiredError,
+    ThrottledError,
+    TokenManagerError,
+)
+from tokenmgr.stores import MemoryStore
+from tokenmgr.stores.guarded import GuardedStore
+from tokenmgr.stores.place import Place
+from tokenmgr.stores.record import Failure, Record
+from tokenmgr.stores.seal import SealingKey
+
+RECORD = Record(
+    AccessToken("eyJ0", 1_800_003_600.0, 1_800_002_880.0, ("a", "b"), "Bearer"),
+    obtained_at=1_800_000_000.0,
+    claims='{"access_token":{}}',
+)
+ERROR = ThrottledError(
+    "slow down",
+    error="temporarily_unavailable",
+    error_codes=(90033,),
+    correlation_id="c",
+    trace_id="t",
+    claims="{}",
+    retry_after=30.0,
+)
+
+
+def told(error: TokenManagerError) -> dict[str, object]:
+    """All that an error says."""
+    return vars(error) | {"kind": type(error), "text": str(error), "retryable": error.retryable}
+
+
+class Shelf:
+    """A store, the places in it, and what was refused there."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.store = MemoryStore(clock)
+        self.guarded = GuardedStore(self.store, clock, lambda event: None)
+        self.refused: list[str] = []
+
+    def place(self, described: str = "a key", material: bytes = b"secret") -> Place:
+        sealing = SealingKey(material)
+        return Place(self.guarded, sealing, "test", described, self.refused.append)
+
+
+@pytest.fixture
+def shelf(clock: FakeClock) -> Shelf:
+    return Shelf(clock)
+
+
+def test_a_record_comes_back_as_it_was(shelf):
+    shelf.place().write(RECORD, 60.0)
+    assert shelf.place().read() == RECORD
+    assert not shelf.refused
+
+
+def test_records_of_other_keys_and_of_other_secrets_lie_elsewhere(shelf):
+    shelf.place().write(RECORD, 60.0)
+    assert shelf.place("another key").read() is None
+    assert shelf.place(material=b"another secret").read() is None
+    assert not shelf.refused
+
+
+def test_the_store_is_told_nothing(shelf):
+    shelf.place().write(RECORD, 60.0)
+    ((name, (sealed, _)),) = shelf.store._records.items()
+    for known in ("a key", "eyJ0", "access_token"):
+        assert known not in name
+        assert known.encode() not in sealed
+
+
+def test_a_record_that_was_moved_is_refused(shelf):
+    place, other = shelf.place(), shelf.place("another key")
+    place.write(RECORD, 60.0)
+    shelf.store.put(other._name, shelf.store.get(place._name), 60.0)
+    assert other.read() is None
+    assert len(shelf.refused) == 1
+
+
+def test_plain_text_in_the_store_is_refused(shelf):
+    place = shelf.place()
+    shelf.store.put(place._name, RECORD.to_bytes(), 60.0)
+    assert place.read() is None
+    assert shelf.refused == ["no sealed record of this version"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"secret": ""}',
+        b'{"secret": "eyJ0", "token_type": "Bearer"}',
+        *(
+            json.dumps(json.loads(RECORD.to_bytes()) | {name: value}).encode()
+            for name, value in [
+                ("secret", 5),
+                ("token_type", None),
+                ("expires_at", "soon"),
+                ("expires_at", True),
+                ("refresh_at", "soon"),
+                ("obtained_at", None),
+                ("claims", 5),
+                ("scopes", 5),
+            ]
+        ),
+    ],
+)
+def test_what_opens_and_is_no_record_is_refused(shelf, content):
+    place = shelf.place()
+    shelf.store.put(place._name, place._sealing.seal(content, place._name), 60.0)
+    assert place.read() is None
+    assert shelf.refused == ["not what this version writes"]
+
+
+def test_what_a_later_version_adds_is_passed_over(shelf):
+    place = shelf.place()
+    content = json.dumps(json.loads(RECORD.to_bytes()) | {"state": {"refresh": 1}}).encode()
+    shelf.store.put(place._name, place._sealing.seal(content, place._name), 60.0)
+    assert place.read() == RECORD
+
+
+def test_only_the_refused_token_is_removed(shelf):
+    place = shelf.place()
+    place.write(RECORD, 60.0)
+    place.remove("another")
+    assert place.read() == RECORD
+    place.remove("eyJ0")
+    assert place.read() is None
+    place.remove("eyJ0")
+
+
+def test_a_lease_is_one_worker_s_at_a_time(shelf):
+    one, other = shelf.place().lease(12.0), shelf.place().lease(12.0)
+    assert one.take()
+    assert not other.take()
+    assert one.take(), "asked again, after an answer that was lost"
+    assert not other.give_back()
+    assert one.give_back()
+    assert not one.give_back()
+    assert other.take()
+
+
+def test_a_lease_ends_with_its_time(shelf, clock):
+    one, other = shelf.place().lease(12.0), shelf.place().lease(12.0)
+    assert one.take()
+    clock.advance(12.0)
+    assert other.take()
+    assert not one.give_back()
+    assert other.holder() is not None
+
+
+def test_word_of_a_failure_stands_where_the_lease_was(shelf, clock):
+    place = shelf.place()
+    lease = place.lease(12.0)
+    lease.take()
+    assert place.word_of(lease.holder() or b"") is None
+    lease.give_back()
+    place.leave_word(Failure(ERROR, clock.wall()), 30.0)
+    assert not lease.take()
+    word = place.word_of(lease.holder() or b"")
+    assert word is not None
+    assert word.at == clock.wall()
+    assert word.error is not None
+    assert told(word.error) == told(ERROR)
+    clock.advance(30.0)
+    assert lease.take()
+
+
+def test_word_does_not_take_another_worker_s_lease_away(shelf):
+    place = shelf.place()
+    lease = place.lease(12.0)
+    lease.take()
+    place.leave_word(Failure(None, 0.0), 30.0)
+    assert lease.give_back()
+
+
+def test_a_word_that_was_tampered_with_is_none(shelf, clock):
+    place = shelf.place()
+    place.leave_word(Failure(ERROR, clock.wall()), 30.0)
+    word = place.lease(12.0).holder() or b""
+    assert place.word_of(word[:-1]) is None
+    assert place.word_of(b"{}") is None
+    assert len(shelf.refused) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [ERROR, ConfigurationError("no"), InteractionRequiredError("sign in", claims="{}")]
+)
+def test_an_error_is_the_same_for_every_worker(error):
+    found = Failure.from_bytes(Failure(error, 5.0).to_bytes()).error
+    assert found is not None
+    assert told(found) == told(error)
+    assert Failure.from_bytes(Failure(None, 5.0).to_bytes()) == Failure(None, 5.0)
+
+
+@pytest.mark.parametrize("change", [{"kind": "OSError"}, {"kind": "annotations"}, {"new": 1}])
+def test_an_error_of_a_later_version_is_no_word(change):
+    content = json.dumps(json.loads(Failure(ERROR, 5.0).to_bytes()) | change).encode()
+    with pytest.raises(ValueError, match="later version"):
+        Failure.from_bytes(content)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps))
+def test_nothing_but_a_value_error_comes_of_any_json(content):
+    for kind in (Record, Failure):
+        with pytest.raises(ValueError):  # noqa: PT011 - each says what it misses
+            kind.from_bytes(content.encode())

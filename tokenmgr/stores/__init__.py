@@ -1,0 +1,56 @@
+"""Stores: where workers share tokens. Each is imported when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .base import TokenStore
+    from .memory import MemoryStore
+    from .redis import RedisStore
+    from .sqlite import SqliteStore
+
+__all__ = ["MemoryStore", "RedisStore", "SqliteStore", "TokenStore", "open_store"]
+
+_HOMES = {
+    "MemoryStore": "memory",
+    "RedisStore": "redis",
+    "SqliteStore": "sqlite",
+    "TokenStore": "base",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def open_store(url: str) -> TokenStore:
+    """Makes the store that a URL names. Nothing is opened before it is used.
+
+    Args:
+        url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``; ``redis://host:6379/0``,
+            ``rediss://…`` or ``unix:///path``, with all that redis-py's ``from_url`` takes.
+
+    Raises:
+        ConfigurationError: It names none.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme == "sqlite":
+        from .sqlite import SqliteStore
+
+        return SqliteStore.from_url(url)
+    if scheme in ("redis", "rediss", "unix"):
+        from .redis import RedisStore
+
+        return RedisStore.from_url(url)
+    del url  # it may hold a password, and a traceback would show it
+    raise ConfigurationError(
+        "store= is a URL such as 'sqlite:///tokens.db' or 'redis://host:6379/0', or a TokenStore: "
+        "correct it"
+    )

@@ -1,0 +1,138 @@
+"""What lies in a store for one key: its record, and beside it the lease of whoever fetches."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from .guarded import GuardedStore
+from .record import Failure, Record
+
+if TYPE_CHECKING:
+    from .seal import SealingKey
+
+__all__ = ["Lease", "Place"]
+
+#: Long enough never to be the same by chance, and shorter than anything sealed.
+_OWNER_BYTES = 16
+
+T = TypeVar("T", Record, Failure)
+
+
+class Lease:
+    """The right to be the one worker that fetches.
+
+    Args:
+        store: Where it lies.
+        name: Under which name.
+        ttl: Seconds after which it ends by itself.
+    """
+
+    def __init__(self, store: GuardedStore, name: str, ttl: float) -> None:
+        self._store = store
+        self._name = name
+        self._owner = secrets.token_bytes(_OWNER_BYTES)
+        self.ttl: float = ttl
+        #: Whether it has been taken here, and not been given back.
+        self.taken: bool = False
+
+    def take(self) -> bool:
+        """Takes it if nobody has it; says whether it is ours."""
+        # Where an answer was lost on the way and the question repeated, it may be ours already.
+        self.taken = (
+            self._store.lease(self._name, self._owner, self.ttl) or self.holder() == self._owner
+        )
+        return self.taken
+
+    def holder(self) -> bytes | None:
+        """Gives its owner, or the word that the last one left in its place; None when free."""
+        return self._store.get(self._name)
+
+    def give_back(self) -> bool:
+        """Gives it back if it has been taken; says whether it was ours still."""
+        taken, self.taken = self.taken, False
+        return taken and self._store.delete(self._name, self._owner)
+
+
+class Place:
+    """A key's place in a store, under one sealing key.
+
+    Every method may raise :class:`~tokenmgr.stores.guarded.StoreAwayError`.
+
+    Args:
+        store: The store.
+        sealing: What its content is named and sealed with.
+        namespace: What names in the store begin with.
+        described: Whose place it is.
+        refuse: Told why something that lies there does not open.
+    """
+
+    def __init__(
+        self,
+        store: GuardedStore,
+        sealing: SealingKey,
+        namespace: str,
+        described: str,
+        refuse: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._sealing = sealing
+        self._name = f"{namespace}:{sealing.name(described)}"
+        self._lease_name = f"{self._name}:lease"
+        self._refuse = refuse
+
+    def read(self) -> Record | None:
+        """Gives the record; None when there is none that opens."""
+        return self._read()[0]
+
+    def write(self, record: Record, ttl: float) -> None:
+        """Keeps a record, in place of what is there.
+
+        Args:
+            record: The record.
+            ttl: Seconds after which it is gone.
+        """
+        self._store.put(self._name, self._sealing.seal(record.to_bytes(), self._name), ttl)
+
+    def remove(self, secret: str) -> None:
+        """Takes away the record of this token, if it is still the one that lies there."""
+        record, sealed = self._read()
+        if record is not None and sealed is not None and record.token.secret == secret:
+            self._store.delete(self._name, sealed)
+
+    def lease(self, ttl: float) -> Lease:
+        """Makes the right to fetch, which is yet to be taken.
+
+        Args:
+            ttl: Seconds after which it ends by itself.
+        """
+        return Lease(self._store, self._lease_name, ttl)
+
+    def word_of(self, holder: bytes) -> Failure | None:
+        """Gives what is left where a lease was; None when its holder fetches still."""
+        if len(holder) == _OWNER_BYTES:
+            return None
+        return self._open(holder, self._lease_name, Failure.from_bytes)
+
+    def leave_word(self, failure: Failure, ttl: float) -> None:
+        """Leaves word of a failure where the lease was, unless there is another one by now."""
+        word = self._sealing.seal(failure.to_bytes(), self._lease_name)
+        self._store.lease(self._lease_name, word, ttl)
+
+    def _read(self) -> tuple[Record | None, bytes | None]:
+        sealed = self._store.get(self._name)
+        if sealed is None:
+            return None, None
+        return self._open(sealed, self._name, Record.from_bytes), sealed
+
+    def _open(self, sealed: bytes, name: str, parse: Callable[[bytes], T]) -> T | None:
+        from .seal import BrokenSealError
+
+        try:
+            return parse(self._sealing.open(sealed, name))
+        except BrokenSealError as exc:
+            self._refuse(str(exc))
+        except (ValueError, TypeError, RecursionError):
+            self._refuse("not what this version writes")
+        return None
