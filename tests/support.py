@@ -52,8 +52,11 @@ class FakeClock:
 class FakeSource:
     """Gives ``token-1``, ``token-2`` and so on; fails, waits or misbehaves when told to."""
 
-    def __init__(self, clock: FakeClock, *, lifetime: float = 3600.0) -> None:
+    def __init__(
+        self, clock: FakeClock, *, lifetime: float = 3600.0, name: str = "token"
+    ) -> None:
         self.clock = clock
+        self.name = name
         self.lifetime = lifetime
         self.refresh_in: float | None = None
         self.fetches = 0
@@ -78,7 +81,7 @@ class FakeSource:
         if self.error is not None:
             raise self.error
         return AccessToken(
-            secret=f"token-{number}",
+            secret=f"{self.name}-{number}",
             expires_at=asked_at + self.lifetime,
             refresh_at=None if self.refresh_in is None else asked_at + self.refresh_in,
             scopes=(SCOPE,),

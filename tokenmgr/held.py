@@ -17,31 +17,23 @@ __all__ = ["NOTHING", "HeldToken", "hold"]
 class HeldToken(Times):
     """The token in hand, and how long it serves. Replaced whole, never changed."""
 
-    __slots__ = ("claims", "fetched_at", "obtained_at", "secret", "token")
+    __slots__ = ("fetched_at", "record", "secret", "token")
 
-    def __init__(
-        self,
-        token: AccessToken,
-        times: Times,
-        fetched_at: float,
-        *,
-        obtained_at: float = 0.0,
-        claims: str | None = None,
-    ) -> None:
+    def __init__(self, record: Record, token: AccessToken, times: Times, fetched_at: float) -> None:
         super().__init__(times.fresh_until, times.valid_until)
+        #: The token as it came.
+        self.record: Record = record
+        #: The same, with the time when it is to be renewed here.
         self.token: AccessToken = token
         self.secret: str = token.secret
         #: When it came from the service, here or in another worker, on the elapsed clock.
         self.fetched_at: float = fetched_at
-        #: The same on the wall clock of whoever fetched it.
-        self.obtained_at: float = obtained_at
-        #: The claims that it was fetched with.
-        self.claims: str | None = claims
 
 
 _NEVER = float("-inf")
+_NO_TOKEN = AccessToken("", 0.0)
 #: Stands for no token, so that the hot path needs no test for None.
-NOTHING = HeldToken(AccessToken("", 0.0), Times(_NEVER, _NEVER), _NEVER)
+NOTHING = HeldToken(Record(_NO_TOKEN, 0.0), _NO_TOKEN, Times(_NEVER, _NEVER), _NEVER)
 
 
 def hold(
@@ -79,10 +71,4 @@ def hold(
         age=age,
     )
     refresh_at = token.expires_at - (ends - times.fresh_until)
-    return HeldToken(
-        dataclasses.replace(token, refresh_at=refresh_at),
-        times,
-        now - age,
-        obtained_at=record.obtained_at,
-        claims=record.claims,
-    )
+    return HeldToken(record, dataclasses.replace(token, refresh_at=refresh_at), times, now - age)

@@ -268,10 +268,12 @@ class TokenKeeper:
         except TokenManagerError:  # it has expired meanwhile
             return
         with self._lock:
-            newer = held.obtained_at > self.held.obtained_at and held.secret != self._refused
+            newer = (
+                record.obtained_at > self.held.record.obtained_at and held.secret != self._refused
+            )
             if self._closed or not newer:
                 return
-            self._take(held, held.obtained_at)
+            self._take(held, record.obtained_at)
         self._emit(TokenAdopted(wall, self.key, held.valid_until - elapsed))
 
     def invalidate(self, secret: str) -> None:
@@ -388,7 +390,7 @@ class TokenKeeper:
         wanted = Wanted(
             unlike={held.secret, self._refused},
             fresh=self._clock.elapsed() < held.valid_until,
-            new=flight.renew,
+            new=flight.renew and flight.claims is None,
             claims=flight.claims,
         )
         return self._shared.obtain(ask, wanted)
@@ -411,7 +413,7 @@ class TokenKeeper:
         with self._lock:
             if self._forget(flight) and not self._closed:
                 # Under the lock, so that close() cannot come in between and be followed after.
-                self._take(held, wall if fetched else held.obtained_at)
+                self._take(held, wall if fetched else held.record.obtained_at)
         flight.land(held)
         now = self._clock.elapsed()
         lives = held.valid_until - now
@@ -464,7 +466,7 @@ class TokenKeeper:
 
 
 def _arrived_since(need: Need, held: HeldToken) -> bool:
-    return need.since is not None and held is not need.since and held.claims == need.claims
+    return need.since is not None and held is not need.since and held.record.claims == need.claims
 
 
 def _typed(error: Exception) -> TokenManagerError:

@@ -20,6 +20,7 @@ from .refresher import Refresher, refresher_for
 from .secrecy import Unpicklable
 from .sharing import SharedToken
 from .status import TokenStatus
+from .stores.record import Record
 from .token import AccessToken, TokenKey, TokenSource, normalize_scopes
 from .workers import FETCHERS, Workers
 
@@ -196,6 +197,15 @@ class AccessTokenManager(Unpicklable):
             TokenManagerError: It has just failed, and it is too early to ask again.
         """
         self._keeper.board(Need(), self._keeper.lead_elsewhere)
+
+    def record(self) -> Record | None:
+        """Gives the token in hand as it came, if it is valid; for the registry's export."""
+        held = self._keeper.held
+        return held.record if self._elapsed() < held.valid_until else None
+
+    def adopt(self, record: Record) -> None:
+        """Takes a token that was fetched elsewhere, if it is newer than the one in hand."""
+        self._keeper.adopt(record)
 
     def status(self) -> TokenStatus:
         """Says how the token stands, without its secret."""

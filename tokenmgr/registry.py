@@ -16,6 +16,7 @@ from .credentials import ClientCredential, ClientSecret
 from .entra.client import ConfidentialClient
 from .entra.client_credentials import ClientCredentialsSource
 from .entra.connection import Connection
+from .entra.unified_cache import UnifiedCache
 from .environment import settings_from
 from .errors import ConfigurationError, TokenManagerError
 from .events import Event, Hook
@@ -120,6 +121,7 @@ class TokenRegistry(Unpicklable):
             connection=self._connection,
             clock=clock,
         )
+        self._imported = UnifiedCache(self._client, clock)
         if policy is not None and not isinstance(policy, RefreshPolicy):
             raise ConfigurationError("policy= is a RefreshPolicy")
         self._policy = policy or RefreshPolicy()
@@ -254,8 +256,7 @@ class TokenRegistry(Unpicklable):
             return known
         source = ClientCredentialsSource(self._client, normalize_scopes(scopes))
         with self._lock:
-            if self._closed:
-                raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+            self._check_open()
             manager = self._managers.get(source.key)
             if manager is None:
                 manager = self._managers[source.key] = AccessTokenManager(
@@ -324,6 +325,48 @@ class TokenRegistry(Unpicklable):
         """Says how each token stands, without its secret."""
         return [manager.status() for manager in self._all()]
 
+    def export_cache(self) -> str:
+        """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
+
+        What was imported is in it too, as long as it is valid. The authority is asked for its
+        metadata where that is not known yet: do not call it from an event loop.
+
+        The text is secret: whoever has it has the tokens. A file for it has mode 0600.
+
+        Raises:
+            ConfigurationError: The registry is closed.
+        """
+        self._check_open()
+        held = [(manager.key, manager.record()) for manager in self._all()]
+        return self._imported.dump((key, record) for key, record in held if record is not None)
+
+    def import_cache(self, text: str) -> None:
+        """Takes in a cache that MSAL, msal-extensions or :meth:`export_cache` wrote.
+
+        The app's own tokens go to their managers, where they are newer than what these have;
+        accounts and refresh tokens are kept for the next export. What belongs to another app or
+        tenant, or to a B2C policy that the text does not name, is not taken for this registry's.
+        The authority may be asked for its metadata: do not call it from an event loop.
+
+        Args:
+            text: What ``msal.SerializableTokenCache.serialize()`` gave.
+
+        Raises:
+            ConfigurationError: It is no such text, and nothing was taken; or the registry is
+                closed.
+        """
+        try:
+            self._check_open()
+            self._imported.load(text)
+        finally:
+            del text  # it is secret, and a traceback would show it
+        for record in self._imported.take_tokens():
+            self.manager(*record.token.scopes).adopt(record)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+
     def _all(self) -> list[AccessTokenManager]:
         with self._lock:
             return list(self._managers.values())
@@ -339,6 +382,7 @@ class TokenRegistry(Unpicklable):
             self._shared.close()
         for manager in managers:
             manager.close()
+        self._imported.clear()
         self._connection.close()
         if self._opened is not None:
             self._opened.close()

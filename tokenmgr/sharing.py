@@ -187,9 +187,9 @@ class SharedToken:
         except BaseException as exc:
             self._leave_word(places[0], lease, exc)
             raise
+        if found is None:
+            self._put(places[0], record)
         with suppress(StoreAwayError):
-            if found is None:
-                self._put(places[0], record)
             lease.give_back()
         return record, found is None
 
@@ -278,7 +278,8 @@ class SharedToken:
         ends = record.token.expires_at
         ttl = min(ends - self._clock.wall(), ends - record.obtained_at)
         if ttl > 0:
-            place.write(record, ttl)
+            with suppress(StoreAwayError):
+                place.write(record, ttl)
 
     def _leave_word(self, place: Place, lease: Lease, error: BaseException) -> None:
         """Tells those who wait for the lease why there is nothing."""

@@ -107,6 +107,24 @@ class ConfidentialClient:
             raise error
         return token_from_answer(answer, asked_at=asked_at, scopes=scopes)
 
+    def token_endpoint(self) -> str:
+        """Says where tokens are asked for, as the authority's metadata has it; kept for a day.
+
+        Raises:
+            TokenManagerError: The metadata cannot be had.
+        """
+        with importing():
+            import msal
+
+        exchange = self._connection.exchange()
+        try:
+            application = msal.ClientApplication(self.client_id, **self._address(exchange))
+            return str(application.authority.token_endpoint)
+        except TokenManagerError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
+            raise self._nonsense(AuthorityError, "metadata", exc) from None
+
     def _error(self, answer: _Answer, proof: Proof) -> TokenManagerError | None:
         from .answers import error_from_answer
 
@@ -128,12 +146,10 @@ class ConfidentialClient:
             failure = exc
         except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
             # Without an application it is the metadata, which will be the same next time.
-            kind = ServiceUnavailableError if application else AuthorityError
-            failure = kind(
-                f"MSAL could not make sense of {self.authority.host}'s "
-                f"{'answer' if application else 'metadata'} ({type(exc).__name__}): check the "
-                "authority's address"
-            )
+            if application is None:
+                failure = self._nonsense(AuthorityError, "metadata", exc)
+            else:
+                failure = self._nonsense(ServiceUnavailableError, "answer", exc)
         except BaseException as exc:  # noqa: BLE001 - such as Ctrl-C, without MSAL's frames
             raise exc.with_traceback(None)  # noqa: B904
         # Raised out here without what led to it: MSAL's frames hold the request, with the secret.
@@ -142,15 +158,27 @@ class ConfidentialClient:
     def _application(self, proof: Proof, exchange: Exchange) -> msal.ConfidentialClientApplication:
         import msal
 
-        oidc = self.authority.kind == "oidc"
         return msal.ConfidentialClientApplication(
-            self.client_id,
-            client_credential=_msal_credential(proof),
-            authority=None if oidc else self.authority.url,
-            oidc_authority=self.authority.url if oidc else None,
+            self.client_id, client_credential=_msal_credential(proof), **self._address(exchange)
+        )
+
+    def _address(self, exchange: Exchange) -> dict[str, Any]:
+        """Whom an application of MSAL asks, and through what."""
+        oidc = self.authority.kind == "oidc"
+        return {
+            "authority": None if oidc else self.authority.url,
+            "oidc_authority": self.authority.url if oidc else None,
             # Who names a host trusts it. MSAL would ask login.microsoftonline.com about it.
-            instance_discovery=False,
-            http_client=exchange,
+            "instance_discovery": False,
+            "http_client": exchange,
+        }
+
+    def _nonsense(
+        self, kind: type[TokenManagerError], what: str, exc: Exception
+    ) -> TokenManagerError:
+        return kind(
+            f"MSAL could not make sense of {self.authority.host}'s {what} "
+            f"({type(exc).__name__}): check the authority's address"
         )
 
 

@@ -66,6 +66,18 @@ class GuardedStore:
         """Takes away a value if it is still this one."""
         return self._guarded("delete", lambda: self._store.delete(key, value))
 
+    def give_back(self, key: str, owner: bytes) -> bool:
+        """Gives a lease back; says whether it was the owner's still.
+
+        It is tried although the store is left alone: who waits for the lease would otherwise wait
+        for its end.
+        """
+        try:
+            return self._store.delete(key, owner)
+        except Exception as exc:  # noqa: BLE001 - a store may be anybody's code
+            self._fail("delete", exc)
+            raise StoreAwayError from None
+
     def _guarded(self, operation: str, call: Callable[[], T]) -> T:
         with self._lock:
             now = self._clock.elapsed()

@@ -52,7 +52,7 @@ class Lease:
     def give_back(self) -> bool:
         """Gives it back if it has been taken; says whether it was ours still."""
         taken, self.taken = self.taken, False
-        return taken and self._store.delete(self._name, self._owner)
+        return taken and self._store.give_back(self._name, self._owner)
 
 
 class Place:
