@@ -13,8 +13,9 @@ from tokenmgr.emulator import EntraEmulator
 
 
 @pytest.fixture(scope="module")
-def entra_in_the_environment() -> Iterator[None]:
+def entra_in_the_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with EntraEmulator() as entra, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("examples"))  # where they leave their files
         for name, value in entra.environment().items():
             patch.setenv(name, value)
         yield

@@ -183,15 +183,17 @@ class SharedToken:
         lease = places[0].lease(self._cache.lease_ttl)
         try:
             found = self._find(places, lease, wanted)
-            record = found or self._fetch(ask, wanted.claims)
+            if found is not None:
+                return found, False
+            record = self._fetch(ask, wanted.claims)
+            self._put(places[0], record)
+            return record, True
         except BaseException as exc:
             self._leave_word(places[0], lease, exc)
             raise
-        if found is None:
-            self._put(places[0], record)
-        with suppress(StoreAwayError):
-            lease.give_back()
-        return record, found is None
+        finally:
+            with suppress(StoreAwayError):
+                lease.give_back()
 
     def _places(self, *, anew: bool = False) -> list[Place]:
         return self._cache.places_of(self._key, self._described, anew=anew)
