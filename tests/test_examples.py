@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from programs import read_until, running
+from programs import read_until, run, running
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -76,3 +76,15 @@ def test_the_daemon_says_when_nobody_answers_at_the_api(entra):
 
     assert process.returncode == 0
     assert "ERROR ConnectionError: the API cannot be reached" in log
+
+
+def test_the_workers_share_one_token(entra, tmp_path):
+    done = run(
+        "examples/shared_workers.py",
+        *("--workers", "3", "--store", f"sqlite:///{tmp_path}/tokens.db"),
+        **entra.environment(),
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("fetched a token in") == 1
+    assert done.stderr.count("found the token of another worker") == 2
+    assert entra.count() == 1
