@@ -19,9 +19,9 @@ from tokenmgr import (
     TokenManagerError,
     TokenTimeoutError,
 )
+from tokenmgr.boarding import Need
 from tokenmgr.events import Event, TokenRequested
 from tokenmgr.flight import Flight, FlightLostError
-from tokenmgr.keeper import Need
 
 DOWN = ServiceUnavailableError("the service is down")
 #: A failure stands for its Retry-After alone.

@@ -95,8 +95,8 @@ def test_making_a_registry_with_a_store_opens_nothing(tmp_path):
         ({"store": "sqlite://"}, "sqlite:///"),
         ({"store": MemoryStore(), "encryption_key": "hunter2"}, "encryption_key="),
         ({"store": MemoryStore(), "credential": WorkloadIdentity("file")}, "encryption_key="),
-        ({"namespace": "{tokens}"}, "namespace="),
-        ({"namespace": ""}, "namespace="),
+        ({"store": MemoryStore(), "namespace": "{tokens}"}, "namespace="),
+        ({"store": MemoryStore(), "namespace": ""}, "namespace="),
     ],
 )
 def test_what_cannot_be_right_is_refused_at_once_without_showing_it(settings, named):

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
+from .boarding import Boarding, Need
 from .clock import Clock
 from .errors import (
     ConfigurationError,
@@ -32,18 +32,19 @@ from .events import (
     TokenRenewed,
     TokenRequested,
 )
-from .flight import Flight, again
+from .flight import Flight
 from .forks import make_new_in_child
 from .held import NOTHING, HeldToken, hold
 from .policy import Action, RefreshPolicy, decide
 from .refresher import Refresher
+from .setback import Setback
 from .sharing import SharedToken, Wanted
 from .status import TokenStatus
 from .stores.record import Record
 from .token import TokenKey, TokenSource
 from .workers import Workers
 
-__all__ = ["Boarding", "Need", "TokenKeeper"]
+__all__ = ["TokenKeeper"]
 
 #: A flight that no worker has taken up by then is led by the next caller in its own thread: some
 #: servers start threads that never run.
@@ -56,46 +57,6 @@ _LOOK_EVERY = 60.0
 
 #: So many tokens in a row may be refused while they are new; then the next one is kept for a while.
 _MOST_REFUSALS = 3
-
-
-class Need(NamedTuple):
-    """What a call needs."""
-
-    #: Seconds of validity; None when any will do.
-    min_ttl: float | None = None
-    #: Whether only a token will do that is fetched now.
-    renew: bool = False
-    #: The claims that it has to be fetched with.
-    claims: str | None = None
-    #: What was in hand when it began to wait for a flight with other claims; any later token with
-    #: its own was asked for since, and serves it.
-    since: HeldToken | None = None
-
-
-class Boarding(NamedTuple):
-    """What serves a call: the token in hand, or a flight to wait for where there is one."""
-
-    held: HeldToken
-    flight: Flight[HeldToken] | None
-    #: Whether the flight's outcome is the call's; else it boards again when that has landed.
-    ours: bool = True
-
-
-class _Setback:
-    """The failures in a row, and until when the last one stands."""
-
-    __slots__ = ("claims", "error", "failures", "retry_at")
-
-    def __init__(self, claims: str | None = None) -> None:
-        self.claims = claims
-        self.failures = 0
-        self.error: TokenManagerError | None = None
-        self.retry_at = float("-inf")
-
-    def last(self) -> TokenManagerError:
-        """The failure that stands, for one more caller."""
-        assert self.error is not None  # noqa: S101 - retry_at is set along with it
-        return again(self.error)
 
 
 class TokenKeeper:
@@ -141,8 +102,8 @@ class TokenKeeper:
         #: The token that was dropped last, lest the store give it again.
         self._refused = ""
         self._flight: Flight[HeldToken] | None = None
-        self._setback = _Setback()
-        self._claims_setback = _Setback()
+        self._setback = Setback()
+        self._claims_setback = Setback()
         self._last_success: float | None = None
         self._waits = 0
         self._refusals = 0
@@ -171,7 +132,7 @@ class TokenKeeper:
             self._check_open()
             self.used = True
             now, held = self._clock.elapsed(), self.held
-            if _arrived_since(need, held) and now < held.valid_until:
+            if need.arrived_with(held) and now < held.valid_until:
                 return Boarding(held, None)
             self._check_reachable(need, now)
             setback = self._setback_of(need.claims)
@@ -197,7 +158,7 @@ class TokenKeeper:
         if joins and waits:
             self._emit(FlightJoined(at=self._clock.wall(), key=self.key))
         if not joins:
-            self._emit(TokenRequested(self._clock.wall(), self.key, self._reason(need, held)))
+            self._emit(TokenRequested(self._clock.wall(), self.key, need.reason(held, now)))
             (lead if waits else self.lead_elsewhere)(flight)
         elif stalled:
             self.lead(flight)
@@ -352,7 +313,7 @@ class TokenKeeper:
     def _take(self, held: HeldToken, success: float) -> None:
         """Takes a new token in hand, and forgets what failed before it."""
         self.held = held
-        self._setback, self._claims_setback = _Setback(), _Setback()
+        self._setback, self._claims_setback = Setback(), Setback()
         self._last_success = success
         self._follow(self._clock.elapsed())
 
@@ -371,11 +332,11 @@ class TokenKeeper:
             self._flight = None
         return current
 
-    def _setback_of(self, claims: str | None) -> _Setback:
+    def _setback_of(self, claims: str | None) -> Setback:
         if claims is None:
             return self._setback
         if self._claims_setback.claims != claims:
-            self._claims_setback = _Setback(claims)
+            self._claims_setback = Setback(claims)
         return self._claims_setback
 
     # Without it:
@@ -427,16 +388,7 @@ class TokenKeeper:
             now, valid_until = self._clock.elapsed(), self.held.valid_until
             current = self._forget(flight) and not self._closed
             setback = self._setback_of(flight.claims)
-            setback.failures += 1
-            setback.error = error
-            seconds = self._policy.backoff(
-                setback.failures,
-                chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
-                retry_after=error.retry_after,
-            )
-            if error.retry_after is None and now < valid_until:
-                seconds = min(seconds, (valid_until - now) / 2)  # there is to be another try
-            setback.retry_at = now + seconds
+            seconds = setback.add(error, self._policy, now, valid_until)
             # Its lifetime goes on, and so does what was said about its use.
             self.used = True
             # Without a token in hand nobody is served by it: the next caller asks, and waits.
@@ -451,22 +403,6 @@ class TokenKeeper:
         self._emit(BackingOff(wall, self.key, seconds))
         if now < valid_until:
             self._emit(ServedStale(wall, self.key, valid_until - now))
-
-    def _reason(self, need: Need, held: HeldToken) -> str:
-        if need.claims is not None:
-            return "claims"
-        if need.renew:
-            return "forced"
-        if held is NOTHING:
-            return "none"
-        now = self._clock.elapsed()
-        if now >= held.valid_until:
-            return "expired"
-        return "min_ttl" if now < held.fresh_until or need.min_ttl is not None else "aging"
-
-
-def _arrived_since(need: Need, held: HeldToken) -> bool:
-    return need.since is not None and held is not need.since and held.record.claims == need.claims
 
 
 def _typed(error: Exception) -> TokenManagerError:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 
+from .boarding import Need
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import TokenManagerError, TokenTimeoutError
 from .events import Hook
 from .flight import Flight, FlightLostError
 from .held import HeldToken
-from .keeper import Need, TokenKeeper
+from .keeper import TokenKeeper
 from .policy import RefreshPolicy
 from .refresher import Refresher, refresher_for
 from .secrecy import Unpicklable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,8 +37,6 @@ __all__ = ["TokenRegistry"]
 
 #: Scopes can be spelled in many ways, and so many spellings are remembered.
 _MOST_SPELLINGS = 10_000
-#: What stores take as it is. Braces would put all of it on one node of a Redis Cluster.
-_NAMESPACE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class TokenRegistry(Unpicklable):
@@ -129,10 +126,22 @@ class TokenRegistry(Unpicklable):
         self._refresher = refresher_for(clock)
         self._hook = Hook(on_event)
         self._breaker = Breaker(str(self._client.authority), clock, self._policy, self._hook.emit)
-        #: The store, where it was opened here.
-        self._opened: TokenStore | None = None
         try:
-            self._shared = self._share(store, encryption_key, namespace, credential)
+            #: The store, where it was made here.
+            self._opened: TokenStore | None = None
+            if isinstance(store, str):
+                store = self._opened = open_store(store)
+            self._shared: SharedCache | None = None
+            if store is not None:
+                self._shared = SharedCache(
+                    store,
+                    Keyring(encryption_key, credential),
+                    namespace=namespace,
+                    longest_fetch=self._connection.timeout,
+                    policy=self._policy,
+                    clock=clock,
+                    emit=self._hook.emit,
+                )
         finally:
             del store, encryption_key  # so that no traceback shows them
         self._managers: dict[TokenKey, AccessTokenManager] = {}
@@ -146,40 +155,6 @@ class TokenRegistry(Unpicklable):
         """Keeps the managers in the child, and makes the lock anew."""
         #: Guards the fields above; never held while anything waits.
         self._lock = threading.Lock()
-
-    def _share(
-        self,
-        store: TokenStore | str | None,
-        encryption_key: EncryptionKey | None,
-        namespace: str,
-        credential: ClientCredential,
-    ) -> SharedCache | None:
-        """Makes its part in the store. No frame is left that shows the store's URL, or the key."""
-        try:
-            if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
-                raise ConfigurationError(
-                    "namespace= is up to 64 letters, digits and '.', '_', '-' or ':', such as the "
-                    "program's name"
-                )
-            if store is None:
-                return None
-            if isinstance(store, str):
-                store = self._opened = open_store(store)
-            if not isinstance(store, TokenStore):
-                raise ConfigurationError(
-                    "store= is a URL, such as 'sqlite:///tokens.db', or a TokenStore"
-                )
-            return SharedCache(
-                store,
-                Keyring(encryption_key, credential),
-                namespace=namespace,
-                longest_fetch=self._connection.timeout,
-                policy=self._policy,
-                clock=self._clock,
-                emit=self._hook.emit,
-            )
-        finally:
-            del store, encryption_key
 
     @classmethod
     def from_env(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +51,8 @@ _WORD = 2.0
 #: What was fetched later than so many seconds from now tells of clocks that are too far apart for
 #: anybody to say when it expires.
 _CLOCKS_APART = 60.0
+#: What stores take as it is. Braces would put all of it on one node of a Redis Cluster.
+_NAMESPACE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 @dataclass
@@ -77,6 +80,9 @@ class SharedCache(Unpicklable):
         policy: When a token is to be renewed, and how long a call waits at most.
         clock: The time.
         emit: Where events go.
+
+    Raises:
+        ConfigurationError: It is no store, or no namespace.
     """
 
     def __init__(
@@ -90,6 +96,15 @@ class SharedCache(Unpicklable):
         clock: Clock,
         emit: Callable[[Event], None],
     ) -> None:
+        if not isinstance(store, TokenStore):
+            raise ConfigurationError(
+                "store= is a URL, such as 'sqlite:///tokens.db', or a TokenStore"
+            )
+        if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+            raise ConfigurationError(
+                "namespace= is up to 64 letters, digits and '.', '_', '-' or ':', such as the "
+                "program's name"
+            )
         self._store = GuardedStore(store, clock, emit)
         self._keyring = keyring
         self._namespace = namespace

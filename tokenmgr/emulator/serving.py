@@ -20,7 +20,7 @@ _STOP_TIMEOUT = 30.0
 #: Seconds that requests under way get to be answered when the server stops.
 _DRAIN_TIMEOUT = 2.0
 #: Seconds for the sockets to be closed after that.
-_CUT_TIMEOUT = 2.0
+_CUT_TIMEOUT = 10.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -104,11 +104,14 @@ class _Connections:
     def __init__(self) -> None:
         self._open: dict[asyncio.Transport, socket.socket] = {}
         self._all_lost = asyncio.Event()
+        self._cutting = False
 
     def made(self, transport: asyncio.Transport) -> None:
         """Count one more."""
         # Asked for now, as a TLS transport forgets it when it is closed twice (CPython 3.11).
         self._open[transport] = transport.get_extra_info("socket")
+        if self._cutting:  # its handshake has just ended
+            self._abort(transport)
 
     def lost(self, transport: asyncio.Transport) -> None:
         """Count one less."""
@@ -119,14 +122,24 @@ class _Connections:
     async def cut(self) -> None:
         """Close what is left, without waiting for clients to say goodbye."""
         self._all_lost.clear()
-        for transport, connection in tuple(self._open.items()):
-            # The same transport forgets what to abort as well: the end of its TCP stream tells it.
-            transport.abort()
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self._cutting = True
+        for transport in tuple(self._open):
+            self._abort(transport)
+        # Those whose handshake goes on are in the loop's own list alone; from Python 3.13 on
+        # asyncio.Server can abort them.
+        for unsecured in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
+            unsecured.abort()
+        await asyncio.sleep(0)
         if self._open:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._all_lost.wait(), _CUT_TIMEOUT)
+
+    def _abort(self, transport: asyncio.Transport) -> None:
+        # A TLS transport that is closed twice forgets what to abort as well (CPython 3.11): the
+        # end of its TCP stream tells it.
+        transport.abort()
+        with contextlib.suppress(OSError):
+            self._open[transport].shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(asyncio.Protocol):
