@@ -75,6 +75,14 @@ def test_it_is_never_fresh_past_its_validity_nor_valid_past_its_expiry(
     assert 0 <= held.fresh_until <= held.valid_until < lifetime
 
 
+@pytest.mark.parametrize("age", [0.0, 600.0, 2000.0])
+def test_a_token_that_has_lived_elsewhere_serves_as_long_as_if_it_had_lived_here(age: float) -> None:
+    held = RefreshPolicy().hold(1000.0 + age, 3600.0 - age, chance=0.0, age=age)
+    assert (held.fresh_until, held.valid_until) == (1000.0 + 2880.0, 1000.0 + 3590.0)
+    short = RefreshPolicy().hold(0.0, 8.0, chance=0.0, age=12.0)
+    assert (short.fresh_until, short.valid_until) == (0.0, 3.0)
+
+
 def test_jitter_moves_renewal_earlier_by_up_to_a_tenth() -> None:
     early = RefreshPolicy().hold(0.0, 3600.0, chance=1.0)
     late = RefreshPolicy().hold(0.0, 3600.0, chance=0.0)

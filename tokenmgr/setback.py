@@ -21,11 +21,11 @@ class Setback:
     __slots__ = ("claims", "error", "failures", "retry_at")
 
     def __init__(self, claims: str | None = None) -> None:
-        self.claims = claims
-        self.failures = 0
+        self.claims: str | None = claims
+        self.failures: int = 0
         self.error: TokenManagerError | None = None
         #: Until then, on the elapsed clock, nobody asks.
-        self.retry_at = float("-inf")
+        self.retry_at: float = float("-inf")
 
     def last(self) -> TokenManagerError:
         """Gives the failure that stands, for one more caller."""

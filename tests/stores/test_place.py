@@ -221,3 +221,18 @@ def test_nothing_but_a_value_error_comes_of_any_json(content):
     for kind in (Record, Failure):
         with pytest.raises(ValueError):  # noqa: PT011 - each says what it misses
             kind.from_bytes(content.encode())
+
+
+def test_a_record_that_is_changed_at_any_byte_is_a_miss_and_told(shelf):
+    place = shelf.place()
+    place.write(RECORD, 60.0)
+    sealed = shelf.store.get(place._name)
+    for at in range(len(sealed)):
+        for changed in (
+            sealed[:at],
+            sealed[:at] + bytes([sealed[at] ^ 0x80]) + sealed[at + 1 :],
+            sealed[:at] + sealed[at + 1 :],
+        ):
+            shelf.store.put(place._name, changed, 60.0)
+            assert place.read() is None
+    assert len(shelf.refused) == 3 * len(sealed)
