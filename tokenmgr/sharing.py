@@ -235,10 +235,9 @@ class SharedToken:
         """
         # One who is seen to have it for longer than it lasts is none who fetches.
         give_up_at = min(give_up_at, self._clock.elapsed() + lease.ttl + _MARGIN)
-        holder, pause = lease.holder(), _FIRST_PAUSE
-        first = holder
-        while holder is not None and holder == first:
-            word = place.word_of(holder)
+        first, pause = lease.holder, _FIRST_PAUSE
+        while lease.holder is not None and lease.holder == first:
+            word = place.word_of(lease.holder)
             if word is not None:
                 self._heed(word)
                 return False
@@ -247,7 +246,7 @@ class SharedToken:
                 return False
             self._cache.pause(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the looks
             pause = min(pause * _LONGER, _LONGEST_PAUSE)
-            holder = lease.holder()
+            lease.look()
         return True
 
     def _heed(self, word: Failure) -> None:

@@ -162,18 +162,18 @@ def test_a_lease_ends_with_its_time(shelf, clock):
     clock.advance(12.0)
     assert other.take()
     assert not one.give_back()
-    assert other.holder() is not None
+    assert other.look() is not None
 
 
 def test_word_of_a_failure_stands_where_the_lease_was(shelf, clock):
     place = shelf.place()
     lease = place.lease(12.0)
     lease.take()
-    assert place.word_of(lease.holder() or b"") is None
+    assert place.word_of(lease.look() or b"") is None
     lease.give_back()
     place.leave_word(Failure(ERROR, clock.wall()), 30.0)
     assert not lease.take()
-    word = place.word_of(lease.holder() or b"")
+    word = place.word_of(lease.look() or b"")
     assert word is not None
     assert word.at == clock.wall()
     assert word.error is not None
@@ -193,7 +193,7 @@ def test_word_does_not_take_another_worker_s_lease_away(shelf):
 def test_a_word_that_was_tampered_with_is_none(shelf, clock):
     place = shelf.place()
     place.leave_word(Failure(ERROR, clock.wall()), 30.0)
-    word = place.lease(12.0).holder() or b""
+    word = place.lease(12.0).look() or b""
     assert place.word_of(word[:-1]) is None
     assert place.word_of(b"{}") is None
     assert len(shelf.refused) == 2

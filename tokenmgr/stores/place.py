@@ -36,18 +36,21 @@ class Lease:
         self.ttl: float = ttl
         #: Whether it has been taken here, and not been given back.
         self.taken: bool = False
+        #: Who had it when it was last looked at, or the word that one left; None when it was free.
+        self.holder: bytes | None = None
 
     def take(self) -> bool:
         """Takes it if nobody has it; says whether it is ours."""
         # Where an answer was lost on the way and the question repeated, it may be ours already.
         self.taken = (
-            self._store.lease(self._name, self._owner, self.ttl) or self.holder() == self._owner
+            self._store.lease(self._name, self._owner, self.ttl) or self.look() == self._owner
         )
         return self.taken
 
-    def holder(self) -> bytes | None:
-        """Gives its owner, or the word that the last one left in its place; None when free."""
-        return self._store.get(self._name)
+    def look(self) -> bytes | None:
+        """Looks who has it, or what word is in its place; None when it is free."""
+        self.holder = self._store.get(self._name)
+        return self.holder
 
     def give_back(self) -> bool:
         """Gives it back if it has been taken; says whether it was ours still."""
