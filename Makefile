@@ -1,6 +1,6 @@
 # make demo    shows the library at work against a local Entra; needs Python 3.10 or newer
 # make test    every check and every test; what CI runs
-# make bench   the figures of docs/benchmarks.md
+# make bench   the figures of docs/benchmarks.md and docs/scaling.md
 
 PYTHON ?= python3
 VENV := .venv

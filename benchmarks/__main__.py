@@ -1,4 +1,4 @@
-"""Measures everything and writes docs/benchmarks.md and docs/benchmarks.svg."""
+"""Measures everything, and writes what docs/ has of figures and charts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from . import chart, cold, fleet, imports, outage, pause, peers, report, warm
+from . import chart, cold, fleet, imports, managers, outage, pause, peers, report, warm
 from .figure import Section
 from .service import Service
 
@@ -27,13 +27,14 @@ def main() -> None:
         sections.append(section)
     page = report.page(sections, peers.DISTRIBUTIONS)
     (_DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
+    fleet.write(_DOCS)
 
 
 def _sections() -> Iterator[Section]:
     yield _warm(rounds=100)
     yield cold.section({"MSAL": peers.msal_call, "azure-identity": peers.azure_call})
     yield outage.section(rounds=5)
-    yield fleet.section(count=10_000)
+    yield managers.section(count=10_000)
     # Alone in its process: with all the peers' modules in memory, one pass of Python's garbage
     # collector takes ten times the goal.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:

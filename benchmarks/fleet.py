@@ -1,55 +1,70 @@
-"""10,000 managers: a day of renewals, and what they weigh. Each in a process of its own."""
+"""A day of a large fleet, simulated, and docs/scaling.md: ``python -m benchmarks.fleet``."""
 
 from __future__ import annotations
 
-import multiprocessing
+from pathlib import Path
 
-from .day import ALL_AT_ONCE, LIFETIME, SPREAD, Day, live
-from .figure import Figure, Section
-from .memory import TOKEN_LENGTH, resident, traced
+from . import fleet_app, fleet_chart, fleet_page, fleet_store, fleet_users
+from .fleet_formulas import Day
+from .fleet_load import DAY
+from .fleet_world import Fleet, Variant
 
-__all__ = ["section"]
+__all__ = ["OUTAGE", "live", "variants", "write"]
 
-_METHOD = (
-    "{count:,} managers, each with a token of an hour and asked every 5 minutes, for a simulated "
-    "day: the clock is moved by hand, a fetch takes no time, and the refresher is the library's "
-    "own, without its thread. A token counts as expired unserved when it had ended before the "
-    "next one was fetched. The mean is taken over the whole day, its first hour included. Memory "
-    f"is that of managers that hold a token of {TOKEN_LENGTH:,} characters, which is counted."
-)
+_DOCS = Path(__file__).parents[1] / "docs"
 
-
-def section(*, count: int) -> Section:
-    """The figures."""
-    spawn = multiprocessing.get_context("spawn")
-    # Two at a time; a process for each, so that none finds memory that another one left free.
-    with spawn.Pool(2, maxtasksperchild=1) as pool:
-        spread = pool.apply_async(live, (count, SPREAD))
-        at_once = pool.apply_async(live, (count, ALL_AT_ONCE))
-        rss, python = pool.apply_async(resident, (count,)), pool.apply_async(traced, (count,))
-        figures = [
-            *_day(f"first calls spread over {LIFETIME:.0f} s", *spread.get(), goal=True),
-            *_day("first calls all in one second", *at_once.get(), goal=False),
-            Figure("resident memory per manager", f"{rss.get() / 1024:.1f} KiB", "stated", True),
-            Figure("of which Python allocated", f"{python.get() / 1024:.1f} KiB"),
-        ]
-    return Section(f"{count:,} managers", _METHOD.format(count=count), figures)
+#: How long the store is down, in seconds.
+OUTAGE = 600.0
+_NOON = DAY / 2
 
 
-def _day(name: str, day: Day, waited: int, *, goal: bool) -> list[Figure]:
-    share = day.peak / day.mean
-    renewed = f"{sum(day.renewals.values()):,} renewals"
-    return [
-        Figure(
-            f"tokens that expired unserved, {name}",
-            f"{day.expired} of {day.fetches:,}; {waited} calls waited after the first",
-            "0",
-            not day.expired and not waited,
-        ),
-        Figure(
-            f"busiest second over the mean, {name}",
-            f"{share:.2f} times ({day.peak} against {day.mean:.2f} per second, {renewed})",
-            "at most 2 times" if goal else "",
-            share <= 2 if goal else None,
-        ),
-    ]
+def variants(outage_begins: float) -> dict[str, Variant]:
+    """What is simulated, by name.
+
+    Args:
+        outage_begins: When the store goes down, where it does.
+    """
+    outage = (outage_begins, outage_begins + OUTAGE)
+    return {
+        "built": Variant(),
+        "anywhere": Variant(sticky=False),
+        "no jitter": Variant(jitter=False),
+        "no leases": Variant(leases=False),
+        "in step": Variant(jitter=False, leases=False),
+        "outage": Variant(outage=outage),
+        "outage anywhere": Variant(outage=outage, sticky=False),
+        "restart": Variant(restart=_NOON),
+        "restart emptied": Variant(restart=_NOON, emptied=True),
+        "restart no leases": Variant(restart=_NOON, emptied=True, leases=False),
+        "alone": Variant(store=False),
+        "anywhere alone": Variant(store=False, sticky=False),
+        "restart alone": Variant(store=False, restart=_NOON),
+    }
+
+
+def live(fleet: Fleet) -> dict[str, Day]:
+    """Simulates a day in each of the variants.
+
+    The store goes down just before the app's token falls due: no moment is worse.
+    """
+    _, renewals = fleet_app.live(fleet, Variant())
+    begins = min(at for at in renewals if at > _NOON) - fleet.latency - 1.0
+    return {
+        name: Day(fleet_app.live(fleet, variant)[0], fleet_users.live(fleet, variant))
+        for name, variant in variants(begins).items()
+    }
+
+
+def write(docs: Path) -> None:
+    """Simulates, measures a server, and writes the page and its picture."""
+    fleet = Fleet()
+    days = live(fleet)
+    capacity = fleet_store.measure()
+    loads = {name: day.load for name, day in days.items()}
+    fleet_chart.draw(loads, docs / "scaling.svg", limit=fleet_page.PLANNED)
+    page = fleet_page.page(fleet, days, capacity, outage=OUTAGE)
+    (docs / "scaling.md").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(_DOCS)
