@@ -91,6 +91,8 @@ def test_making_a_registry_with_a_store_opens_nothing(tmp_path):
     ("settings", "named"),
     [
         ({"store": "postgres://app:hunter2@db"}, "store="),
+        ({"store": "redis://app:hunter2@host:port"}, "Redis URL"),
+        ({"store": "sqlite://app:hunter2@host"}, "sqlite:///"),
         ({"store": object()}, "store="),
         ({"store": "sqlite://"}, "sqlite:///"),
         ({"store": MemoryStore(), "encryption_key": "hunter2"}, "encryption_key="),

@@ -41,15 +41,17 @@ def open_store(url: str) -> TokenStore:
         ConfigurationError: It names none.
     """
     scheme = url.partition(":")[0].lower()
-    if scheme == "sqlite":
-        from .sqlite import SqliteStore
+    try:
+        if scheme == "sqlite":
+            from .sqlite import SqliteStore
 
-        return SqliteStore.from_url(url)
-    if scheme in ("redis", "rediss", "unix"):
-        from .redis import RedisStore
+            return SqliteStore.from_url(url)
+        if scheme in ("redis", "rediss", "unix"):
+            from .redis import RedisStore
 
-        return RedisStore.from_url(url)
-    del url  # it may hold a password, and a traceback would show it
+            return RedisStore.from_url(url)
+    finally:
+        del url  # it may hold a password, and a traceback would show it
     raise ConfigurationError(
         "store= is a URL such as 'sqlite:///tokens.db' or 'redis://host:6379/0', or a TokenStore: "
         "correct it"
