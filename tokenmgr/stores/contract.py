@@ -27,7 +27,7 @@ from .base import TokenStore
 __all__ = ["TokenStoreContract"]
 
 #: Long enough for a slow machine to be in time for what is to happen before the end.
-_LONG, _SHORT = 30.0, 0.2
+_LONG, _SHORT = 30.0, 0.05
 
 
 class TokenStoreContract:
