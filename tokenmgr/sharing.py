@@ -195,7 +195,7 @@ class SharedToken:
         places = self._places(anew=True)
         if not places:
             return self._fetch(ask, wanted.claims), True
-        lease = places[0].lease(self._cache.lease_ttl)
+        lease = places[0].lease(self._cache.lease_ttl, self._clock)
         try:
             found = self._find(places, lease, wanted)
             if found is not None:
@@ -204,7 +204,7 @@ class SharedToken:
             self._put(places[0], record)
             return record, True
         except BaseException as exc:
-            self._leave_word(places[0], lease, exc)
+            self._leave_word(lease, exc)
             raise
         finally:
             with suppress(StoreAwayError):
@@ -297,15 +297,15 @@ class SharedToken:
             with suppress(StoreAwayError):
                 place.write(record, ttl)
 
-    def _leave_word(self, place: Place, lease: Lease, error: BaseException) -> None:
+    def _leave_word(self, lease: Lease, error: BaseException) -> None:
         """Tells those who wait for the lease why there is nothing."""
+        if not isinstance(error, Exception):
+            return  # an interruption says nothing of the service: let another one ask
+        answer = error if _is_answer(error) else None
+        asked = 0.0 if answer is None else answer.retry_after or 0.0
+        stands = max(_WORD, min(asked, self._cache.policy.retry_after_cap))
         with suppress(StoreAwayError):
-            if not lease.give_back() or not isinstance(error, Exception):
-                return  # an interruption says nothing of the service: let another one ask
-            answer = error if _is_answer(error) else None
-            asked = 0.0 if answer is None else answer.retry_after or 0.0
-            stands = max(_WORD, min(asked, self._cache.policy.retry_after_cap))
-            place.leave_word(Failure(answer, self._clock.wall()), stands)
+            lease.leave_word(Failure(answer, self._clock.wall()), stands)
 
 
 def _is_answer(error: Exception) -> TypeGuard[TokenManagerError]:

@@ -18,7 +18,7 @@ from tokenmgr import (
 )
 from tokenmgr.stores import MemoryStore
 from tokenmgr.stores.guarded import GuardedStore
-from tokenmgr.stores.place import Place
+from tokenmgr.stores.place import Lease, Place
 from tokenmgr.stores.record import Failure, Record
 from tokenmgr.stores.seal import SealingKey
 
@@ -48,12 +48,16 @@ class Shelf:
 
     def __init__(self, clock: FakeClock) -> None:
         self.store = MemoryStore(clock)
+        self.clock = clock
         self.guarded = GuardedStore(self.store, clock, lambda event: None)
         self.refused: list[str] = []
 
     def place(self, described: str = "a key", material: bytes = b"secret") -> Place:
         sealing = SealingKey(material)
         return Place(self.guarded, sealing, "test", described, self.refused.append)
+
+    def lease(self) -> Lease:
+        return self.place().lease(12.0, self.clock)
 
 
 @pytest.fixture
@@ -146,54 +150,60 @@ def test_only_the_refused_token_is_removed(shelf):
 
 
 def test_a_lease_is_one_worker_s_at_a_time(shelf):
-    one, other = shelf.place().lease(12.0), shelf.place().lease(12.0)
+    one, other = shelf.lease(), shelf.lease()
     assert one.take()
     assert not other.take()
     assert one.take(), "asked again, after an answer that was lost"
-    assert not other.give_back()
-    assert one.give_back()
-    assert not one.give_back()
+    other.give_back()
+    assert not other.take()
+    one.give_back()
     assert other.take()
+    one.give_back()
+    assert not one.take()
 
 
 def test_a_lease_ends_with_its_time(shelf, clock):
-    one, other = shelf.place().lease(12.0), shelf.place().lease(12.0)
+    one, other = shelf.lease(), shelf.lease()
     assert one.take()
     clock.advance(12.0)
     assert other.take()
-    assert not one.give_back()
+    one.give_back()
     assert other.look() is not None
 
 
 def test_word_of_a_failure_stands_where_the_lease_was(shelf, clock):
-    place = shelf.place()
-    lease = place.lease(12.0)
+    place, lease, other = shelf.place(), shelf.lease(), shelf.lease()
     lease.take()
     assert place.word_of(lease.look() or b"") is None
+    lease.leave_word(Failure(ERROR, clock.wall()), 30.0)
     lease.give_back()
-    place.leave_word(Failure(ERROR, clock.wall()), 30.0)
-    assert not lease.take()
-    word = place.word_of(lease.look() or b"")
+    assert not other.take()
+    word = place.word_of(other.holder or b"")
     assert word is not None
     assert word.at == clock.wall()
     assert word.error is not None
     assert told(word.error) == told(ERROR)
     clock.advance(30.0)
-    assert lease.take()
+    assert other.take()
 
 
-def test_word_does_not_take_another_worker_s_lease_away(shelf):
-    place = shelf.place()
-    lease = place.lease(12.0)
-    lease.take()
-    place.leave_word(Failure(None, 0.0), 30.0)
-    assert lease.give_back()
+@pytest.mark.parametrize("late", [0.0, 11.5, 13.0])
+def test_word_does_not_take_another_worker_s_lease_away(shelf, clock, late):
+    one, other = shelf.lease(), shelf.lease()
+    if late:
+        one.take()
+        clock.advance(late)
+    other.take()
+    held = other.look()
+    one.leave_word(Failure(None, 0.0), 30.0)
+    assert other.look() == held
 
 
 def test_a_word_that_was_tampered_with_is_none(shelf, clock):
-    place = shelf.place()
-    place.leave_word(Failure(ERROR, clock.wall()), 30.0)
-    word = place.lease(12.0).look() or b""
+    place, lease = shelf.place(), shelf.lease()
+    lease.take()
+    lease.leave_word(Failure(ERROR, clock.wall()), 30.0)
+    word = lease.look() or b""
     assert place.word_of(word[:-1]) is None
     assert place.word_of(b"{}") is None
     assert len(shelf.refused) == 2

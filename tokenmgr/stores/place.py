@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from ..clock import Clock
 from .guarded import GuardedStore
 from .record import Failure, Record
 
@@ -16,6 +17,8 @@ __all__ = ["Lease", "Place"]
 
 #: Long enough never to be the same by chance, and shorter than anything sealed.
 _OWNER_BYTES = 16
+#: A lease that ends in less than this, in seconds, may have ended by the store's clock.
+_SURE = 1.0
 
 T = TypeVar("T", Record, Failure)
 
@@ -25,13 +28,20 @@ class Lease:
 
     Args:
         store: Where it lies.
+        sealing: What a word in its place is sealed with.
         name: Under which name.
         ttl: Seconds after which it ends by itself.
+        clock: The time.
     """
 
-    def __init__(self, store: GuardedStore, name: str, ttl: float) -> None:
+    def __init__(
+        self, store: GuardedStore, sealing: SealingKey, name: str, ttl: float, clock: Clock
+    ) -> None:
         self._store = store
+        self._sealing = sealing
         self._name = name
+        self._clock = clock
+        self._ends = float("-inf")
         self._owner = secrets.token_bytes(_OWNER_BYTES)
         self.ttl: float = ttl
         #: Whether it has been taken here, and not been given back.
@@ -42,6 +52,7 @@ class Lease:
     def take(self) -> bool:
         """Takes it if nobody has it; says whether it is ours."""
         # Where an answer was lost on the way and the question repeated, it may be ours already.
+        self._ends = self._clock.elapsed() + self.ttl
         self.taken = (
             self._store.lease(self._name, self._owner, self.ttl) or self.look() == self._owner
         )
@@ -52,10 +63,25 @@ class Lease:
         self.holder = self._store.get(self._name)
         return self.holder
 
-    def give_back(self) -> bool:
-        """Gives it back if it has been taken; says whether it was ours still."""
-        taken, self.taken = self.taken, False
-        return taken and self._store.give_back(self._name, self._owner)
+    def give_back(self) -> None:
+        """Gives it back, if it has been taken and is ours still."""
+        if self.taken:
+            self.taken = False
+            self._store.give_back(self._name, self._owner)
+
+    def leave_word(self, failure: Failure, ttl: float) -> None:
+        """Leaves word of a failure in its place, if it has been taken.
+
+        Args:
+            failure: What came of it.
+            ttl: Seconds for which the word stands.
+        """
+        # Put over it, not after it was given back: another one would take it in between, and ask
+        # the same. Later than this it may be another one's already.
+        if self.taken and self._clock.elapsed() < self._ends - _SURE:
+            word = self._sealing.seal(failure.to_bytes(), self._name)
+            self._store.put(self._name, word, ttl)
+            self.taken = False
 
 
 class Place:
@@ -104,24 +130,20 @@ class Place:
         if record is not None and sealed is not None and record.token.secret == secret:
             self._store.delete(self._name, sealed)
 
-    def lease(self, ttl: float) -> Lease:
+    def lease(self, ttl: float, clock: Clock) -> Lease:
         """Makes the right to fetch, which is yet to be taken.
 
         Args:
             ttl: Seconds after which it ends by itself.
+            clock: The time.
         """
-        return Lease(self._store, self._lease_name, ttl)
+        return Lease(self._store, self._sealing, self._lease_name, ttl, clock)
 
     def word_of(self, holder: bytes) -> Failure | None:
         """Gives what is left where a lease was; None when its holder fetches still."""
         if len(holder) == _OWNER_BYTES:
             return None
         return self._open(holder, self._lease_name, Failure.from_bytes)
-
-    def leave_word(self, failure: Failure, ttl: float) -> None:
-        """Leaves word of a failure where the lease was, unless there is another one by now."""
-        word = self._sealing.seal(failure.to_bytes(), self._lease_name)
-        self._store.lease(self._lease_name, word, ttl)
 
     def _read(self) -> tuple[Record | None, bytes | None]:
         sealed = self._store.get(self._name)
