@@ -16,6 +16,7 @@ from support import EXACT, KEY, SCOPE, FakeClock, FakeSource, HandRefresher, mak
 
 from tokenmgr import AccessToken, AccessTokenManager, RefreshPolicy, TokenRegistry
 from tokenmgr.emulator import EntraEmulator
+from tokenmgr.forks import make_new_in_child
 from tokenmgr.refresher import Refresher
 from tokenmgr.workers import FETCHERS, Workers
 
@@ -369,3 +370,51 @@ def test_what_a_child_closes_stays_open_in_its_parent(entra: EntraEmulator) -> N
         assert in_child(tokens.close) is None
         assert tokens.get_access_token(SCOPE) == kept
         assert tokens.get_access_token(ORDERS)
+
+
+# What must not be carried over
+
+
+class _Carried:
+    """Notes what is done with it; one of the steps may fail."""
+
+    def __init__(self, fails_when: str = "") -> None:
+        self.steps: list[str] = []
+        self.fails_when = fails_when
+        make_new_in_child(self)
+
+    def before_fork(self) -> Callable[[], None]:
+        self._step("put away")
+        return lambda: self._step("taken out in the parent")
+
+    def after_fork(self) -> None:
+        self._step("forgotten in the child")
+
+    def _step(self, what: str) -> None:
+        self.steps.append(what)
+        if what == self.fails_when:
+            raise RuntimeError(what)
+
+
+BEFORE, IN_PARENT, IN_CHILD = "put away", "taken out in the parent", "forgotten in the child"
+
+
+def test_what_must_not_be_carried_over_a_fork_is_put_away_before_it() -> None:
+    carried = _Carried()
+
+    def work() -> list[str]:
+        grandchild = in_child(lambda: carried.steps)
+        return [*carried.steps, "grandchild", *grandchild]
+
+    child = in_child(work)
+    first = [BEFORE, IN_CHILD, BEFORE]
+    assert child == [*first, IN_PARENT, "grandchild", *first, IN_CHILD]
+    assert carried.steps == [BEFORE, IN_PARENT]
+
+
+def test_what_fails_before_a_fork_or_after_stops_neither_it_nor_the_others() -> None:
+    failing = [_Carried(fails_when=step) for step in [BEFORE, IN_PARENT] * 4]
+    good = _Carried()
+    assert in_child(lambda: good.steps) == [BEFORE, IN_CHILD]
+    assert good.steps == [BEFORE, IN_PARENT]
+    assert [each.steps for each in failing] == [[BEFORE], [BEFORE, IN_PARENT]] * 4

@@ -76,7 +76,9 @@ def test_it_is_never_fresh_past_its_validity_nor_valid_past_its_expiry(
 
 
 @pytest.mark.parametrize("age", [0.0, 600.0, 2000.0])
-def test_a_token_that_has_lived_elsewhere_serves_as_long_as_if_it_had_lived_here(age: float) -> None:
+def test_a_token_that_has_lived_elsewhere_serves_as_long_as_one_from_here(
+    age: float,
+) -> None:
     held = RefreshPolicy().hold(1000.0 + age, 3600.0 - age, chance=0.0, age=age)
     assert (held.fresh_until, held.valid_until) == (1000.0 + 2880.0, 1000.0 + 3590.0)
     short = RefreshPolicy().hold(0.0, 8.0, chance=0.0, age=12.0)

@@ -8,11 +8,11 @@ the imports of the first fetch are done.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 __all__ = ["Forkable", "importing", "make_new_in_child"]
@@ -22,7 +22,12 @@ _LONGEST_IMPORT = 10.0
 
 
 class Forkable(Protocol):
-    """Something with locks or threads."""
+    """Something with locks or threads.
+
+    What must not be carried over a fork at all has one method more, which is called in the parent
+    before it: ``before_fork()`` puts it away, and gives what is to be called in the parent after.
+    It waits for other threads for a limited time only; what it raises is passed over.
+    """
 
     def after_fork(self) -> None:
         """Makes its locks anew, and forgets its threads. Called in the child, before all else."""
@@ -31,6 +36,8 @@ class Forkable(Protocol):
 
 _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _imports = threading.RLock()
+#: What is to be called in the parent when the fork is done.
+_afterwards: list[Callable[[], object]] = []
 
 
 def make_new_in_child(forkable: Forkable) -> None:
@@ -38,7 +45,7 @@ def make_new_in_child(forkable: Forkable) -> None:
     _forkables.add(forkable)
 
 
-@contextmanager
+@contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Keeps this process from forking in the middle of the imports that follow."""
     with _imports:
@@ -47,9 +54,23 @@ def importing() -> Iterator[None]:
 
 def _before_fork() -> None:
     _imports.acquire(timeout=_LONGEST_IMPORT)
+    for forkable in _all():
+        with contextlib.suppress(Exception):
+            before_fork = getattr(forkable, "before_fork", None)
+            if before_fork is not None:
+                _afterwards.append(before_fork())
+
+
+def _all() -> list[Forkable]:
+    while True:
+        with contextlib.suppress(RuntimeError):  # another thread has added one meanwhile
+            return list(_forkables)
 
 
 def _after_fork_in_parent() -> None:
+    while _afterwards:
+        with contextlib.suppress(Exception):
+            _afterwards.pop()()
     try:
         _imports.release()
     except RuntimeError:  # the wait for it was given up
@@ -59,6 +80,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _imports  # noqa: PLW0603 - the parent's may be locked for ever
     _imports = threading.RLock()
+    _afterwards.clear()
     for forkable in list(_forkables):
         forkable.after_fork()
 
