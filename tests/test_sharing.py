@@ -531,7 +531,7 @@ def test_a_refused_token_is_not_taken_again_although_the_store_could_not_drop_it
     one.invalidate("a-1")
     fleet.told(StoreFailed)
     fleet.store.error = None
-    clock.advance(1)
+    clock.advance(2)
     assert one.get_access_token() == "a-2"
     assert fleet.worker().get_access_token() == "a-2"
 
@@ -625,7 +625,7 @@ def test_a_store_that_comes_back_is_used_again(fleet, clock):
     fleet.store.error = OSError("gone")
     one.get_access_token()
     fleet.store.error = None
-    clock.advance(1)
+    clock.advance(2)
     one.refresh_access_token()
     assert fleet.told(StoreRecovered)
     assert other.get_access_token() == "a-2"

@@ -17,7 +17,7 @@ __all__ = ["GuardedStore", "StoreAwayError"]
 
 #: How long a store that fails is left alone, in seconds: up to the first after one failure, then
 #: twice as long each time.
-_FIRST_REST, _LONGEST_REST = 1.0, 30.0
+_FIRST_REST, _LONGEST_REST = 2.0, 30.0
 
 T = TypeVar("T")
 
