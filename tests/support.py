@@ -52,9 +52,7 @@ class FakeClock:
 class FakeSource:
     """Gives ``token-1``, ``token-2`` and so on; fails, waits or misbehaves when told to."""
 
-    def __init__(
-        self, clock: FakeClock, *, lifetime: float = 3600.0, name: str = "token"
-    ) -> None:
+    def __init__(self, clock: FakeClock, *, lifetime: float = 3600.0, name: str = "token") -> None:
         self.clock = clock
         self.name = name
         self.lifetime = lifetime
@@ -117,7 +115,7 @@ def make_manager(
     if store is not None:
         shared = SharedCache(
             store,
-            Keyring(keys, ClientSecret("secret")),
+            Keyring(keys or None, ClientSecret("secret")),
             namespace="test",
             longest_fetch=10.0,
             policy=policy,

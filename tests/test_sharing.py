@@ -24,6 +24,7 @@ from tokenmgr import (
     AccessTokenManager,
     ConfigurationError,
     InvalidCredentialError,
+    InvalidScopeError,
     RefreshPolicy,
     ServiceUnavailableError,
     StoreError,
@@ -41,7 +42,9 @@ from tokenmgr.events import (
 from tokenmgr.stores import MemoryStore
 
 #: What the service answers, and so every worker may believe.
-REFUSAL = InvalidCredentialError("no", error="invalid_client", error_codes=(7000215,))
+REFUSAL = InvalidScopeError("no", error="invalid_scope", error_codes=(70011,))
+#: What may hold for one worker's credential alone.
+WRONG_SECRET = InvalidCredentialError("no", error="invalid_client", error_codes=(7000215,))
 
 
 class Fleet:
@@ -371,18 +374,18 @@ def test_what_the_service_answers_one_worker_is_the_answer_to_all_who_wait(clock
     threading.Thread(target=lambda: _open_later(fleet), daemon=True).start()
     takers = iter(fleet.managers)
     errors = in_threads(8, lambda: next(takers).get_access_token())
-    assert [type(error) for error in errors] == [InvalidCredentialError] * 8
-    assert {error.error_codes for error in errors} == {(7000215,)}
+    assert [type(error) for error in errors] == [InvalidScopeError] * 8
+    assert {error.error_codes for error in errors} == {(70011,)}
     assert fleet.fetches == 1
 
 
 def test_word_of_a_refusal_stands_for_two_seconds(fleet, clock):
     one, other = fleet.managers
     fleet.sources[0].error = REFUSAL
-    with pytest.raises(InvalidCredentialError):
+    with pytest.raises(InvalidScopeError):
         one.get_access_token()
     clock.advance(1.9)
-    with pytest.raises(InvalidCredentialError):
+    with pytest.raises(InvalidScopeError):
         other.get_access_token()
     clock.advance(0.1)
     assert other.get_access_token() == "b-1"
@@ -408,6 +411,35 @@ def test_a_host_without_a_network_fails_nobody_but_itself(fleet):
         one.get_access_token()
     assert other.get_access_token() == "b-1"
     assert one.get_access_token() == "b-1"
+
+
+def test_a_worker_with_an_old_secret_does_not_fail_those_with_the_new_one(fleet):
+    one, other = fleet.managers
+    fleet.sources[0].error = WRONG_SECRET
+    with pytest.raises(InvalidCredentialError):
+        one.get_access_token()
+    assert other.get_access_token() == "b-1"
+
+
+def test_workers_that_share_by_their_secret_share_what_is_said_of_it(clock):
+    fleet = Fleet(clock, count=0)
+    one, other = fleet.worker(keys=()), fleet.worker(keys=())
+    fleet.sources[0].error = WRONG_SECRET
+    for manager in (one, other):
+        with pytest.raises(InvalidCredentialError):
+            manager.get_access_token()
+    assert fleet.fetches == 1
+
+
+def test_claims_that_are_refused_fail_nobody_s_plain_calls(fleet):
+    one, other = fleet.managers
+    fleet.sources[0].error = REFUSAL
+    with pytest.raises(InvalidScopeError):
+        one.refresh_access_token(claims="{}")
+    with pytest.raises(InvalidScopeError):
+        fleet.worker().refresh_access_token(claims="{}")
+    assert other.get_access_token() == "b-1"
+    assert fleet.sources[2].fetches == 0
 
 
 def test_with_a_valid_token_no_answer_to_another_worker_is_a_failure(fleet, clock):
@@ -490,6 +522,17 @@ def test_a_fleet_of_leases_that_change_hands_is_not_waited_for_for_ever(fleet, c
     assert fleet.managers[1].get_access_token() == "b-1"
 
 
+def test_a_lease_that_is_refused_and_held_by_nobody_is_waited_for_in_peace(fleet, clock):
+    fleet.store.lease = lambda key, owner, ttl: fleet.store._note("lease") or False
+    waiter = threading.Thread(target=fleet.managers[0].get_access_token)
+    waiter.start()
+    until(lambda: fleet.store.asked.count("lease") > 5, "the waiting")
+    clock.advance(30)
+    waiter.join(30)
+    assert fleet.managers[0].get_access_token() == "a-1"
+    assert fleet.store.asked.count("lease") < 1000
+
+
 def test_a_closed_registry_waits_for_no_lease(fleet):
     dead_holder(fleet)
     other = fleet.managers[1]
@@ -534,6 +577,22 @@ def test_a_refused_token_is_not_taken_again_although_the_store_could_not_drop_it
     clock.advance(2)
     assert one.get_access_token() == "a-2"
     assert fleet.worker().get_access_token() == "a-2"
+
+
+def test_a_refused_token_is_dropped_when_the_store_is_back(fleet, clock):
+    one, _ = fleet.managers
+    one.get_access_token()
+    fleet.store.error = OSError()
+    for number in (1, 2):
+        one.invalidate(f"a-{number}")
+        fleet.told(StoreFailed, number)
+        assert one.get_access_token() == f"a-{number + 1}"
+        clock.advance(30)
+    fleet.store.error = None
+    one.get_access_token()
+    clock.advance(75)
+    fleet.refreshers[0].run_due()
+    until(lambda: not fleet.store.names, "the removal")
 
 
 # Trouble with what is in the store.
@@ -620,6 +679,26 @@ def test_a_record_that_cannot_be_kept_leaves_no_lease_behind(fleet):
     assert other.get_access_token() == "b-1"
 
 
+def test_where_records_cannot_be_kept_those_who_wait_are_told_to_go_alone(fleet):
+    def refuse_records(operation: str) -> None:
+        if operation == "put" and fleet.store.asked == ["get", "lease", "get", "put"]:
+            raise ValueError("too long for the column")
+
+    fleet.store.before = refuse_records
+    one, other = fleet.managers
+    one.get_access_token()
+    (lease,) = fleet.store.names
+    assert lease.endswith(":lease")
+    assert other.get_access_token() == "b-1"
+
+
+def test_databases_may_have_their_own_type_of_bytes(fleet):
+    fleet.managers[0].get_access_token()
+    get = fleet.store.get
+    fleet.store.get = lambda key: (value := get(key)) and memoryview(value)
+    assert fleet.managers[1].get_access_token() == "a-1"
+
+
 def test_a_store_that_comes_back_is_used_again(fleet, clock):
     one, other = fleet.managers
     fleet.store.error = OSError("gone")
@@ -639,10 +718,12 @@ def test_a_failing_store_is_asked_once_and_not_by_every_call(clock):
     assert fleet.store.asked == ["get"]
 
 
-def test_a_store_that_answers_nonsense_is_a_miss(fleet):
+@pytest.mark.parametrize("nonsense", ["text", 5, [b"value"]])
+def test_a_store_that_answers_nonsense_fails_and_no_call_does(fleet, nonsense):
     fleet.managers[0].get_access_token()
-    fleet.store.get = lambda key: "text"
+    fleet.store.get = lambda key: nonsense
     assert fleet.managers[1].get_access_token() == "b-1"
+    assert "mend the store" in fleet.told(StoreFailed)[0].error
 
 
 def test_a_credential_that_cannot_be_read_leaves_the_store_alone(clock, tmp_path):

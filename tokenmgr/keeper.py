@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -99,8 +100,8 @@ class TokenKeeper:
         self.used: bool = False
         #: Whether anybody has asked since the last renewal began.
         self._used_in_life = False
-        #: The token that was dropped last, lest the store give it again.
-        self._refused = ""
+        #: The tokens that were dropped last, lest the store give one again.
+        self._refused: deque[str] = deque(maxlen=_MOST_REFUSALS)
         self._flight: Flight[HeldToken] | None = None
         self._setback = Setback()
         self._claims_setback = Setback()
@@ -230,7 +231,8 @@ class TokenKeeper:
             return
         with self._lock:
             newer = (
-                record.obtained_at > self.held.record.obtained_at and held.secret != self._refused
+                record.obtained_at > self.held.record.obtained_at
+                and held.secret not in self._refused
             )
             if self._closed or not newer:
                 return
@@ -249,7 +251,7 @@ class TokenKeeper:
             if self._refusals > _MOST_REFUSALS:
                 return
             self.held = NOTHING
-            self._refused = secret
+            self._refused.append(secret)
         self._emit(TokenInvalidated(self._clock.wall(), self.key))
         shared = self._shared
         if shared is not None:
@@ -349,7 +351,7 @@ class TokenKeeper:
             return Record(ask(), obtained_at, flight.claims), True
         held = self.held
         wanted = Wanted(
-            unlike={held.secret, self._refused},
+            unlike={held.secret, *self._refused},
             fresh=self._clock.elapsed() < held.valid_until,
             new=flight.renew and flight.claims is None,
             claims=flight.claims,

@@ -318,7 +318,7 @@ class TokenRegistry(Unpicklable):
     def import_cache(self, text: str) -> None:
         """Takes in a cache that MSAL, msal-extensions or :meth:`export_cache` wrote.
 
-        The app's own tokens go to their managers, where they are newer than what these have;
+        The app's own tokens go to this process's managers, where they are newer than theirs;
         accounts and refresh tokens are kept for the next export. What belongs to another app or
         tenant, or to a B2C policy that the text does not name, is not taken for this registry's.
         The authority may be asked for its metadata: do not call it from an event loop.

@@ -19,13 +19,19 @@ import json
 import random
 import re
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .clock import Clock
-from .errors import ConfigurationError, ThrottledError, TokenManagerError
+from .errors import (
+    ConfigurationError,
+    InvalidCredentialError,
+    ThrottledError,
+    TokenManagerError,
+)
 from .events import Event, LeaseOutlived, RecordRefused
 from .forks import make_new_in_child
 from .policy import RefreshPolicy
@@ -51,6 +57,8 @@ _WORD = 2.0
 #: What was fetched later than so many seconds from now tells of clocks that are too far apart for
 #: anybody to say when it expires.
 _CLOCKS_APART = 60.0
+#: A resource that refuses every token is believed three times in a row; see the keeper.
+_MOST_DROPPED = 3
 #: What stores take as it is. Braces would put all of it on one node of a Redis Cluster.
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -98,7 +106,8 @@ class SharedCache(Unpicklable):
     ) -> None:
         if not isinstance(store, TokenStore):
             raise ConfigurationError(
-                "store= is a URL, such as 'sqlite:///tokens.db', or a TokenStore"
+                "store= is a URL, such as 'sqlite:///tokens.db', or a TokenStore, such as "
+                "SqliteStore(path)"
             )
         if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
             raise ConfigurationError(
@@ -112,6 +121,8 @@ class SharedCache(Unpicklable):
         self.policy = policy
         self.clock = clock
         self.emit = emit
+        #: Whether what the service says of the credential holds for all who share the records.
+        self.one_credential: bool = keyring.is_derived
         self._closed = False
         make_new_in_child(self)
         self.after_fork()
@@ -166,18 +177,21 @@ class SharedToken:
         self._clock = cache.clock
         self._key = key
         self._described = json.dumps(astuple(key))
+        #: What is to be taken out of the store, as soon as that can be had.
+        self._dropped: deque[str] = deque(maxlen=_MOST_DROPPED)
 
     def look(self) -> Record | None:
         """Gives the record in the store; None when there is none that is valid."""
         with suppress(StoreAwayError):
+            self._drop()
             return self._look(self._places())
         return None
 
     def drop(self, secret: str) -> None:
-        """Takes a token out of the store, if it is the one that is there."""
+        """Takes a token out of the store, if it is the one that is there: now, or with a look."""
+        self._dropped.append(secret)
         with suppress(StoreAwayError):
-            for place in self._places():
-                place.remove(secret)
+            self._drop()
 
     def obtain(self, ask: Callable[[], AccessToken], wanted: Wanted) -> tuple[Record, bool]:
         """Gives a token that another worker has fetched, or fetches one for all.
@@ -201,10 +215,11 @@ class SharedToken:
             if found is not None:
                 return found, False
             record = self._fetch(ask, wanted.claims)
-            self._put(places[0], record)
+            if not self._put(places[0], record):
+                self._leave_word(lease, None, wanted)
             return record, True
-        except BaseException as exc:
-            self._leave_word(lease, exc)
+        except Exception as exc:  # an interruption says nothing of the service: another may ask
+            self._leave_word(lease, exc, wanted)
             raise
         finally:
             with suppress(StoreAwayError):
@@ -221,42 +236,53 @@ class SharedToken:
                 wanted.unlike.add(record.token.secret)
             give_up_at = self._clock.elapsed() + self._cache.policy.max_wait / 2
             while not self._will_do(record, wanted):
-                if lease.taken or not (lease.take() or self._wait(places[0], lease, give_up_at)):
+                if lease.taken:
                     return None
+                if not lease.take():
+                    word = places[0].word_of(lease.holder or b"")
+                    if word is not None:
+                        self._heed(word, wanted)
+                        return None
+                    if not self._wait(lease, give_up_at):
+                        return None
                 record = self._look(places)
             return record
         return None
 
-    def _wait(self, place: Place, lease: Lease, give_up_at: float) -> bool:
-        """Waits for the worker that has the lease; says whether to look again.
-
-        Raises:
-            TokenManagerError: What the service answered that worker.
-        """
+    def _wait(self, lease: Lease, give_up_at: float) -> bool:
+        """Waits for the worker that has the lease; says whether to look again."""
         # One who is seen to have it for longer than it lasts is none who fetches.
         give_up_at = min(give_up_at, self._clock.elapsed() + lease.ttl + _MARGIN)
         first, pause = lease.holder, _FIRST_PAUSE
-        while lease.holder is not None and lease.holder == first:
-            word = place.word_of(lease.holder)
-            if word is not None:
-                self._heed(word)
-                return False
-            if self._clock.elapsed() >= give_up_at:
-                self._cache.emit(LeaseOutlived(self._clock.wall(), self._key))
-                return False
+        while self._clock.elapsed() < give_up_at:
+            # Also where nobody is seen to have it, though it was refused: the store may be broken.
             self._cache.pause(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the looks
             pause = min(pause * _LONGER, _LONGEST_PAUSE)
-            lease.look()
-        return True
+            if lease.look() is None or lease.holder != first:
+                return True
+        self._cache.emit(LeaseOutlived(self._clock.wall(), self._key))
+        return False
 
-    def _heed(self, word: Failure) -> None:
-        """Raises what the service answered; what only that worker met stops nobody else."""
-        if word.error is None:
+    def _heed(self, word: Failure, wanted: Wanted) -> None:
+        """Raises what the service answered; what only that worker met stops nobody else.
+
+        Raises:
+            TokenManagerError: What holds for this worker too.
+        """
+        throttled = isinstance(word.error, ThrottledError)
+        if word.error is None or (word.asked_claims != wanted.claims and not throttled):
             return
         asked = word.error.retry_after
         if asked is not None:
             word.error.retry_after = max(0.0, asked - max(0.0, self._clock.wall() - word.at))
         raise word.error
+
+    def _drop(self) -> None:
+        for secret in tuple(self._dropped):
+            for place in self._places():
+                place.remove(secret)
+            with suppress(ValueError):  # another thread was faster
+                self._dropped.remove(secret)
 
     def _look(self, places: list[Place]) -> Record | None:
         for place in places:
@@ -289,26 +315,28 @@ class SharedToken:
         ).fresh_until
         return Record(replace(token, refresh_at=due), now, claims)
 
-    def _put(self, place: Place, record: Record) -> None:
+    def _put(self, place: Place, record: Record) -> bool:
         # Where the clock was set during the fetch, the two disagree, and the shorter is safe.
         ends = record.token.expires_at
         ttl = min(ends - self._clock.wall(), ends - record.obtained_at)
-        if ttl > 0:
-            with suppress(StoreAwayError):
+        with suppress(StoreAwayError):
+            if ttl > 0:
                 place.write(record, ttl)
+            return True
+        return False
 
-    def _leave_word(self, lease: Lease, error: BaseException) -> None:
+    def _leave_word(self, lease: Lease, error: Exception | None, wanted: Wanted) -> None:
         """Tells those who wait for the lease why there is nothing."""
-        if not isinstance(error, Exception):
-            return  # an interruption says nothing of the service: let another one ask
-        answer = error if _is_answer(error) else None
+        answer = error if self._is_answer(error) else None
         asked = 0.0 if answer is None else answer.retry_after or 0.0
         stands = max(_WORD, min(asked, self._cache.policy.retry_after_cap))
+        word = Failure(answer, self._clock.wall(), wanted.claims)
         with suppress(StoreAwayError):
-            lease.leave_word(Failure(answer, self._clock.wall()), stands)
+            lease.leave_word(word, stands)
 
-
-def _is_answer(error: Exception) -> TypeGuard[TokenManagerError]:
-    """Whether the service said it, so that it holds for every host."""
-    said = isinstance(error, TokenManagerError) and error.error is not None
-    return said or isinstance(error, ThrottledError)
+    def _is_answer(self, error: Exception | None) -> TypeGuard[TokenManagerError]:
+        """Whether the service said it, and would say it to every worker."""
+        if isinstance(error, InvalidCredentialError):  # theirs may be a newer one
+            return self._cache.one_credential
+        said = isinstance(error, TokenManagerError) and error.error is not None
+        return said or isinstance(error, ThrottledError)

@@ -52,6 +52,7 @@ def open_store(url: str) -> TokenStore:
             return RedisStore.from_url(url)
     finally:
         del url  # it may hold a password, and a traceback would show it
+    del scheme
     raise ConfigurationError(
         "store= is a URL such as 'sqlite:///tokens.db' or 'redis://host:6379/0', or a TokenStore: "
         "correct it"

@@ -49,7 +49,7 @@ class TokenStore(Protocol):
     """
 
     def get(self, key: str) -> bytes | None:
-        """Gives what is under a key; None when there is nothing, or it has ended."""
+        """Gives what is under a key, as bytes; None when there is nothing, or it has ended."""
         ...
 
     def put(self, key: str, value: bytes, ttl: float) -> None:

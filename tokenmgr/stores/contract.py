@@ -64,6 +64,7 @@ class TokenStoreContract:
         value = bytes(range(256)) * 256
         store.put(key, value, _LONG)
         assert store.get(key) == value
+        assert type(store.get(key)) is bytes, "such as psycopg2's memoryview: give bytes(value)"
 
     def test_a_later_value_takes_the_place_of_the_earlier(
         self, store: TokenStore, other: TokenStore, key: str

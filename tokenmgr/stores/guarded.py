@@ -52,7 +52,7 @@ class GuardedStore:
 
     def get(self, key: str) -> bytes | None:
         """Gives what is under a key."""
-        return self._guarded("get", lambda: self._store.get(key))
+        return self._guarded("get", lambda: _as_bytes(self._store.get(key)))
 
     def put(self, key: str, value: bytes, ttl: float) -> None:
         """Keeps a value under a key."""
@@ -66,17 +66,16 @@ class GuardedStore:
         """Takes away a value if it is still this one."""
         return self._guarded("delete", lambda: self._store.delete(key, value))
 
-    def give_back(self, key: str, owner: bytes) -> bool:
-        """Gives a lease back; says whether it was the owner's still.
+    # A lease that is over is given back, or put over, although the store is left alone: who waits
+    # for it would otherwise wait for its end.
 
-        It is tried although the store is left alone: who waits for the lease would otherwise wait
-        for its end.
-        """
-        try:
-            return self._store.delete(key, owner)
-        except Exception as exc:  # noqa: BLE001 - a store may be anybody's code
-            self._fail("delete", exc)
-            raise StoreAwayError from None
+    def give_back(self, key: str, owner: bytes) -> None:
+        """Gives a lease back if it is the owner's still."""
+        self._tried("delete", lambda: self._store.delete(key, owner))
+
+    def put_over(self, key: str, value: bytes, ttl: float) -> None:
+        """Keeps a value in the place of a lease."""
+        self._tried("put", lambda: self._store.put(key, value, ttl))
 
     def _guarded(self, operation: str, call: Callable[[], T]) -> T:
         with self._lock:
@@ -85,17 +84,20 @@ class GuardedStore:
                 raise StoreAwayError
             if self._failures:  # this call is the probe; the others wait for what it learns
                 self._left_alone_until = now + _FIRST_REST
-        try:
-            result = call()
-        except Exception as exc:  # noqa: BLE001 - a store may be anybody's code
-            self._fail(operation, exc)
-            raise StoreAwayError from None
+        result = self._tried(operation, call)
         with self._lock:
             failed, self._failures = self._failures, 0
             self._left_alone_until = float("-inf")
         if failed:
             self._emit(StoreRecovered(self._clock.wall()))
         return result
+
+    def _tried(self, operation: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except Exception as exc:  # noqa: BLE001 - a store may be anybody's code
+            self._fail(operation, exc)
+            raise StoreAwayError from None
 
     def _fail(self, operation: str, error: Exception) -> None:
         with self._lock:
@@ -107,3 +109,12 @@ class GuardedStore:
         # The text of a foreign error may hold anything, so that only its class is told.
         reason = type(error).__name__ + (f": {error}" if isinstance(error, StoreError) else "")
         self._emit(StoreFailed(self._clock.wall(), operation, reason, seconds))
+
+
+def _as_bytes(value: object) -> bytes | None:
+    """Takes what databases have for bytes; anything else is a store that does not work."""
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    raise StoreError(f"get() gave a {type(value).__name__} and not bytes: mend the store")

@@ -55,6 +55,11 @@ class Keyring(Unpicklable):
         self._material: tuple[bytes, ...] = ()
         self._keys: tuple[SealingKey, ...] = ()
 
+    @property
+    def is_derived(self) -> bool:
+        """Whether all who share records have the same credential."""
+        return not self._given
+
     def sealing_keys(self, *, anew: bool = False) -> tuple[SealingKey, ...]:
         """Gives the keys; none where the credential cannot be read.
 
@@ -76,14 +81,20 @@ class Keyring(Unpicklable):
             proof = self._credential.read()
         except TokenManagerError:  # the fetch that follows says so, to whom it concerns
             return ()
-        return ((proof.private_key if isinstance(proof, KeyPair) else proof.text).encode(),)
+        return (
+            (proof.private_key if isinstance(proof, KeyPair) else proof.text).encode(
+                errors="surrogatepass"
+            ),
+        )
 
 
 def _materials(given: EncryptionKey | None) -> tuple[bytes, ...]:
     if given is None:
         return ()
     keys = tuple(given) if isinstance(given, (list, tuple)) else (given,)
-    materials = tuple(key.encode() if isinstance(key, str) else key for key in keys)
+    materials = tuple(
+        key.encode(errors="surrogatepass") if isinstance(key, str) else key for key in keys
+    )
     if keys and all(isinstance(each, bytes) and len(each) >= _SHORTEST for each in materials):
         return materials
     del given, keys, materials  # a traceback would show them

@@ -80,7 +80,7 @@ class Lease:
         # the same. Later than this it may be another one's already.
         if self.taken and self._clock.elapsed() < self._ends - _SURE:
             word = self._sealing.seal(failure.to_bytes(), self._name)
-            self._store.put(self._name, word, ttl)
+            self._store.put_over(self._name, word, ttl)
             self.taken = False
 
 

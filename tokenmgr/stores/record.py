@@ -60,6 +60,8 @@ class Failure(NamedTuple):
     error: errors.TokenManagerError | None
     #: When, in seconds since 1970.
     at: float
+    #: The claims that were asked for; None when none were.
+    asked_claims: str | None = None
 
     def to_bytes(self) -> bytes:
         """Writes it, as what a store keeps, once that is sealed."""
@@ -68,6 +70,7 @@ class Failure(NamedTuple):
             return _to_bytes(at=self.at, kind=None)
         return _to_bytes(
             at=self.at,
+            asked_claims=self.asked_claims,
             kind=type(error).__name__,
             message=str(error),
             retryable=error.retryable,
@@ -94,10 +97,11 @@ class Failure(NamedTuple):
         if kind is None:
             raise ValueError("an error of a later version")
         message = _text(said, "message")
+        asked_claims = said.pop("asked_claims", None)
         del said["at"], said["message"]
         codes = tuple(int(code) for code in said.pop("error_codes", ()))
         try:
-            return cls(kind(message, error_codes=codes, **said), at)
+            return cls(kind(message, error_codes=codes, **said), at, asked_claims)
         except TypeError:
             raise ValueError("an error of a later version") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from ..clock import SYSTEM_CLOCK, Clock
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreError
 from ..forks import importing
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ class SqliteStore:
         """Keeps a value under a key; see :class:`~tokenmgr.stores.TokenStore`."""
         self._run(_PUT, key=key, value=value, ttl=ttl)
         if self._puts % _SWEEP_EVERY == 0:
-            self._run(_SWEEP_ENDED, most=_SWEEP)
+            with contextlib.suppress(StoreError):  # the value is kept all the same
+                self._run(_SWEEP_ENDED, most=_SWEEP)
         self._puts += 1  # two threads that count as one only sweep a little later
 
     def lease(self, key: str, owner: bytes, ttl: float) -> bool:
@@ -136,8 +138,12 @@ class SqliteStore:
 
     def _load(self) -> Database:
         with importing():
-            from .sqlite_database import Database
-
+            try:
+                from .sqlite_database import Database
+            except ImportError:
+                raise StoreError(
+                    "this Python has no sqlite3: use one that was built with it, or another store"
+                ) from None
             if self._database is None:
                 self._database = Database(self.path, self._clock)
                 # Otherwise it stays open: see Database._connect.

@@ -22,6 +22,9 @@ _PATIENCE = 0.5
 #: Seconds that a fork waits for an operation to end. Above what any takes on a disk that answers.
 _LONGEST_USE = 5.0
 
+#: SQLITE_IOERR_SHORT_READ (https://sqlite.org/rescode.html): less is there than there should be.
+_SHORT_READ = 522
+
 #: "tkmg": says whose the file is (https://sqlite.org/fileformat2.html, section 1.3.13).
 _APPLICATION = 0x746B6D67
 #: The version of the schema below.
@@ -231,18 +234,8 @@ class Database:
         # Asked before it is opened: if it is replaced meanwhile, the next statement notices.
         identity = self._file.prepare()
         self._in_use = True
-        connection = sqlite3.connect(
-            self._file.path, timeout=0, isolation_level=None, check_same_thread=False
-        )
-        # It keeps itself alive until it is closed, where no garbage collector sees it: a child of
-        # a fork that has it all the same must never finalize it, not even when it exits.
-        connection.create_function("itself", 0, lambda: connection is not None)
-        # Asked for by the statement when it has its lock: before its wait it would be another time.
-        # Processes of one host have the wall clock in common, also after the host was started anew.
-        connection.create_function("now", 0, self._clock.wall)
-        connection.text_factory = bytes  # damaged text is not always UTF-8
-        self._connection = connection
         try:
+            connection = self._connection = _opened(self._file.path, self._clock)
             _verify(connection, self._file.path, deadline)
             self._file.accept(identity)
         except BaseException:
@@ -259,9 +252,11 @@ class Database:
         self._in_use = self._failed = self._damaged = False
 
     def _shows_damage(self, exc: sqlite3.Error) -> bool:
-        # Python 3.10 has no error codes: SQLITE_CORRUPT and SQLITE_NOTADB are those that have no
-        # class of their own.
+        # SQLITE_CORRUPT and SQLITE_NOTADB are those that have no class of their own. Python 3.10
+        # has no error codes, and makes nothing anew where somebody has removed -wal alone.
         if type(exc) is sqlite3.DatabaseError or "unsupported file format" in str(exc):
+            return True
+        if getattr(exc, "sqlite_errorcode", None) == _SHORT_READ:
             return True
         # Two bytes of the header tell SQLite whether it may write.
         return "readonly" in str(exc) and self._file.is_writable()
@@ -269,6 +264,18 @@ class Database:
 
 def _nothing() -> None:
     """What there is to do after a fork that did not wait."""
+
+
+def _opened(path: Path, clock: Clock) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    # It keeps itself alive until it is closed, where no garbage collector sees it: a child of a
+    # fork that has it all the same must never finalize it, not even when it exits.
+    connection.create_function("itself", 0, lambda: connection is not None)
+    # Asked for by the statement when it has its lock: before its wait it would be another time.
+    # Processes of one host have the wall clock in common, also after the host was started anew.
+    connection.create_function("now", 0, clock.wall)
+    connection.text_factory = bytes  # damaged text is not always UTF-8
+    return connection
 
 
 def _execute(
@@ -292,6 +299,8 @@ def _try(
         if not _is_locked(exc):
             raise
         return exc
+    except UnicodeDecodeError:  # of the text of SQLite's error, which repeats what is damaged
+        raise sqlite3.DatabaseError("database disk image is malformed") from None
 
 
 def _verify(connection: sqlite3.Connection, path: Path, deadline: float) -> None:

@@ -69,7 +69,7 @@ def pause(deadline: float) -> bool:
 class DatabaseFile:
     """The file at a path.
 
-    All but :meth:`identity`, :meth:`locked` and :meth:`is_writable` is called with the lock held.
+    All but :meth:`identity`, :meth:`locked` and :meth:`is_writable` are called with the lock held.
 
     Args:
         path: The path, absolute.
@@ -77,17 +77,18 @@ class DatabaseFile:
 
     def __init__(self, path: Path) -> None:
         self.path: Path = path
+        self._companions = [self._beside(suffix) for suffix in _COMPANIONS]
         self._lock_path = self._beside("-lock")
         self._lock_file = -1
 
     def identity(self) -> Identity | None:
         """Tells which file is there now; None if there is none."""
-        status = self._status()
+        status = _status(self.path)
         return Identity(status.st_dev, status.st_ino) if status else None
 
     def is_writable(self) -> bool:
         """Whether this user may write all that SQLite writes."""
-        paths = (self.path.parent, self.path, *map(self._beside, _COMPANIONS))
+        paths = (self.path.parent, self.path, *self._companions)
         return all(os.access(path, os.W_OK) for path in paths if path.exists())
 
     @contextlib.contextmanager
@@ -120,9 +121,10 @@ class DatabaseFile:
         Raises:
             StoreError: What is there is no file, or not this user's.
         """
-        status = self._status()
-        if status:
-            _check(self.path, status)
+        for path in (self.path, *self._companions):
+            if status := _status(path):
+                _check(path, status)
+        status = _status(self.path)
         if status and not status.st_size:  # who made it did not get further
             self.path.unlink()
             status = None
@@ -136,11 +138,10 @@ class DatabaseFile:
 
     def accept(self, identity: Identity) -> None:
         """Notes that this file is tokenmgr's, and sees that nobody else reads it."""
-        for path in (self.path, *map(self._beside, _COMPANIONS)):
-            with contextlib.suppress(FileNotFoundError):
-                mode = stat.S_IMODE(path.lstat().st_mode)
-                if os.name == "posix" and mode & 0o077:
-                    path.chmod(mode & 0o700)
+        for path in (self.path, *self._companions):
+            status = _status(path)
+            if status and os.name == "posix" and status.st_mode & 0o077:
+                path.chmod(status.st_mode & 0o700)
         if self._last_used() != identity.inode:
             os.ftruncate(self._lock_file, 0)
             os.lseek(self._lock_file, 0, os.SEEK_SET)
@@ -161,18 +162,12 @@ class DatabaseFile:
         with contextlib.suppress(FileNotFoundError):
             self.path.replace(self._beside("-broken"))
 
-    def _status(self) -> os.stat_result | None:
-        try:
-            return self.path.lstat()
-        except FileNotFoundError:
-            return None
-
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
 
     def _remove_companions(self) -> None:
-        for suffix in _COMPANIONS:
-            self._beside(suffix).unlink(missing_ok=True)
+        for path in self._companions:
+            path.unlink(missing_ok=True)
 
     def _make_directory(self) -> None:
         missing = [each for each in self.path.parents if not each.exists()]
@@ -213,6 +208,13 @@ class DatabaseFile:
         return int(noted) if noted.isdigit() else None
 
 
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
 def _is_locked_by(file: int) -> bool:
     if fcntl:
         try:
@@ -225,7 +227,7 @@ def _is_locked_by(file: int) -> bool:
 def _open_private(path: Path, flags: int = 0) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS | flags, 0o600)
     try:
-        if hasattr(os, "fchmod") and os.fstat(file).st_uid == os.geteuid():
+        if hasattr(os, "geteuid") and os.fstat(file).st_uid == os.geteuid():
             os.fchmod(file, 0o600)  # whatever the umask is
     except BaseException:
         os.close(file)
