@@ -5,11 +5,28 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from . import chart, cold, fleet, imports, managers, outage, pause, peers, report, warm
+from . import (
+    chart,
+    cold,
+    fleet,
+    imports,
+    managers,
+    outage,
+    pause,
+    peers,
+    report,
+    shared_churn,
+    shared_cold,
+    shared_outage,
+    shared_start,
+    shared_users,
+    warm,
+)
 from .figure import Section
 from .service import Service
 
@@ -37,9 +54,19 @@ def _sections() -> Iterator[Section]:
     yield managers.section(count=10_000)
     # Alone in its process: with all the peers' modules in memory, one pass of Python's garbage
     # collector takes ten times the goal.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
-        yield alone.submit(pause.section, rounds=5, lasts=4.0).result()
+    yield _alone(pause.section, rounds=5, lasts=4.0)
+    # Alone too, as they fork, and what is forked is to be small.
+    yield _alone(shared_cold.section)
+    yield _alone(shared_churn.section)
+    yield shared_outage.section()
+    yield shared_users.section()
+    yield shared_start.section()
     yield imports.section(rounds=15)
+
+
+def _alone(section: Callable[..., Section], **options: Any) -> Section:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+        return alone.submit(section, **options).result()
 
 
 def _warm(*, rounds: int) -> Section:

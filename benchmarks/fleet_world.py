@@ -130,8 +130,8 @@ def polls_of(
         The moments of all their looks at the lease, and for each worker the one at which it finds
         the lease gone.
     """
-    # Refused, a worker looks whose it is, and starts to wait by looking whether it still is.
-    at, looks, pause = since.copy(), [since, since], _FIRST_PAUSE
+    # Refused, a worker looks whose it is.
+    at, looks, pause = since.copy(), [since], _FIRST_PAUSE
     while (waits := at < until).any():
         at[waits] += pause * chance.uniform(0.5, 1.0, int(waits.sum()))
         looks.append(at[waits])

@@ -192,7 +192,7 @@ def looks_of_one_that_waits(seconds: float) -> int:
     cache = cache_over(store, clock)
     cache.pause = clock.advance
     shared = cache.of(KEY)
-    assert shared._places()[0].lease(seconds).take()
+    assert shared._places()[0].lease(seconds, clock).take()
     store.counts.clear()
     shared.obtain(FakeSource(clock).fetch_token, Wanted(set()))
     return store.counts["polled"]
