@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import ssl
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from aiohttp import web
 
 from tokenmgr.emulator import EntraEmulator
+from tokenmgr.emulator.serving import HttpsServer, _Connections, listen
 
 
 def test_closing_frees_the_port_the_thread_and_the_files():
@@ -51,6 +54,67 @@ def test_closing_leaves_no_warning_of_clients_that_are_still_connected():
     assert [str(warning.message) for warning in caught] == []
     for client in (silent, secured, idle):
         client.close()
+
+
+# Connections are accepted in each other turn: in the one that stops the server, or in the next.
+@pytest.mark.parametrize("last_turns", [3, 4])
+def test_closing_leaves_no_warning_of_clients_that_are_just_being_accepted(last_turns):
+    clients = []
+
+    def connect_in_each_turn_of_the_loop(turns):
+        if turns == last_turns:
+            stop.set()
+        if turns:
+            loop.call_soon(connect_in_each_turn_of_the_loop, turns - 1)
+        clients.append(socket.create_connection(address))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        listener = listen("127.0.0.1", 0)
+        address = listener.getsockname()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server = HttpsServer(web.Application(), listener=listener, context=context)
+        server.start()
+        loop, stop = server._ready.result()
+        loop.call_soon_threadsafe(connect_in_each_turn_of_the_loop, 6)
+        server._thread.join()
+        gc.collect()
+
+    assert [str(warning.message) for warning in caught] == []
+    assert len(clients) > 2
+    for client in clients:
+        client.close()
+
+
+def test_closing_leaves_no_warning_of_a_handshake_that_ends_too_late(monkeypatch):
+    cut = _Connections.cut
+
+    async def cut_before_the_handshake_ends(connections):
+        await cut(connections)
+        with contextlib.suppress(OSError):
+            client.sendall(finished)
+
+    monkeypatch.setattr(_Connections, "cut", cut_before_the_handshake_ends)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with EntraEmulator() as emulator:
+            client = socket.create_connection(("127.0.0.1", int(emulator.url.rpartition(":")[2])))
+            context = ssl.create_default_context(cafile=emulator.ca_file)
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.do_handshake()
+            client.sendall(outgoing.read())
+            while True:
+                incoming.write(client.recv(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                    break
+            finished = outgoing.read()
+        gc.collect()
+
+    assert [str(warning.message) for warning in caught] == []
+    client.close()
 
 
 def test_closing_answers_the_requests_that_are_held(emulator, http, ask):

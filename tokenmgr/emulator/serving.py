@@ -87,11 +87,23 @@ class HttpsServer:
             stop = asyncio.Event()
             self._ready.set_result((loop, stop))
             await stop.wait()
-            server.close()
+            await _stop_accepting(server, self._listener)
         finally:
             await runner.cleanup()
             await connections.cut()
             self._listener.close()
+
+
+async def _stop_accepting(server: asyncio.AbstractServer, listener: socket.socket) -> None:
+    """Close the server when each connection that it has accepted has its transport.
+
+    asyncio accepts in one turn of the loop, and makes the transport in the next. A server that is
+    closed in between lets that fail half way, and nobody closes the half (CPython issue 109564).
+    """
+    with contextlib.suppress(NotImplementedError):  # Windows' event loop takes a single turn
+        asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(0)
+    server.close()
 
 
 class _Connections:
@@ -104,14 +116,11 @@ class _Connections:
     def __init__(self) -> None:
         self._open: dict[asyncio.Transport, socket.socket] = {}
         self._all_lost = asyncio.Event()
-        self._cutting = False
 
     def made(self, transport: asyncio.Transport) -> None:
         """Count one more."""
         # Asked for now, as a TLS transport forgets it when it is closed twice (CPython 3.11).
         self._open[transport] = transport.get_extra_info("socket")
-        if self._cutting:  # its handshake has just ended
-            self._abort(transport)
 
     def lost(self, transport: asyncio.Transport) -> None:
         """Count one less."""
@@ -122,24 +131,18 @@ class _Connections:
     async def cut(self) -> None:
         """Close what is left, without waiting for clients to say goodbye."""
         self._all_lost.clear()
-        self._cutting = True
-        for transport in tuple(self._open):
-            self._abort(transport)
-        # Those whose handshake goes on are in the loop's own list alone; from Python 3.13 on
-        # asyncio.Server can abort them.
+        for transport, connection in tuple(self._open.items()):
+            # The same transport forgets what to abort as well: the end of its TCP stream tells it.
+            transport.abort()
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        # Those in their handshake are in the loop's own list alone. A handshake that ended while
+        # the loop is being closed would be followed by a goodbye, for which no time is left.
         for unsecured in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
             unsecured.abort()
-        await asyncio.sleep(0)
         if self._open:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._all_lost.wait(), _CUT_TIMEOUT)
-
-    def _abort(self, transport: asyncio.Transport) -> None:
-        # A TLS transport that is closed twice forgets what to abort as well (CPython 3.11): the
-        # end of its TCP stream tells it.
-        transport.abort()
-        with contextlib.suppress(OSError):
-            self._open[transport].shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(asyncio.Protocol):
