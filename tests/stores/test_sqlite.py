@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -286,11 +287,23 @@ def test_a_link_in_place_of_the_lock_file_is_not_followed(store: SqliteStore, pa
     assert not target.exists()
 
 
+def test_a_link_in_place_of_sqlites_own_file_is_not_followed(store: SqliteStore, path: Path):
+    target = path.parent / "target"
+    target.touch(mode=0o644)
+    works(store)
+    store.close()
+    beside(path, "-wal").symlink_to(target)
+    with pytest.raises(StoreError, match="-wal is a symbolic link"):
+        store.get("key")
+    assert mode(target) == 0o644
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("suffix", ["", "-lock"])
+@pytest.mark.parametrize("suffix", ["", "-lock", "-wal", "-shm"])
 def test_what_belongs_to_somebody_else_is_refused(path: Path, store: SqliteStore, suffix: str):
     store.put("key", b"value", 30.0)
     store.close()
+    beside(path, suffix).touch()
     os.chown(beside(path, suffix), 12345, -1)
     with pytest.raises(StoreError, match=r"belongs to another user \(uid 12345\).*delete it"):
         store.get("key")
@@ -481,6 +494,28 @@ def test_a_power_cut_harms_no_file_and_a_cut_file_kills_nobody(store: SqliteStor
     assert setting("cell_size_check") == 1
 
 
+def test_who_could_not_open_the_file_may_fork_and_open_it_later(path: Path):
+    def work() -> bool:
+        SqliteStore(path).get("key")
+        few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        said = set()
+        for limit in range(free, free + 8):
+            store = SqliteStore(path)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+            try:
+                store.get("key")
+            except StoreError as exc:
+                said.add(str(exc))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
+            in_child(lambda store=store: works(store))
+            store.close()
+        return any("unable to open database file" in each for each in said)
+
+    assert in_child(work)
+
+
 def test_a_full_database_is_named(store: SqliteStore):
     works(store)
     store._database._connection.execute("PRAGMA max_page_count = 10").fetchall()
@@ -578,6 +613,12 @@ def test_a_disk_without_shared_memory_is_named(store: SqliteStore, monkeypatch: 
 def test_an_old_sqlite_is_named(store: SqliteStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 22, 0))
     assert "SQLite 3.24 or newer is needed" in said_by(lambda: store.get("key"))
+
+
+def test_a_python_without_sqlite_is_named(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    monkeypatch.delitem(sys.modules, "tokenmgr.stores.sqlite_database", raising=False)
+    assert "this Python has no sqlite3" in said_by(lambda: SqliteStore(path).get("key"))
 
 
 def test_a_mistake_of_the_callers_costs_nobody_the_file(store: SqliteStore, path: Path):

@@ -142,6 +142,16 @@ def test_a_wal_that_a_killed_worker_left_alone_does_not_come_back(path: Path):
     checked(path)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no error codes")
+def test_a_deleted_wal_keeps_no_new_worker_out(store: SqliteStore, other: SqliteStore, path: Path):
+    fill(store)
+    beside(path, "-wal").unlink()
+    works(other)
+    other.put("key", b"value", 60.0)
+    assert store.get("key") == b"value"
+    checked(path)
+
+
 def test_all_files_are_deleted(store: SqliteStore, other: SqliteStore, path: Path):
     works(store)
     works(other)
@@ -239,6 +249,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a version not to be read": lambda data: flipped(data, 19, 3),
     "an unknown format of the schema": lambda data: flipped(data, 47, 4),
     "an unknown page size": lambda data: flipped(data, 16, 0),
+    "garbage in the schema": lambda data: data.replace(b"CREATE TABLE", b"CREATE \xffABLE"),
     "another program's mark": lambda data: flipped(data, 68, 0),
 }
 
