@@ -580,7 +580,11 @@ def test_a_fork_while_a_thread_waits_with_the_lock_leaves_a_child_that_works(sto
 
 def test_a_child_that_was_forked_in_the_middle_of_a_use_leaves_the_file_alone(path: Path):
     quiet = ("-W", "error", "-W", "ignore::DeprecationWarning")  # Python 3.12's, as above
-    said = run(*quiet, WORKER, "inherit", str(path), PYTHONPATH=os.pathsep.join(sys.path))
+    said = run(
+        *(*quiet, WORKER, "inherit", str(path)),
+        PYTHONPATH=os.pathsep.join(sys.path),
+        COVERAGE_PROCESS_CONFIG="",  # coverage has connections of its own
+    )
     lines = said.stdout.splitlines()
     assert "was forked while" in lines[0]
     # It is closed once, by the parent: neither is it finalized in the child, at its end.
