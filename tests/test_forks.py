@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import urllib3
 from forking import Child, held, in_child, until
 from support import EXACT, KEY, SCOPE, FakeClock, FakeSource, HandRefresher, make_manager, settle
 
-from tokenmgr import AccessToken, AccessTokenManager, RefreshPolicy, TokenRegistry
+from tokenmgr import AccessToken, AccessTokenManager, RefreshPolicy, TokenRegistry, forks
 from tokenmgr.emulator import EntraEmulator
-from tokenmgr.forks import make_new_in_child
+from tokenmgr.forks import fork_allowed, make_new_in_child, no_fork
 from tokenmgr.refresher import Refresher
 from tokenmgr.workers import FETCHERS, Workers
 
@@ -51,6 +52,227 @@ def waiting() -> Iterator[Callable[..., list[str]]]:
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive()
+
+
+# A fork and what must not be forked
+
+
+def test_a_fork_waits_for_what_must_not_be_forked(waiting: Callable[..., list[str]]) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work() -> str:
+        with no_fork():
+            inside.set()
+            go_on.wait(30)
+            order.append("work")
+        return ""
+
+    order: list[str] = []
+    waiting(2, work)
+    assert inside.wait(10)
+    until(lambda: len(forks._truce._busy) == 2, "both threads' entry")
+    waiting(1, lambda: str(in_child(lambda: order.append("fork") or order)))
+    until(lambda: forks._truce._forking, "the fork's wait")
+    go_on.set()
+    until(lambda: not forks._truce._forking, "the fork")
+    assert order == ["work", "work"]
+
+
+def test_what_must_not_be_forked_waits_for_a_fork(waiting: Callable[..., list[str]]) -> None:
+    class Slow:
+        def before_fork(self) -> Callable[[], None]:
+            waiting(1, work)
+            threading.Event().wait(0.1)
+            order.append("fork")
+            return lambda: None
+
+        def after_fork(self) -> None:
+            pass
+
+    def work() -> str:
+        with no_fork():
+            order.append("work")
+        return ""
+
+    order: list[str] = []
+    slow = Slow()
+    make_new_in_child(slow)
+    assert in_child(lambda: order) == ["fork"]
+    until(lambda: order == ["fork", "work"], "the work")
+
+
+def test_a_fork_in_the_middle_of_what_must_not_be_forked_is_its_thread_s_own_affair() -> None:
+    def work() -> int:
+        with no_fork():
+            return len(forks._truce._busy)
+
+    with no_fork(), no_fork():
+        assert in_child(work) == 1
+        assert threading.get_ident() in forks._truce._busy
+    assert threading.get_ident() not in forks._truce._busy
+
+
+def test_a_fork_may_be_allowed_in_the_middle() -> None:
+    allowed, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with no_fork(), fork_allowed():
+            allowed.set()
+            go_on.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert allowed.wait(10)
+        assert in_child(lambda: len(forks._truce._busy)) == 0
+    finally:
+        go_on.set()
+        thread.join()
+    with fork_allowed():
+        assert threading.get_ident() not in forks._truce._busy
+    assert threading.get_ident() not in forks._truce._busy
+
+
+def test_a_thread_that_is_stuck_stops_no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 0.01)
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with no_fork():
+            stuck.set()
+            go_on.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert stuck.wait(10)
+        assert in_child(lambda: "it went ahead") == "it went ahead"
+    finally:
+        go_on.set()
+        thread.join()
+
+
+def test_a_fork_that_is_stuck_stops_nobody_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 0.01)
+    forks._truce._forking.add(-1)  # who was interrupted before it could say that it is done
+    with no_fork():
+        assert not forks._truce._forking
+
+
+def test_forks_of_two_threads_wait_for_each_other(waiting: Callable[..., list[str]]) -> None:
+    class Noting:
+        def before_fork(self) -> Callable[[], None]:
+            order.append("before")
+            if len(order) == 1:
+                waiting(1, fork)
+                until(lambda: begun == 2, "the other fork")
+            return lambda: order.append("after")
+
+        def after_fork(self) -> None:
+            pass
+
+    def fork() -> str:
+        # Its hooks alone: those of other modules may have locks, and one fork wait for another.
+        forks._before_fork()
+        forks._after_fork_in_parent()
+        return ""
+
+    def begin_fork() -> None:
+        nonlocal begun
+        begun += 1
+        begin()
+
+    order: list[str] = []
+    begun = 0
+    begin = forks._truce.begin_fork
+    forks._truce.begin_fork = begin_fork  # type: ignore[method-assign]
+    noting = Noting()
+    make_new_in_child(noting)
+    try:
+        fork()
+        until(lambda: len(order) == 4, "both forks")
+    finally:
+        del forks._truce.begin_fork
+    assert order == ["before", "after"] * 2
+
+
+def test_who_is_interrupted_while_it_waits_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait, interrupts = forks._truce._wait_until_gone, threading.get_ident()
+
+    def wait_or_interrupt(others: set[int]) -> None:
+        if threading.get_ident() == interrupts:
+            raise KeyboardInterrupt
+        wait(others)  # such as the emulator's thread
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forks._truce, "_wait_until_gone", wait_or_interrupt)
+        with pytest.raises(KeyboardInterrupt), no_fork():
+            pytest.fail("it was not interrupted")
+    assert interrupts not in forks._truce._busy
+    with pytest.raises(KeyboardInterrupt), no_fork(), fork_allowed():
+        monkeypatch.setattr(forks._truce, "_wait_until_gone", wait_or_interrupt)
+    assert interrupts not in forks._truce._busy
+    assert not forks._mine.depth
+
+
+def test_what_was_put_away_is_brought_back_although_some_of_it_fails() -> None:
+    class Failing:
+        def __init__(self, error: BaseException | None) -> None:
+            self._error = error
+
+        def before_fork(self) -> Callable[[], None]:
+            return self._after
+
+        def _after(self) -> None:
+            done.append(None)
+            if self._error is not None:
+                raise self._error
+
+        def after_fork(self) -> None:
+            pass
+
+    done: list[None] = []
+    failing = [Failing(error) for error in (ValueError(), None, OSError())]
+    for each in failing:
+        make_new_in_child(each)
+    assert in_child(lambda: True)
+    assert len(done) == 3
+    assert not forks._truce._forking
+
+
+def test_a_module_that_is_imported_in_the_middle_of_a_fork_does_no_harm() -> None:
+    forks._after_fork_in_parent()
+    with no_fork():
+        assert in_child(lambda: True)
+
+
+def test_a_handshake_must_not_be_forked_and_connecting_may(
+    entra: EntraEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            seen.append((name, forks._mine.depth))
+            return call(*args, **kwargs)
+
+        return noted
+
+    for module, name in (
+        (urllib3.util.connection, "create_connection"),
+        (urllib3.connection, "create_urllib3_context"),
+        (urllib3.connection, "ssl_wrap_socket"),
+    ):
+        monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
+    with entra.registry() as tokens:
+        tokens.get_access_token(SCOPE)
+    assert seen == [
+        ("create_connection", 0),
+        ("create_urllib3_context", 1),
+        ("ssl_wrap_socket", 1),
+    ]
 
 
 # In the middle of something

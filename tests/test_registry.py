@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 from collections.abc import Callable
@@ -102,10 +103,10 @@ def test_a_manager_from_a_secret_needs_no_registry(
     monkeypatch.setattr(
         Authority, "entra", lambda tenant, **_: Authority.parse(entra.authority(tenant))
     )
-    manager = AccessTokenManager.from_secret(
-        "contoso.com", entra.client_id, entra.client_secret, SCOPE
-    )
-    assert claims(manager.get_access_token())["aud"] == "https://graph.microsoft.com"
+    with contextlib.closing(
+        AccessTokenManager.from_secret("contoso.com", entra.client_id, entra.client_secret, SCOPE)
+    ) as manager:
+        assert claims(manager.get_access_token())["aud"] == "https://graph.microsoft.com"
 
 
 def test_from_env_needs_the_environment_alone(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ConfigurationError, TokenManagerError, TokenRequestError
-from .forks import importing
+from .forks import no_fork
 from .secrecy import Unpicklable
 
 __all__ = [
@@ -237,16 +237,18 @@ class Certificate(ClientCredential):
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def _parse(self) -> KeyPair:
-        with importing():
+        with no_fork():
             from .keypair import parse_key_pair
 
-        # The content gets no name here, as a traceback shows what has one.
-        return parse_key_pair(
-            self._content or b"" if self._path is None else _read_file(self._path, "certificate"),
-            self._password,
-            send_chain=self._send_chain,
-            origin=str(self._path or "the bytes given"),
-        )
+            # The content gets no name here, as a traceback shows what has one.
+            return parse_key_pair(
+                self._content or b""
+                if self._path is None
+                else _read_file(self._path, "certificate"),
+                self._password,
+                send_chain=self._send_chain,
+                origin=str(self._path or "the bytes given"),
+            )
 
 
 def _reader(

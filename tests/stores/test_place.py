@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from tokenmgr import (
     InteractionRequiredError,
     ThrottledError,
     TokenManagerError,
+    forks,
 )
 from tokenmgr.stores import MemoryStore
 from tokenmgr.stores.guarded import GuardedStore
@@ -246,3 +248,23 @@ def test_a_record_that_is_changed_at_any_byte_is_a_miss_and_told(shelf):
             shelf.store.put(place._name, changed, 60.0)
             assert place.read() is None
     assert len(shelf.refused) == 3 * len(sealed)
+
+
+def test_no_fork_hits_the_middle_of_a_seal(shelf, monkeypatch):
+    depths: list[int] = []
+    for name in ("name", "seal", "open"):
+        call = getattr(SealingKey, name)
+
+        def noted(*args: object, call: Callable[..., object] = call) -> object:
+            depths.append(forks._mine.depth)
+            return call(*args)
+
+        monkeypatch.setattr(SealingKey, name, noted)
+    shelf.place().write(RECORD, 30.0)
+    assert shelf.place().read() == RECORD
+    lease = shelf.lease()
+    assert lease.take()
+    lease.leave_word(Failure(ERROR, RECORD.obtained_at), 30.0)
+    assert shelf.place().word_of(lease.look()) is not None
+    assert len(depths) >= 7
+    assert set(depths) == {1}

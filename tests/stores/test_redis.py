@@ -540,6 +540,7 @@ def test_a_url_that_is_none_is_refused_and_not_quoted(url: str, told: str) -> No
     [
         ("socket_timeout=soon", "Invalid value for .socket_timeout."),
         ("colour=hunter2", "unexpected keyword argument 'colour'"),
+        ("db=99", "DB index is out of range"),
     ],
 )
 def test_an_option_that_redis_py_does_not_know_is_told_when_it_is_used(
@@ -796,7 +797,7 @@ store.close()
 unguarded = []
 
 def note(event, arguments):
-    if event == "import" and not forks._imports._is_owned():
+    if event == "import" and not forks._mine.depth:
         unguarded.append(arguments[0])
 
 sys.addaudithook(note)

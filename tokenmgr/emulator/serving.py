@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 import socket
 import ssl
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, cast
 
 from aiohttp import web
+
+from ..forks import fork_allowed, no_fork
 
 __all__ = ["HttpsServer", "listen"]
 
@@ -65,7 +69,8 @@ class HttpsServer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with no_fork():
+                _run_to_its_end(asyncio.SelectorEventLoop(_Selector()), self._serve())
         except BaseException as error:
             if self._ready.done():
                 raise
@@ -100,10 +105,37 @@ async def _stop_accepting(server: asyncio.AbstractServer, listener: socket.socke
     asyncio accepts in one turn of the loop, and makes the transport in the next. A server that is
     closed in between lets that fail half way, and nobody closes the half (CPython issue 109564).
     """
-    with contextlib.suppress(NotImplementedError):  # Windows' event loop takes a single turn
-        asyncio.get_running_loop().remove_reader(listener)
+    asyncio.get_running_loop().remove_reader(listener)
     await asyncio.sleep(0)
     server.close()
+
+
+class _Selector(selectors.DefaultSelector):
+    """Lets the tests that have an emulator fork, only while that waits.
+
+    A child that is forked in the middle of its work may hang in its own first TLS handshake.
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        with fork_allowed():
+            ready: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
+            return ready
+
+
+def _run_to_its_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Does as ``asyncio.run``, which takes no event loop of one's own on Python 3.10 and 3.11."""
+    try:
+        loop.run_until_complete(work)
+    finally:
+        try:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
 
 class _Connections:

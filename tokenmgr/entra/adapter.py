@@ -17,6 +17,8 @@ from urllib3 import ProxyManager
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from ..forks import fork_allowed, no_fork
+
 __all__ = ["DeadlineAdapter"]
 
 
@@ -55,6 +57,20 @@ class _Response(http.client.HTTPResponse):
 
 class _Connection(HTTPSConnection):
     response_class = _Response
+
+    def connect(self) -> None:
+        # A child that is forked in the middle of a handshake, by whichever thread, may hang in its
+        # own first one: OpenSSL has locks that a fork leaves locked.
+        with no_fork():
+            super().connect()
+
+    def _new_conn(self) -> socket.socket:
+        with fork_allowed():  # without TLS as yet, and it can take long
+            return super()._new_conn()
+
+    def _tunnel(self) -> None:
+        with fork_allowed():
+            super()._tunnel()
 
 
 class _Pool(HTTPSConnectionPool):

@@ -20,7 +20,7 @@ from ..errors import (
     ServiceUnavailableError,
     TokenManagerError,
 )
-from ..forks import importing
+from ..forks import no_fork
 from ..token import AccessToken
 from .connection import Connection
 
@@ -87,7 +87,7 @@ class ConfidentialClient:
         Raises:
             TokenManagerError: There is none to be had.
         """
-        with importing():
+        with no_fork():
             import msal  # noqa: F401 - a tenth of a second: not before the first fetch
 
             from .answers import token_from_answer
@@ -113,7 +113,7 @@ class ConfidentialClient:
         Raises:
             TokenManagerError: The metadata cannot be had.
         """
-        with importing():
+        with no_fork():
             import msal
 
         exchange = self._connection.exchange()

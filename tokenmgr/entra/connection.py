@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from ..forks import importing, make_new_in_child
+from ..forks import make_new_in_child, no_fork
 
 if TYPE_CHECKING:
     from .transport import Exchange, Transport
@@ -64,7 +64,7 @@ class Connection:
         Raises:
             ConfigurationError: It is closed.
         """
-        with importing():
+        with no_fork():
             from .transport import Transport
 
         with self._lock:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from ..clock import Clock
 from ..errors import ConfigurationError, TokenManagerError
-from ..forks import importing, make_new_in_child
+from ..forks import make_new_in_child, no_fork
 from ..secrecy import Unpicklable
 from ..stores.record import Record
 from ..token import AccessToken, TokenKey
@@ -227,7 +227,7 @@ class UnifiedCache(Unpicklable):
         """What MSAL would have cached of tokens that it fetched by itself."""
         if not held:
             return {}
-        with importing():
+        with no_fork():
             import msal
 
         cache = msal.SerializableTokenCache()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..credentials import Certificate, ClientCredential, ClientSecret, KeyPair
 from ..errors import ConfigurationError, TokenManagerError
-from ..forks import importing
+from ..forks import no_fork
 from ..secrecy import Unpicklable
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Keyring(Unpicklable):
                 "print(secrets.token_urlsafe(32))' makes one"
             )
         self._credential = credential
-        self._material: tuple[bytes, ...] = ()
-        self._keys: tuple[SealingKey, ...] = ()
+        #: The keys, and what they are made of; replaced together.
+        self._made: tuple[tuple[bytes, ...], tuple[SealingKey, ...]] = (), ()
 
     @property
     def is_derived(self) -> bool:
@@ -66,15 +66,16 @@ class Keyring(Unpicklable):
         Args:
             anew: Whether to read the credential again, which may have been renewed.
         """
-        with importing():
-            from .seal import SealingKey
+        material, keys = self._made
+        if anew or not keys:
+            material = self._given or self._derived() or material
+        if material != self._made[0]:
+            with no_fork():
+                from .seal import SealingKey
 
-        if anew or not self._keys:
-            material = self._given or self._derived() or self._material
-            if material != self._material:
-                self._keys = tuple(SealingKey(each) for each in material)
-                self._material = material
-        return self._keys
+                keys = tuple(SealingKey(each) for each in material)
+            self._made = material, keys
+        return keys
 
     def _derived(self) -> tuple[bytes, ...]:
         try:

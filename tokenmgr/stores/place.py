@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from ..clock import Clock
+from ..forks import no_fork
 from .guarded import GuardedStore
 from .record import Failure, Record
 
@@ -79,7 +80,8 @@ class Lease:
         # Put over it, not after it was given back: another one would take it in between, and ask
         # the same. Later than this it may be another one's already.
         if self.taken and self._clock.elapsed() < self._ends - _SURE:
-            word = self._sealing.seal(failure.to_bytes(), self._name)
+            with no_fork():
+                word = self._sealing.seal(failure.to_bytes(), self._name)
             self._store.put_over(self._name, word, ttl)
             self.taken = False
 
@@ -107,7 +109,8 @@ class Place:
     ) -> None:
         self._store = store
         self._sealing = sealing
-        self._name = f"{namespace}:{sealing.name(described)}"
+        with no_fork():
+            self._name = f"{namespace}:{sealing.name(described)}"
         self._lease_name = f"{self._name}:lease"
         self._refuse = refuse
 
@@ -122,7 +125,9 @@ class Place:
             record: The record.
             ttl: Seconds after which it is gone.
         """
-        self._store.put(self._name, self._sealing.seal(record.to_bytes(), self._name), ttl)
+        with no_fork():
+            sealed = self._sealing.seal(record.to_bytes(), self._name)
+        self._store.put(self._name, sealed, ttl)
 
     def remove(self, secret: str) -> None:
         """Takes away the record of this token, if it is still the one that lies there."""
@@ -155,7 +160,8 @@ class Place:
         from .seal import BrokenSealError
 
         try:
-            return parse(self._sealing.open(sealed, name))
+            with no_fork():
+                return parse(self._sealing.open(sealed, name))
         except BrokenSealError as exc:
             self._refuse(str(exc))
         except (ValueError, TypeError, RecursionError):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from ..errors import ConfigurationError, StoreError
-from ..forks import importing, make_new_in_child
+from ..forks import make_new_in_child, no_fork
 from ..secrecy import Unpicklable
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ _ADVICE = {
         "where it wants TLS ({said})"
     ),
     ("InvalidResponse",): "does not answer as Redis does: check host, port and scheme",
-    ("TypeError", "ValueError"): (
+    ("TypeError", "ValueError", "DB index is out of range", "Invalid SSL"): (
         "cannot be asked with these options: correct them in the URL or in the client ({said})"
     ),
 }
@@ -234,7 +234,7 @@ class _OwnClient:
     def client(self) -> Any:
         client = self._client
         if client is None:
-            with self._lock, importing():
+            with no_fork(), self._lock:
                 if self._client is None:
                     self._client = _make_client(self._url)
                 client = self._client

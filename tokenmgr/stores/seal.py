@@ -32,6 +32,8 @@ class BrokenSealError(Exception):
 class SealingKey(Unpicklable):
     """Names records, seals and opens them. Equal material, equal names and seals.
 
+    All of it takes locks of OpenSSL's: it is to be done in :func:`~tokenmgr.forks.no_fork`.
+
     Args:
         material: What the keys are derived from (RFC 5869): a client secret, a private key, or
             a key that the program gives.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from urllib.parse import unquote
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..errors import ConfigurationError, StoreError
-from ..forks import importing
+from ..forks import no_fork
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,6 +76,8 @@ class SqliteStore:
         self.path: Path = Path(text).absolute()
         self._clock = clock
         self._puts = 0
+        #: Guards the making of the next one. Held without a fork alone, and so free in every child.
+        self._making = threading.Lock()
         self._database: Database | None = None
 
     @classmethod
@@ -137,7 +140,7 @@ class SqliteStore:
         return database.run(sql, parameters)
 
     def _load(self) -> Database:
-        with importing():
+        with no_fork(), self._making:
             try:
                 from .sqlite_database import Database
             except ImportError:
