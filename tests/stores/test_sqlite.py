@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import resource
@@ -119,6 +120,12 @@ def test_what_is_no_path_of_a_file_is_refused(url: str):
         SqliteStore.from_url(url)
 
 
+@pytest.mark.parametrize("url", [None, 5, b"sqlite:///tokens.db"])
+def test_what_is_no_text_names_no_store(url: object):
+    with pytest.raises(ConfigurationError, match="store= is a URL such as"):
+        open_store(url)
+
+
 def test_a_database_in_memory_is_refused_since_nobody_would_share_it():
     with pytest.raises(ConfigurationError, match="MemoryStore"):
         SqliteStore.from_url("sqlite:///:memory:")
@@ -206,12 +213,23 @@ def test_the_file_does_not_grow_with_what_has_ended(
     timed: SqliteStore, clock: FakeClock, path: Path
 ):
     for number in range(10_000):
-        timed.put(f"key-{number}", bytes(1000), 100.0)
+        timed.put(hashlib.sha256(b"%d" % number).hexdigest(), bytes(1000), 100.0)
         clock.advance(1.0)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         ((rows,),) = connection.execute("SELECT count(*) FROM records")
     assert rows < 200
     assert path.stat().st_size < 1_000_000
+
+
+def test_among_many_that_live_what_has_ended_is_a_quarter(
+    timed: SqliteStore, clock: FakeClock, path: Path
+):
+    for number in range(6_000):
+        timed.put(hashlib.sha256(b"%d" % number).hexdigest(), b"value", 1_000.0)
+        clock.advance(1.0)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((rows,),) = connection.execute("SELECT count(*) FROM records")
+    assert rows < 1_000 / 0.7
 
 
 def test_programs_that_put_one_record_each_sweep_too(path: Path, clock: FakeClock):
@@ -249,6 +267,16 @@ def test_a_file_that_others_may_read_is_tightened(store: SqliteStore, path: Path
     assert other.get("key") == b"value"
     assert [mode(file) for file in files] == [0o600] * 4
     other.close()
+
+
+def test_what_sqlite_made_read_only_while_the_file_was_is_made_writable(
+    store: SqliteStore, other: SqliteStore, path: Path
+):
+    works(store)
+    for suffix in ("-wal", "-shm"):
+        beside(path, suffix).chmod(0o400)
+    works(other)
+    assert mode(beside(path, "-wal")) == mode(beside(path, "-shm")) == 0o600
 
 
 def test_a_directory_that_is_there_keeps_its_mode(store: SqliteStore, path: Path):

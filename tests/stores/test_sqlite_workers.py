@@ -292,7 +292,9 @@ def test_a_damaged_value_is_none(store: SqliteStore, path: Path):
     assert store.get("text") == b"\xff\xfe"
 
 
-def test_what_was_damaged_lies_beside_it_as_it_was(store: SqliteStore, path: Path):
+def test_what_was_damaged_lies_beside_it_as_it_was_and_is_told(
+    store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture
+):
     for number in range(3):
         works(store)
         store.close()
@@ -302,6 +304,7 @@ def test_what_was_damaged_lies_beside_it_as_it_was(store: SqliteStore, path: Pat
         assert mode(beside(path, "-broken")) == 0o600
     names = {file.name for file in path.parent.iterdir()}
     assert names == {f"tokens.db{end}" for end in ("", "-wal", "-shm", "-lock", "-broken")}
+    assert caplog.messages == [f"{path} was damaged: it is {path}-broken now, and made anew"] * 3
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])

@@ -40,7 +40,7 @@ def open_store(url: str) -> TokenStore:
     Raises:
         ConfigurationError: It names none.
     """
-    scheme = url.partition(":")[0].lower()
+    scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
     try:
         if scheme == "sqlite":
             from .sqlite import SqliteStore

@@ -24,9 +24,10 @@ __all__ = ["SqliteStore"]
 #: A record that was begun later than now by more than this was put before somebody set the clock
 #: back, and its end means nothing. Smaller steps are what time services make all the time.
 _STEP = 1.0
-#: Ended records are looked for at a process's first put, and once in so many; each time so many
-#: go at most. More go than come, and no caller waits for the removal of all at once.
-_SWEEP_EVERY, _SWEEP = 64, 256
+#: Ended records are looked for at a process's first put, and once in so many; each time among so
+#: many on either side. So no caller waits for the removal of all at once, and however many come and
+#: end, hardly more than a quarter of all is theirs.
+_SWEEP_EVERY, _SWEEP = 64, 128
 
 #: What has not ended, and is not from before the clock was set back.
 _LIVE = f"(records.begun <= now() + {_STEP} AND records.ends > now())"
@@ -38,9 +39,14 @@ _PUT = """
 """
 _LEASE = f"{_PUT} WHERE NOT {_LIVE}"
 _DELETE = f"DELETE FROM records WHERE key = :key AND value = :value AND {_LIVE}"  # noqa: S608
+#: Around the key just put: records' keys are keyed hashes, and so that is anywhere. An index by end
+#: would find them all, and have each put write two pages more.
 _SWEEP_ENDED = """
-    DELETE FROM records WHERE id IN
-        (SELECT id FROM records WHERE ends <= now() ORDER BY ends LIMIT :most)
+    DELETE FROM records WHERE ends <= now() AND id IN (
+        SELECT id FROM (SELECT id FROM records WHERE key >= :key ORDER BY key LIMIT :most)
+        UNION ALL
+        SELECT id FROM (SELECT id FROM records WHERE key < :key ORDER BY key DESC LIMIT :most)
+    )
 """
 
 
@@ -119,7 +125,7 @@ class SqliteStore:
         self._run(_PUT, key=key, value=value, ttl=ttl)
         if self._puts % _SWEEP_EVERY == 0:
             with contextlib.suppress(StoreError):  # the value is kept all the same
-                self._run(_SWEEP_ENDED, most=_SWEEP)
+                self._run(_SWEEP_ENDED, key=key, most=_SWEEP)
         self._puts += 1  # two threads that count as one only sweep a little later
 
     def lease(self, key: str, owner: bytes, ttl: float) -> bool:

@@ -20,6 +20,7 @@ and the kernel gives its lock back: the next one goes on from there.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import stat
@@ -36,6 +37,8 @@ except ImportError:  # Windows, which lets nobody remove a file that is in use
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["DatabaseFile", "Identity", "pause"]
+
+_logger = logging.getLogger("tokenmgr")
 
 #: SQLite's own companions of a database.
 _COMPANIONS = ("-wal", "-shm", "-journal")
@@ -125,6 +128,8 @@ class DatabaseFile:
             if status := _status(path):
                 _check(path, status)
         status = _status(self.path)
+        if status and status.st_mode & stat.S_IWUSR:
+            self._make_companions_writable()
         if status and not status.st_size:  # who made it did not get further
             self.path.unlink()
             status = None
@@ -159,11 +164,20 @@ class DatabaseFile:
                 f"{self.path} is not a database, and was none of tokenmgr's before: delete it, or "
                 f"{_ANOTHER_FILE}"
             )
+        aside = self._beside("-broken")
         with contextlib.suppress(FileNotFoundError):
-            self.path.replace(self._beside("-broken"))
+            self.path.replace(aside)
+            _logger.warning("%s was damaged: it is %s now, and made anew", self.path, aside)
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
+
+    def _make_companions_writable(self) -> None:
+        """Undoes what SQLite made of them while the file itself was read-only."""
+        for path in self._companions:
+            status = _status(path)
+            if status and not status.st_mode & stat.S_IWUSR:
+                path.chmod(0o600)
 
     def _remove_companions(self) -> None:
         for path in self._companions:
