@@ -31,8 +31,9 @@ _GOAL = 1.5
 _TOKEN = secrets.token_hex(1024)
 _HOUR = 3600.0
 _SCOPE = "https://graph.microsoft.com/User.Read"
-#: Seconds that a turn takes: long enough for some of SQLite's checkpoints.
-_TURN = 0.1
+#: Seconds that a turn takes. SQLite writes its file at every thousandth page, and pays then: a turn
+#: has several of these, or the median would leave them out.
+_TURN = 1.0
 #: MSAL's turns are longer, and do not differ.
 _MSAL_ROUNDS = 3
 _ENDPOINT = "https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token"
@@ -56,7 +57,7 @@ class Users:
     """
 
     def __init__(self, store: TokenStore, count: int) -> None:
-        self._store = GuardedStore(store, SYSTEM_CLOCK, _pass)
+        self._store = GuardedStore(store, SYSTEM_CLOCK, _pass, probe_key="tokenmgr:probe")
         self._sealing = SealingKey(b"the secret of an app")
         now = time.time()
         self._record = Record(AccessToken(_TOKEN, now + _HOUR, scopes=(_SCOPE,)), now)

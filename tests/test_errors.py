@@ -25,6 +25,7 @@ GIVEN = {
     "trace_id": "a-trace-id",
     "claims": '{"access_token":{}}',
     "retry_after": 1.5,
+    "status": 429,
 }
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 RETRYABLE = {ThrottledError, ServiceUnavailableError, TokenTimeoutError}

@@ -74,6 +74,12 @@ class Fleet:
             on_event=self.events.append,
         )
 
+    def probe(self, manager: AccessTokenManager) -> None:
+        """Has a worker find that the store, which failed, is well again."""
+        self.clock.advance(2)
+        manager._keeper._look()
+        self.told(StoreRecovered)
+
     @property
     def fetches(self) -> int:
         return sum(source.fetches for source in self.sources)
@@ -379,6 +385,17 @@ def test_what_the_service_answers_one_worker_is_the_answer_to_all_who_wait(clock
     assert fleet.fetches == 1
 
 
+def test_a_service_that_fails_is_not_asked_by_every_worker_that_waits(fleet):
+    one, other = fleet.managers
+    fleet.sources[0].error = ServiceUnavailableError("failing", status=503)
+    with pytest.raises(ServiceUnavailableError):
+        one.get_access_token()
+    with pytest.raises(ServiceUnavailableError) as caught:
+        other.get_access_token()
+    assert caught.value.status == 503
+    assert fleet.fetches == 1
+
+
 def test_word_of_a_refusal_stands_for_two_seconds(fleet, clock):
     one, other = fleet.managers
     fleet.sources[0].error = REFUSAL
@@ -574,7 +591,7 @@ def test_a_refused_token_is_not_taken_again_although_the_store_could_not_drop_it
     one.invalidate("a-1")
     fleet.told(StoreFailed)
     fleet.store.error = None
-    clock.advance(2)
+    fleet.probe(one)
     assert one.get_access_token() == "a-2"
     assert fleet.worker().get_access_token() == "a-2"
 
@@ -705,9 +722,10 @@ def test_a_store_that_comes_back_is_used_again(fleet, clock):
     one.get_access_token()
     fleet.store.error = None
     clock.advance(2)
-    one.refresh_access_token()
+    assert one.refresh_access_token() == "a-2", "and it is probed meanwhile"
     assert fleet.told(StoreRecovered)
-    assert other.get_access_token() == "a-2"
+    one.refresh_access_token()
+    assert other.get_access_token() == "a-3"
 
 
 def test_a_failing_store_is_asked_once_and_not_by_every_call(clock):

@@ -54,6 +54,7 @@ class TokenManagerError(Exception):
         trace_id: The same, for the service's side of it.
         claims: What a sign-in has to satisfy (see :class:`InteractionRequiredError`).
         retry_after: Seconds to wait before asking again (see :class:`ThrottledError`).
+        status: The HTTP status of an answer that was a failure as such.
     """
 
     #: Whether the same call may succeed later, with nothing changed.
@@ -70,6 +71,7 @@ class TokenManagerError(Exception):
         trace_id: str | None = None,
         claims: str | None = None,
         retry_after: float | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         if retryable is not None:
@@ -86,6 +88,8 @@ class TokenManagerError(Exception):
         self.claims = claims
         #: Seconds to wait before asking again, where the service said so.
         self.retry_after = retry_after
+        #: The HTTP status, where the service answered 429 or 5xx; None when it was not reached.
+        self.status = status
 
 
 class ConfigurationError(TokenManagerError):

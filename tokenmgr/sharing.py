@@ -105,6 +105,7 @@ class SharedCache(Unpicklable):
         emit: Callable[[Event], None],
     ) -> None:
         if not isinstance(store, TokenStore):
+            del store  # it may be a URL with a password, and a traceback would show it
             raise ConfigurationError(
                 "store= is a URL, such as 'sqlite:///tokens.db', or a TokenStore, such as "
                 "SqliteStore(path)"
@@ -114,7 +115,7 @@ class SharedCache(Unpicklable):
                 "namespace= is up to 64 letters, digits and '.', '_', '-' or ':', such as the "
                 "program's name"
             )
-        self._store = GuardedStore(store, clock, emit)
+        self._store = GuardedStore(store, clock, emit, probe_key=f"{namespace}:probe")
         self._keyring = keyring
         self._namespace = namespace
         self.lease_ttl: float = longest_fetch + _MARGIN
@@ -239,7 +240,7 @@ class SharedToken:
                 if lease.taken:
                     return None
                 if not lease.take():
-                    word = places[0].word_of(lease.holder or b"")
+                    word = places[0].word_of(lease.holder) if lease.holder else None
                     if word is not None:
                         self._heed(word, wanted)
                         return None
@@ -338,5 +339,7 @@ class SharedToken:
         """Whether the service said it, and would say it to every worker."""
         if isinstance(error, InvalidCredentialError):  # theirs may be a newer one
             return self._cache.one_credential
-        said = isinstance(error, TokenManagerError) and error.error is not None
-        return said or isinstance(error, ThrottledError)
+        if not isinstance(error, TokenManagerError):
+            return False
+        # A 503 is the service's word; a connection that fails may be this host's own trouble.
+        return isinstance(error, ThrottledError) or bool(error.error or error.status)

@@ -111,6 +111,7 @@ def test_the_status_of_a_service_in_trouble_decides_over_what_it_says(service, s
     assert type(raised) is kind
     assert raised.retryable
     assert raised.retry_after == 90
+    assert raised.status == status
     assert raised.error_codes == (7000215,)
 
 

@@ -37,6 +37,7 @@ ERROR = ThrottledError(
     trace_id="t",
     claims="{}",
     retry_after=30.0,
+    status=429,
 )
 
 
@@ -51,7 +52,7 @@ class Shelf:
     def __init__(self, clock: FakeClock) -> None:
         self.store = MemoryStore(clock)
         self.clock = clock
-        self.guarded = GuardedStore(self.store, clock, lambda event: None)
+        self.guarded = GuardedStore(self.store, clock, lambda event: None, probe_key="test:probe")
         self.refused: list[str] = []
 
     def place(self, described: str = "a key", material: bytes = b"secret") -> Place:

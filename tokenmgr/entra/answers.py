@@ -140,6 +140,7 @@ def error_from_answer(
     *,
     kind: type[TokenManagerError] = TokenRequestError,
     retry_after: float | None = None,
+    status: int | None = None,
     host: str = "the service",
     secret: str | None = None,
 ) -> TokenManagerError:
@@ -149,6 +150,7 @@ def error_from_answer(
         answer: The JSON object that the service sent; empty when it sent none.
         kind: What to raise where the answer does not say more; for HTTP 429 and 5xx, at any rate.
         retry_after: Seconds, where the service sent ``Retry-After``.
+        status: The HTTP status, where it is a failure by itself.
         host: Who answered, for the message.
         secret: The app's own proof, which a service may repeat in its description.
     """
@@ -166,6 +168,7 @@ def error_from_answer(
         trace_id=_text(answer, "trace_id"),
         claims=_text(answer, "claims"),
         retry_after=retry_after,
+        status=status,
     )
 
 

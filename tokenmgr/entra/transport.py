@@ -223,6 +223,7 @@ def _failure(response: Response, host: str, secret: str | None) -> TokenManagerE
             _parse(response) or {},
             kind=ThrottledError if status == 429 else ServiceUnavailableError,
             retry_after=_retry_after(response),
+            status=status,
             host=host,
             secret=secret,
         )

@@ -80,6 +80,7 @@ class Failure(NamedTuple):
             trace_id=error.trace_id,
             claims=error.claims,
             retry_after=error.retry_after,
+            status=error.status,
         )
 
     @classmethod
