@@ -17,7 +17,7 @@ from tokenmgr.stores import MemoryStore
 
 GRAPH = "https://graph.microsoft.com/.default"
 ORDERS = "api://orders/.default"
-KEY = "a key for the records of the tests"
+KEY, NEW_KEY = "a key for the records of the tests", "another key for the records of the tests"
 
 
 def test_registries_over_one_file_fetch_once(entra: EntraEmulator, tmp_path: Path):
@@ -92,6 +92,7 @@ def test_making_a_registry_with_a_store_opens_nothing(tmp_path):
     [
         ({"store": "postgres://app:hunter2@db"}, "store="),
         ({"store": "redis://app:hunter2@host:port"}, "Redis URL"),
+        ({"store": b"redis://app:hunter2@host"}, "store="),
         ({"store": "sqlite://app:hunter2@host"}, "sqlite:///"),
         ({"store": object()}, "store="),
         ({"store": "sqlite://"}, "sqlite:///"),
@@ -125,6 +126,21 @@ def test_the_environment_names_the_store(entra, tmp_path, monkeypatch):
     with TokenRegistry.from_env() as one, TokenRegistry.from_env() as other:
         assert one.get_access_token(GRAPH) == other.get_access_token(GRAPH)
     assert entra.count() == 1
+
+
+def test_the_environment_rotates_the_key(entra, tmp_path, monkeypatch):
+    settings = entra.environment() | {"TOKENMGR_STORE": f"sqlite:///{tmp_path}/tokens.db"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    tokens = set()
+    for keys in (KEY, f"{KEY},{NEW_KEY}", f"{NEW_KEY}, {KEY},"):
+        monkeypatch.setenv("TOKENMGR_ENCRYPTION_KEY", keys)
+        with TokenRegistry.from_env() as registry:
+            tokens.add(registry.get_access_token(GRAPH))
+    assert len(tokens) == 1
+    monkeypatch.setenv("TOKENMGR_ENCRYPTION_KEY", NEW_KEY)
+    with TokenRegistry.from_env() as registry:
+        assert registry.get_access_token(GRAPH) not in tokens
 
 
 def test_a_refused_token_is_gone_for_every_registry(entra, tmp_path):

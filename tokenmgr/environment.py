@@ -25,7 +25,7 @@ class Settings:
     authority: Authority
     #: Its URL, which may hold a password.
     store: str | None = field(repr=False)
-    encryption_key: str | None = field(repr=False)
+    encryption_key: tuple[str, ...] | None = field(repr=False)
 
 
 class _Variables(dict[str, str]):
@@ -56,8 +56,15 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         credential=_credential(env),
         authority=_authority(env),
         store=env.get("TOKENMGR_STORE"),
-        encryption_key=env.get("TOKENMGR_ENCRYPTION_KEY"),
+        encryption_key=_encryption_keys(env),
     )
+
+
+def _encryption_keys(env: Mapping[str, str]) -> tuple[str, ...] | None:
+    if "TOKENMGR_ENCRYPTION_KEY" not in env:
+        return None
+    keys = (each.strip() for each in env["TOKENMGR_ENCRYPTION_KEY"].split(","))
+    return tuple(each for each in keys if each)
 
 
 def _credential(env: Mapping[str, str]) -> ClientCredential:

@@ -175,8 +175,9 @@ class TokenRegistry(Unpicklable):
         with ``TOKENMGR_AUTHORITY`` (the URL of any authority). The first of these that is set
         proves who the app is: ``AZURE_CLIENT_SECRET``; ``AZURE_CLIENT_CERTIFICATE_PATH`` (with
         ``AZURE_CLIENT_CERTIFICATE_PASSWORD`` and ``AZURE_CLIENT_SEND_CERTIFICATE_CHAIN``);
-        ``AZURE_FEDERATED_TOKEN_FILE``. ``TOKENMGR_STORE`` and ``TOKENMGR_ENCRYPTION_KEY`` are
-        ``store=`` and ``encryption_key=`` where these are left out.
+        ``AZURE_FEDERATED_TOKEN_FILE``. ``TOKENMGR_STORE`` and ``TOKENMGR_ENCRYPTION_KEY`` (one
+        key or several, with commas between them) are ``store=`` and ``encryption_key=`` where
+        these are left out.
 
         Args:
             store: As for :class:`TokenRegistry`, and so are the others.
