@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Files side by side, and each file's tests one after another, as they share its servers.
+PYTEST := -m pytest --numprocesses=auto --dist=loadfile
 
 .PHONY: demo test bench lint types unit versions clean
 
@@ -27,13 +29,13 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 # The oldest supported Python and the newest one, where this machine has them.
 versions: $(VENV)/.installed-dev
-	PYTHON=$(BIN)/python .ci/other-versions
+	PYTHON=$(BIN)/python PYTEST='$(PYTEST)' .ci/other-versions
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
