@@ -85,6 +85,8 @@ def _forget_this_machine() -> None:
     # The peers would trust these certificates instead of the local Entra's, and ask that proxy.
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         os.environ.pop(name, None)
+    # What pip installs is compiled, and the peers are: the source tree would be, at each import.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 

@@ -145,6 +145,8 @@ def churn(service: Service, file: str, *, workers: int, lasts: float, kill_every
     service.ask(methodcaller("clear"))
     fleet = _Fleet(service, f"sqlite:///{file}", workers)
     board = fleet.board
+    while not all(_requests(service, scopes) for scopes in (_SCOPES, _ALONE)):
+        time.sleep(_PAUSE)  # until both are at work
     said, kills = [], 0
     next_kill = ends_at = time.monotonic()
     ends_at += lasts
