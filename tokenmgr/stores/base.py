@@ -1,4 +1,4 @@
-"""What a store is: four operations on small sealed records, each of them atomic.
+"""What a store is: four atomic operations on small sealed records, and ``close()``.
 
 Whoever wants the cache in a database of their own writes these. The store sees nothing that it
 could leak: keys are keyed hashes, values are sealed. It decides nothing either: who fetches, who

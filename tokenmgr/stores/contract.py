@@ -9,6 +9,9 @@
         def store(self):
             return TableStore(dsn)
 
+``pytest.register_assert_rewrite("tokenmgr.stores.contract")`` in your ``conftest.py`` has failures
+show values. The tests have threads; that other processes see the same is for you to try.
+
 Two instances over the same data have to see the same; where a store has several, the fixture
 ``other`` gives the second.
 """
