@@ -548,6 +548,8 @@ def test_a_lease_that_is_refused_and_held_by_nobody_is_waited_for_in_peace(fleet
     waiter.join(30)
     assert fleet.managers[0].get_access_token() == "a-1"
     assert fleet.store.asked.count("lease") < 1000
+    fleet.told(TokenRenewed)
+    assert not any(isinstance(event, RecordRefused) for event in fleet.events)
 
 
 def test_a_closed_registry_waits_for_no_lease(fleet):
