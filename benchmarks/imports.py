@@ -31,7 +31,6 @@ _METHOD = (
     "imports down a little."
 )
 
-_ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(tokenmgr.__file__).parents[1])}
 #: ``import time: self [us] | cumulative | name``, indented by depth: the outermost alone.
 _OUTERMOST = re.compile(r"^import time: +\d+ \| +(\d+) \| (\S+)$", re.MULTILINE)
 
@@ -54,7 +53,7 @@ def import_time(statement: str, *, rounds: int) -> float:
     for _ in range(rounds):
         result = subprocess.run(  # noqa: S603 - this interpreter
             [sys.executable, "-X", "importtime", "-c", marked],
-            env=_ENVIRONMENT,
+            env=_environment(),
             stderr=subprocess.PIPE,
             text=True,
             check=True,
@@ -77,7 +76,11 @@ def section(*, rounds: int) -> Section:
     return Section("Importing", _METHOD.format(rounds=rounds), figures)
 
 
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(tokenmgr.__file__).parents[1])}
+
+
 def _run(statement: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", statement], env=_ENVIRONMENT, check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-c", statement], env=_environment(), check=True)  # noqa: S603
     return time.perf_counter() - start
