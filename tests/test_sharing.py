@@ -608,6 +608,7 @@ def test_a_refused_token_is_dropped_when_the_store_is_back(fleet, clock):
         assert one.get_access_token() == f"a-{number + 1}"
         clock.advance(30)
     fleet.store.error = None
+    fleet.probe(one)
     one.get_access_token()
     clock.advance(75)
     fleet.refreshers[0].run_due()
