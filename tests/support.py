@@ -9,7 +9,7 @@ from tokenmgr import AccessToken, AccessTokenManager, ClientSecret, RefreshPolic
 from tokenmgr.events import Event, Hook
 from tokenmgr.refresher import Refresher
 from tokenmgr.sharing import SharedCache
-from tokenmgr.stores import TokenStore
+from tokenmgr.stores import MemoryStore, TokenStore
 from tokenmgr.stores.keyring import Keyring
 
 SCOPE = "https://graph.microsoft.com/.default"
@@ -84,6 +84,43 @@ class FakeSource:
             refresh_at=None if self.refresh_in is None else asked_at + self.refresh_in,
             scopes=(SCOPE,),
         )
+
+
+class RecordingStore(MemoryStore):
+    """A store that notes what it is asked, and fails or answers late when it is told to."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.asked: list[str] = []
+        self.error: BaseException | None = None
+        self.failing: tuple[str, ...] = ("get", "put", "lease", "delete")
+        self.before: Callable[[str], None] = lambda operation: None
+
+    def _note(self, operation: str) -> None:
+        self.asked.append(operation)
+        self.before(operation)
+        if self.error is not None and operation in self.failing:
+            raise self.error
+
+    def get(self, key: str) -> bytes | None:
+        self._note("get")
+        return super().get(key)
+
+    def put(self, key: str, value: bytes, ttl: float) -> None:
+        self._note("put")
+        super().put(key, value, ttl)
+
+    def lease(self, key: str, owner: bytes, ttl: float) -> bool:
+        self._note("lease")
+        return super().lease(key, owner, ttl)
+
+    def delete(self, key: str, value: bytes) -> bool:
+        self._note("delete")
+        return super().delete(key, value)
+
+    @property
+    def names(self) -> list[str]:
+        return [key for key in self._records if self.get(key) is not None]
 
 
 class HandRefresher(Refresher):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from forking import until
@@ -15,6 +15,7 @@ from support import (
     FakeClock,
     FakeSource,
     HandRefresher,
+    RecordingStore,
     in_threads,
     make_manager,
     settle,
@@ -52,7 +53,7 @@ class Fleet:
 
     def __init__(self, clock: FakeClock, count: int = 2, policy: RefreshPolicy = EXACT) -> None:
         self.clock = clock
-        self.store = Recording(clock)
+        self.store = RecordingStore(clock)
         self.policy = policy
         self.events: list[Event] = []
         self.sources: list[FakeSource] = []
@@ -92,43 +93,6 @@ class Fleet:
 
         until(lambda: len(found()) >= count, f"{kind.__name__}")
         return found()
-
-
-class Recording(MemoryStore):
-    """A store that notes what it is asked, and fails or answers late when it is told to."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock)
-        self.asked: list[str] = []
-        self.error: Exception | None = None
-        self.failing: tuple[str, ...] = ("get", "put", "lease", "delete")
-        self.before: Callable[[str], None] = lambda operation: None
-
-    def _note(self, operation: str) -> None:
-        self.asked.append(operation)
-        self.before(operation)
-        if self.error is not None and operation in self.failing:
-            raise self.error
-
-    def get(self, key: str) -> bytes | None:
-        self._note("get")
-        return super().get(key)
-
-    def put(self, key: str, value: bytes, ttl: float) -> None:
-        self._note("put")
-        super().put(key, value, ttl)
-
-    def lease(self, key: str, owner: bytes, ttl: float) -> bool:
-        self._note("lease")
-        return super().lease(key, owner, ttl)
-
-    def delete(self, key: str, value: bytes) -> bool:
-        self._note("delete")
-        return super().delete(key, value)
-
-    @property
-    def names(self) -> list[str]:
-        return [key for key in self._records if self.get(key) is not None]
 
 
 @pytest.fixture
@@ -752,7 +716,7 @@ def test_a_credential_that_cannot_be_read_leaves_the_store_alone(clock, tmp_path
     from tokenmgr.sharing import SharedCache
     from tokenmgr.stores.keyring import Keyring
 
-    store, source = Recording(clock), FakeSource(clock)
+    store, source = RecordingStore(clock), FakeSource(clock)
     cache = SharedCache(
         store,
         Keyring(None, ClientSecret(file=tmp_path / "nothing")),

@@ -60,7 +60,7 @@ class _Truce:
             self._changed.notify_all()
 
     def begin_fork(self) -> None:
-        """Waits for other forks, since there is one list of what they put away, and the busy."""
+        """Waits for other forks, lest one undo what another has put away, and for the busy."""
         with self._changed:
             self._wait_until_gone(self._forking)
             self._forking.add(threading.get_ident())

@@ -6,44 +6,12 @@ from collections.abc import Callable
 
 import pytest
 from forking import held, in_child
-from support import FakeClock
+from support import FakeClock, RecordingStore
 
 from tokenmgr import StoreError
 from tokenmgr.events import Event, StoreFailed, StoreRecovered
-from tokenmgr.stores import MemoryStore
 from tokenmgr.stores.guarded import GuardedStore, StoreAwayError
 from tokenmgr.workers import Workers
-
-
-class Flaky(MemoryStore):
-    """A store whose operations fail when they are told to."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock)
-        self.error: BaseException | None = None
-        self.failing: tuple[str, ...] = ("get", "put", "lease", "delete")
-        self.asked: list[str] = []
-
-    def _note(self, operation: str) -> None:
-        self.asked.append(operation)
-        if self.error is not None and operation in self.failing:
-            raise self.error
-
-    def get(self, key: str) -> bytes | None:
-        self._note("get")
-        return super().get(key)
-
-    def put(self, key: str, value: bytes, ttl: float) -> None:
-        self._note("put")
-        super().put(key, value, ttl)
-
-    def lease(self, key: str, owner: bytes, ttl: float) -> bool:
-        self._note("lease")
-        return super().lease(key, owner, ttl)
-
-    def delete(self, key: str, value: bytes) -> bool:
-        self._note("delete")
-        return super().delete(key, value)
 
 
 class HandWorkers(Workers):
@@ -70,8 +38,8 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def flaky(clock: FakeClock) -> Flaky:
-    return Flaky(clock)
+def flaky(clock: FakeClock) -> RecordingStore:
+    return RecordingStore(clock)
 
 
 @pytest.fixture
@@ -81,7 +49,7 @@ def workers() -> HandWorkers:
 
 @pytest.fixture
 def store(
-    flaky: Flaky, clock: FakeClock, events: list[Event], workers: HandWorkers
+    flaky: RecordingStore, clock: FakeClock, events: list[Event], workers: HandWorkers
 ) -> GuardedStore:
     return GuardedStore(flaky, clock, events.append, probe_key="test:probe", workers=workers)
 
