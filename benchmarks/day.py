@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tokenmgr import AccessToken, AccessTokenManager, TokenKey
-from tokenmgr.refresher import Refresher
-from tokenmgr.workers import Workers
+from tokenmgr._runtime.refresher import Refresher
+from tokenmgr._runtime.workers import Workers
 
 __all__ = ["ALL_AT_ONCE", "LIFETIME", "SPREAD", "Day", "live", "manager_of"]
 

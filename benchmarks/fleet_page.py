@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 # Private names, lest what is written should be other than what runs.
-from tokenmgr.stores.guarded import _LONGEST_REST
+from tokenmgr._sharing.guarded import _LONGEST_REST
 from tokenmgr.stores.redis import _CONNECTIONS as POOL
 
 from . import fleet_store

@@ -14,9 +14,10 @@ from typing import Any
 import redis
 
 from tokenmgr import AccessToken
-from tokenmgr.stores.record import Record
+from tokenmgr._sharing.record import record_to_bytes
+from tokenmgr._sharing.seal import SealingKey
 from tokenmgr.stores.redis import _COMPARE_AND_DELETE
-from tokenmgr.stores.seal import SealingKey
+from tokenmgr.token import Record
 
 from .redis_server import running_server
 
@@ -39,7 +40,7 @@ def value_length() -> int:
         refresh_at=1_800_000_000.25,
         scopes=("https://graph.microsoft.com/.default",),
     )
-    content = Record(token, 1_800_000_000.25).to_bytes()
+    content = record_to_bytes(Record(token, 1_800_000_000.25))
     return len(SealingKey(b"0" * 32).seal(content, "a name"))
 
 

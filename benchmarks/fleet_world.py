@@ -11,8 +11,8 @@ import numpy.typing as npt
 from tokenmgr import RefreshPolicy
 
 # Private names, lest what is simulated should be other than what runs.
-from tokenmgr.keeper import _LOOK_EVERY as LOOK_EVERY
-from tokenmgr.sharing import _FIRST_PAUSE, _LONGER, _LONGEST_PAUSE
+from tokenmgr._engine.cell import _LOOK_EVERY as LOOK_EVERY
+from tokenmgr._sharing.fetch_once import _FIRST_PAUSE, _LONGER, _LONGEST_PAUSE
 
 from .fleet_load import Times
 

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 import msal
 
 from tokenmgr import AccessToken
-from tokenmgr.clock import SYSTEM_CLOCK
+from tokenmgr._runtime.clock import SYSTEM_CLOCK
+from tokenmgr._sharing.guarded import GuardedStore
+from tokenmgr._sharing.seal import SealingKey
+from tokenmgr._sharing.slot import Place
 from tokenmgr.stores import TokenStore, open_store
-from tokenmgr.stores.guarded import GuardedStore
-from tokenmgr.stores.place import Place
-from tokenmgr.stores.record import Record
-from tokenmgr.stores.seal import SealingKey
+from tokenmgr.token import Record
 
 from .figure import Figure, Section
 from .redis_server import running_server

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from statistics import median
 
 from tokenmgr import TokenRegistry
-from tokenmgr.clock import SYSTEM_CLOCK
+from tokenmgr._runtime.clock import SYSTEM_CLOCK
 
 from .figure import Figure, Section
 from .service import SCOPE

@@ -26,7 +26,7 @@ from forking import DEADLINE, Child
 from support import SCOPE
 
 from tokenmgr import ConfigurationError, TokenRegistry
-from tokenmgr.clock import SYSTEM_CLOCK
+from tokenmgr._runtime.clock import SYSTEM_CLOCK
 from tokenmgr.stores import open_store
 
 if TYPE_CHECKING:

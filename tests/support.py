@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 from tokenmgr import AccessToken, AccessTokenManager, ClientSecret, RefreshPolicy, TokenKey
+from tokenmgr._runtime.refresher import Refresher
+from tokenmgr._sharing.fetch_once import SharedCache
+from tokenmgr._sharing.keys import Keyring
 from tokenmgr.events import Event, Hook
-from tokenmgr.refresher import Refresher
-from tokenmgr.sharing import SharedCache
 from tokenmgr.stores import MemoryStore, TokenStore
-from tokenmgr.stores.keyring import Keyring
 
 SCOPE = "https://graph.microsoft.com/.default"
 KEY = TokenKey(

@@ -22,9 +22,9 @@ from forking import until
 from support import EXACT, KEY, FakeClock, FakeSource, in_threads
 
 from tokenmgr import AccessTokenManager
+from tokenmgr._runtime.refresher import Refresher
+from tokenmgr._runtime.workers import Workers
 from tokenmgr.emulator import EntraEmulator
-from tokenmgr.refresher import Refresher
-from tokenmgr.workers import Workers
 
 TESTS = Path(__file__).parent
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -10,8 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .authority import Authority
-    from .credentials import Certificate, ClientAssertion, ClientSecret, WorkloadIdentity
     from .errors import (
         AuthorityError,
         ConfigurationError,
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
         TokenRequestError,
         TokenTimeoutError,
     )
+    from .identity.authority import Authority
+    from .identity.credentials import Certificate, ClientAssertion, ClientSecret, WorkloadIdentity
     from .manager import AccessTokenManager
     from .policy import RefreshPolicy
     from .registry import TokenRegistry
@@ -64,8 +64,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "authority": ("Authority",),
-    "credentials": ("Certificate", "ClientAssertion", "ClientSecret", "WorkloadIdentity"),
+    "identity.authority": ("Authority",),
+    "identity.credentials": ("Certificate", "ClientAssertion", "ClientSecret", "WorkloadIdentity"),
     "manager": ("AccessTokenManager",),
     "policy": ("RefreshPolicy",),
     "registry": ("TokenRegistry",),

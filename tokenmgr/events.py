@@ -13,10 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from .forks import make_new_in_child
+from ._runtime.forks import make_new_in_child
+from ._runtime.workers import Workers
 from .token import TokenKey
-from .workers import Workers
 
 __all__ = [
     "BackingOff",
@@ -36,6 +37,7 @@ __all__ = [
     "TokenLetGo",
     "TokenRenewed",
     "TokenRequested",
+    "TokenStatus",
 ]
 
 _logger = logging.getLogger("tokenmgr")
@@ -174,6 +176,23 @@ class StoreFailed(Event):
 @dataclass(frozen=True)
 class StoreRecovered(Event):
     """The store does what it is asked again."""
+
+
+@dataclass(frozen=True)
+class TokenStatus:
+    """How the token of one key stands, for people and dashboards. No secret is in it."""
+
+    key: TokenKey
+    #: Whether it serves: past ``aging`` it does not.
+    state: Literal["fresh", "aging", "expired", "none"]
+    #: Seconds for which it is still handed out; 0 when it is not.
+    expires_in: float
+    #: When the last fetch succeeded, in seconds since 1970; None when none has.
+    last_success: float | None
+    #: The class and the message of the failure that stands; None when the last fetch succeeded.
+    last_error: str | None
+    #: How many calls have waited for a fetch.
+    waits: int
 
 
 _WARNINGS = (

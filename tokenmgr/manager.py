@@ -1,29 +1,26 @@
 """AccessTokenManager: the hot path, and the waiting.
 
 A call that finds a fresh token reads one attribute and one clock, and takes no lock. Every other
-call boards: its :class:`~tokenmgr.keeper.TokenKeeper` gives it the token in hand, or the key's one
-flight to wait for.
+call boards: its ``TokenKeeper`` gives it the token in hand, or the key's one flight to wait for.
 """
 
 from __future__ import annotations
 
 import threading
 
-from .boarding import Need
-from .clock import SYSTEM_CLOCK, Clock
+from ._engine.boarding import Need
+from ._engine.cell import TokenKeeper
+from ._engine.current import HeldToken
+from ._engine.flight import Flight, FlightLostError
+from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.refresher import Refresher, refresher_for
+from ._runtime.secrecy import Unpicklable
+from ._runtime.workers import FETCHERS, Workers
+from ._sharing.fetch_once import SharedToken
 from .errors import TokenManagerError, TokenTimeoutError
-from .events import Hook
-from .flight import Flight, FlightLostError
-from .held import HeldToken
-from .keeper import TokenKeeper
+from .events import Hook, TokenStatus
 from .policy import RefreshPolicy
-from .refresher import Refresher, refresher_for
-from .secrecy import Unpicklable
-from .sharing import SharedToken
-from .status import TokenStatus
-from .stores.record import Record
-from .token import AccessToken, TokenKey, TokenSource, normalize_scopes
-from .workers import FETCHERS, Workers
+from .token import AccessToken, Record, TokenKey, TokenSource, normalize_scopes
 
 __all__ = ["AccessTokenManager"]
 
@@ -86,10 +83,10 @@ class AccessTokenManager(Unpicklable):
         Raises:
             ConfigurationError: One of them cannot be right.
         """
-        from .authority import Authority
-        from .credentials import ClientSecret
         from .entra.client import ConfidentialClient
-        from .entra.client_credentials import ClientCredentialsSource
+        from .entra.grants.client_credentials import ClientCredentialsSource
+        from .identity.authority import Authority
+        from .identity.credentials import ClientSecret
 
         try:
             credential = ClientSecret(client_secret)

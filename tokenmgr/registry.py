@@ -8,26 +8,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .authority import Authority
-from .breaker import Breaker, GuardedSource
-from .clock import SYSTEM_CLOCK, Clock
-from .credentials import ClientCredential, ClientSecret
+from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.forks import make_new_in_child
+from ._runtime.refresher import refresher_for
+from ._runtime.secrecy import Unpicklable
+from ._sharing.fetch_once import SharedCache
+from ._sharing.keys import EncryptionKey, Keyring
+from .entra.breaker import Breaker, GuardedSource
 from .entra.client import ConfidentialClient
-from .entra.client_credentials import ClientCredentialsSource
-from .entra.connection import Connection
+from .entra.grants.client_credentials import ClientCredentialsSource
 from .entra.unified_cache import UnifiedCache
-from .environment import settings_from
+from .entra.wire.connection import Connection
 from .errors import ConfigurationError, TokenManagerError
-from .events import Event, Hook
-from .forks import make_new_in_child
+from .events import Event, Hook, TokenStatus
+from .identity.authority import Authority
+from .identity.credentials import ClientCredential, ClientSecret
+from .identity.environment import settings_from
 from .manager import AccessTokenManager
 from .policy import RefreshPolicy
-from .refresher import refresher_for
-from .secrecy import Unpicklable
-from .sharing import SharedCache
-from .status import TokenStatus
 from .stores import TokenStore, open_store
-from .stores.keyring import EncryptionKey, Keyring
 from .token import TokenKey, normalize_scopes
 
 if TYPE_CHECKING:

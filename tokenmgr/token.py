@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from ._runtime.secrecy import Unpicklable
 from .errors import ConfigurationError
-from .secrecy import Unpicklable
 
-__all__ = ["AccessToken", "TokenKey", "TokenSource", "normalize_scopes"]
+__all__ = ["AccessToken", "Record", "TokenKey", "TokenSource", "normalize_scopes"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,16 @@ class AccessToken(Unpicklable):
     def authorization(self) -> str:
         """The value of an ``Authorization`` header (RFC 6750, section 2.1)."""
         return f"{self.token_type} {self.secret}"
+
+
+class Record(NamedTuple):
+    """A token, and what the next worker has to know of it."""
+
+    token: AccessToken
+    #: When it was fetched, in seconds since 1970, by the clock of whoever fetched it.
+    obtained_at: float
+    #: The claims that it was fetched with.
+    claims: str | None = None
 
 
 @dataclass(frozen=True)

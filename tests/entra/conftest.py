@@ -20,10 +20,10 @@ import trustme
 from support import EXACT, SCOPE
 
 from tokenmgr import ClientSecret, TokenRegistry
-from tokenmgr.authority import Authority
 from tokenmgr.entra.client import ConfidentialClient
-from tokenmgr.entra.client_credentials import ClientCredentialsSource
-from tokenmgr.entra.connection import Connection
+from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
+from tokenmgr.entra.wire.connection import Connection
+from tokenmgr.identity.authority import Authority
 
 TENANT = "contoso.onmicrosoft.com"
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
@@ -194,7 +194,7 @@ class ConnectProxy(socketserver.ThreadingTCPServer):
 
 @pytest.fixture(autouse=True)
 def _repeats_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenmgr.entra.transport._BACKOFF", 0.0)
+    monkeypatch.setattr("tokenmgr.entra.wire.transport._BACKOFF", 0.0)
 
 
 @pytest.fixture(autouse=True)

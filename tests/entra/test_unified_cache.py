@@ -28,13 +28,13 @@ from tokenmgr import (
     ServiceUnavailableError,
     TokenKey,
 )
-from tokenmgr.clock import SYSTEM_CLOCK
+from tokenmgr._runtime.clock import SYSTEM_CLOCK
 from tokenmgr.entra import unified_cache
 from tokenmgr.entra.client import ConfidentialClient
-from tokenmgr.entra.client_credentials import ClientCredentialsSource
-from tokenmgr.entra.connection import Connection
+from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.unified_cache import UnifiedCache
-from tokenmgr.stores.record import Record
+from tokenmgr.entra.wire.connection import Connection
+from tokenmgr.token import Record
 
 VAULT = "https://vault.azure.net/.default"
 GUID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"

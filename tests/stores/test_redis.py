@@ -789,7 +789,7 @@ def hammering(key: str) -> Iterator[Callable[[RedisStore], list[BaseException]]]
 
 _IMPORTS = """
 import sys
-from tokenmgr import forks
+from tokenmgr._runtime import forks
 from tokenmgr.stores import open_store
 
 store = open_store(sys.argv[1])

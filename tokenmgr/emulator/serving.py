@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from ..forks import fork_allowed, no_fork
+from .._runtime.forks import fork_allowed, no_fork
 
 __all__ = ["HttpsServer", "listen"]
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..authority import Authority
-from ..clock import SYSTEM_CLOCK, Clock
-from ..credentials import ClientCredential, KeyPair, Proof, SecretText
+from .._runtime.clock import SYSTEM_CLOCK, Clock
+from .._runtime.forks import no_fork
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -20,14 +19,16 @@ from ..errors import (
     ServiceUnavailableError,
     TokenManagerError,
 )
-from ..forks import no_fork
+from ..identity.authority import Authority
+from ..identity.credentials import ClientCredential
+from ..identity.proofs import KeyPair, Proof, SecretText
 from ..token import AccessToken
-from .connection import Connection
+from .wire.connection import Connection
 
 if TYPE_CHECKING:
     import msal
 
-    from .transport import Exchange
+    from .wire.transport import Exchange
 
 __all__ = ["ConfidentialClient", "Grant"]
 

@@ -23,14 +23,13 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..clock import Clock
+from .._runtime.clock import Clock
+from .._runtime.forks import make_new_in_child, no_fork
+from .._runtime.secrecy import Unpicklable
 from ..errors import ConfigurationError, TokenManagerError
-from ..forks import make_new_in_child, no_fork
-from ..secrecy import Unpicklable
-from ..stores.record import Record
-from ..token import AccessToken, TokenKey
+from ..token import AccessToken, Record, TokenKey
 from .client import ConfidentialClient
-from .client_credentials import ClientCredentialsSource
+from .grants.client_credentials import ClientCredentialsSource
 
 __all__ = ["UnifiedCache"]
 

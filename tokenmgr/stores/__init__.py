@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .base import TokenStore
     from .memory import MemoryStore
     from .redis import RedisStore
-    from .sqlite import SqliteStore
+    from .sqlite.store import SqliteStore
 
 __all__ = ["MemoryStore", "RedisStore", "SqliteStore", "TokenStore", "open_store"]
 
@@ -43,7 +43,7 @@ def open_store(url: str) -> TokenStore:
     scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
     try:
         if scheme == "sqlite":
-            from .sqlite import SqliteStore
+            from .sqlite.store import SqliteStore
 
             return SqliteStore.from_url(url)
         if scheme in ("redis", "rediss", "unix"):

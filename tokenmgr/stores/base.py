@@ -2,7 +2,7 @@
 
 Whoever wants the cache in a database of their own writes these. The store sees nothing that it
 could leak: keys are keyed hashes, values are sealed. It decides nothing either: who fetches, who
-waits and what is stale is :mod:`tokenmgr.sharing`'s business, and so is a store that fails.
+waits and what is stale is ``tokenmgr._sharing``'s business, and so is a store that fails.
 
 Example:
     A store on any database with one table, ``key`` its primary key::

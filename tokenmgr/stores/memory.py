@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from ..clock import SYSTEM_CLOCK, Clock
-from ..forks import make_new_in_child
+from .._runtime.clock import SYSTEM_CLOCK, Clock
+from .._runtime.forks import make_new_in_child
 
 __all__ = ["MemoryStore"]
 

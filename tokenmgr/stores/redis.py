@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from .._runtime.forks import make_new_in_child, no_fork
+from .._runtime.secrecy import Unpicklable
 from ..errors import ConfigurationError, StoreError
-from ..forks import make_new_in_child, no_fork
-from ..secrecy import Unpicklable
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,0 +1,1 @@
+"""What the process gives: its clocks, its forks, its threads, and what keeps secrets in it."""

@@ -1,0 +1,1 @@
+"""How workers share a token: one of them fetches it, all of them find it, sealed."""

@@ -1,0 +1,123 @@
+"""What workers tell each other about a key: its token, or why there is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from .. import errors
+from ..token import AccessToken, Record
+
+__all__ = ["Failure", "record_from_bytes", "record_to_bytes"]
+
+
+def record_to_bytes(record: Record) -> bytes:
+    """Writes a record, as what a store keeps, once that is sealed."""
+    token = record.token
+    return _to_bytes(
+        secret=token.secret,
+        token_type=token.token_type,
+        expires_at=token.expires_at,
+        refresh_at=token.refresh_at,
+        scopes=token.scopes,
+        obtained_at=record.obtained_at,
+        claims=record.claims,
+    )
+
+
+def record_from_bytes(content: bytes) -> Record:
+    """Reads a record. What a later version adds is passed over.
+
+    Raises:
+        ValueError: It is none.
+    """
+    said = _from_bytes(content)
+    token = AccessToken(
+        secret=_text(said, "secret"),
+        expires_at=_number(said, "expires_at"),
+        refresh_at=None if said.get("refresh_at") is None else _number(said, "refresh_at"),
+        scopes=tuple(str(scope) for scope in said.get("scopes") or ()),
+        token_type=_text(said, "token_type"),
+    )
+    claims = None if said.get("claims") is None else _text(said, "claims")
+    return Record(token, _number(said, "obtained_at"), claims)
+
+
+class Failure(NamedTuple):
+    """What a lease's holder leaves behind when there is no token."""
+
+    #: What the service answered, for all who waited; None when it could not be reached, which
+    #: another host may be able to.
+    error: errors.TokenManagerError | None
+    #: When, in seconds since 1970.
+    at: float
+    #: The claims that were asked for; None when none were.
+    asked_claims: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """Writes it, as what a store keeps, once that is sealed."""
+        error = self.error
+        if error is None:
+            return _to_bytes(at=self.at, kind=None)
+        return _to_bytes(
+            at=self.at,
+            asked_claims=self.asked_claims,
+            kind=type(error).__name__,
+            message=str(error),
+            retryable=error.retryable,
+            error=error.error,
+            error_codes=error.error_codes,
+            correlation_id=error.correlation_id,
+            trace_id=error.trace_id,
+            claims=error.claims,
+            retry_after=error.retry_after,
+            status=error.status,
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Failure:
+        """Reads it.
+
+        Raises:
+            ValueError: It is none.
+        """
+        said = _from_bytes(content)
+        at, name = _number(said, "at"), said.pop("kind", None)
+        if name is None:
+            return cls(None, at)
+        kind = getattr(errors, name, None) if name in errors.__all__ else None
+        if kind is None:
+            raise ValueError("an error of a later version")
+        message = _text(said, "message")
+        asked_claims = said.pop("asked_claims", None)
+        del said["at"], said["message"]
+        codes = tuple(int(code) for code in said.pop("error_codes", ()))
+        try:
+            return cls(kind(message, error_codes=codes, **said), at, asked_claims)
+        except TypeError:
+            raise ValueError("an error of a later version") from None
+
+
+def _to_bytes(**said: object) -> bytes:
+    return json.dumps(said, separators=(",", ":")).encode()
+
+
+def _from_bytes(content: bytes) -> dict[str, Any]:
+    said = json.loads(content)
+    if not isinstance(said, dict):
+        raise ValueError("no JSON object")
+    return said
+
+
+def _text(said: dict[str, Any], name: str) -> str:
+    value = said.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"no {name}")
+    return value
+
+
+def _number(said: dict[str, Any], name: str) -> float:
+    value = said.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"no {name}")
+    return float(value)

@@ -1,0 +1,1 @@
+"""The ways to ask for a token, one module for each."""

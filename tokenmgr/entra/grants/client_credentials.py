@@ -1,0 +1,69 @@
+"""The client credentials grant: a token for the app itself (RFC 6749, section 4.4)."""
+
+from __future__ import annotations
+
+from ...errors import ConfigurationError, InvalidScopeError
+from ...token import AccessToken, TokenKey
+from ..client import ConfidentialClient
+
+__all__ = ["ClientCredentialsSource"]
+
+
+class ClientCredentialsSource:
+    """A source of the app's own tokens for one scope.
+
+    See "Microsoft identity platform and the OAuth 2.0 client credentials flow" on Microsoft
+    Learn.
+
+    Args:
+        client: The app, at its authority.
+        scopes: What the tokens are for: ``{resource}/.default``, one.
+
+    Raises:
+        InvalidScopeError: The scope is not of that form, or there are several.
+        ConfigurationError: The authority stands for many tenants.
+    """
+
+    def __init__(self, client: ConfidentialClient, scopes: tuple[str, ...]) -> None:
+        authority = client.authority
+        if authority.is_multi_tenant_alias:
+            raise ConfigurationError(
+                f"an app's own token comes from one tenant, and {authority.tenant!r} stands for "
+                "many: set the tenant's id or domain name in the authority"
+            )
+        # Generic providers and AD FS have scopes of their own making.
+        if authority.kind in ("entra", "b2c", "ciam"):
+            _check(scopes)
+        self._client = client
+        self._scopes = scopes
+        self.key: TokenKey = TokenKey(
+            authority=authority.url,
+            client_id=client.client_id,
+            grant="client_credentials",
+            scopes=scopes,
+        )
+
+    def close(self) -> None:
+        """Closes the way to the service; for a manager that has it to itself."""
+        self._client.close()
+
+    def fetch_token(self, *, claims: str | None = None) -> AccessToken:
+        """Fetches a token; see :class:`~tokenmgr.TokenSource`."""
+        return self._client.ask(
+            lambda app: app.acquire_token_for_client(list(self._scopes), claims_challenge=claims),
+            self._scopes,
+        )
+
+
+def _check(scopes: tuple[str, ...]) -> None:
+    if len(scopes) > 1:
+        raise InvalidScopeError(
+            f"client credentials take one scope at a time, and {len(scopes)} were given: ask for "
+            "a manager of each"
+        )
+    scope = scopes[0]
+    if not scope.endswith("/.default") or scope == "/.default":
+        raise InvalidScopeError(
+            f"{scope!r} is no scope for client credentials: they take {{resource}}/.default, such "
+            "as 'https://graph.microsoft.com/.default'"
+        )

@@ -1,0 +1,1 @@
+"""Who asks, and whom: the authority, and what proves who the app is."""

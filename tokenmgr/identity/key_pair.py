@@ -1,0 +1,106 @@
+"""Reads a private key and its certificates out of PEM or PFX, whatever their order."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+
+from ..errors import ConfigurationError
+from .proofs import KeyPair
+
+__all__ = ["parse_key_pair"]
+
+
+def parse_key_pair(
+    content: bytes, password: bytes | None, *, send_chain: bool, origin: str
+) -> KeyPair:
+    """Parses a private key with its certificates.
+
+    Args:
+        content: A PEM or PFX file's content.
+        password: What it is encrypted with; None when it is not.
+        send_chain: Whether to keep the certificates behind the leaf.
+        origin: Where it came from, for messages.
+
+    Raises:
+        ConfigurationError: It is neither, the password is wrong, or key and certificate are
+            not a pair.
+    """
+    loaded = _load(content, password, origin)
+    del content, password  # so that no traceback from here on shows them
+    if isinstance(loaded, ConfigurationError):
+        raise loaded
+    key, pairs = loaded
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ConfigurationError(
+            f"{origin} has no RSA private key, the only kind that Microsoft Entra takes: export "
+            "the certificate with its RSA private key"
+        )
+    leaf = next((c for c, public in pairs if public == _public(key)), None)
+    if leaf is None:
+        raise ConfigurationError(
+            f"{origin} has no certificate for its private key: put both into the file"
+        )
+    chain = [leaf, *(c for c, _ in pairs if c != leaf)] if send_chain else [leaf]
+    return KeyPair(
+        private_key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        certificates=tuple(c.public_bytes(Encoding.PEM).decode() for c in chain),
+        thumbprint=leaf.fingerprint(hashes.SHA1()).hex(),  # noqa: S303 - a name, not a proof
+    )
+
+
+def _load(
+    content: bytes, password: bytes | None, origin: str
+) -> tuple[object, list[tuple[x509.Certificate, bytes]]] | ConfigurationError:
+    """Loads the key, and the certificates with their public keys.
+
+    Gives the error for the caller to raise, as this frame holds the key.
+    """
+    load = _load_pem if b"-----BEGIN" in content else _load_pfx
+    try:
+        key, certificates = load(content, password)
+        return key, [(certificate, _public(certificate)) for certificate in certificates]
+    except Exception as exc:  # noqa: BLE001 - cryptography raises some of its own for odd files
+        # A wrong password can look like a broken key: one in 256 decrypts to good padding.
+        reason = str(exc).lower()
+        locked = b"ENCRYPTED" in content or "password" in reason or "decrypt" in reason
+        return _refusal(exc, locked=locked, password=password is not None, origin=origin)
+
+
+def _load_pem(content: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    certified = b"CERTIFICATE-----" in content
+    certificates = x509.load_pem_x509_certificates(content) if certified else []
+    return load_pem_private_key(content, password), certificates
+
+
+def _load_pfx(content: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    key, leaf, issuers = pkcs12.load_key_and_certificates(content, password)
+    return key, [c for c in (leaf, *issuers) if c is not None]
+
+
+def _public(holder: x509.Certificate | rsa.RSAPrivateKey) -> bytes:
+    return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _refusal(exc: Exception, *, locked: bool, password: bool, origin: str) -> ConfigurationError:
+    if locked and not password:
+        return ConfigurationError(f"{origin} is encrypted: pass its password=")
+    if isinstance(exc, TypeError):
+        return ConfigurationError(f"{origin} is not encrypted: leave password= out")
+    if locked:
+        return ConfigurationError(
+            f"the password of {origin} is wrong, or the file is damaged: check both"
+        )
+    return ConfigurationError(
+        f"{origin} is neither a PEM with a private key and its certificate nor a PFX: export the "
+        "certificate with its private key"
+    )
