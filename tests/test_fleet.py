@@ -30,12 +30,13 @@ from tokenmgr import (
     ThrottledError,
     TokenManagerError,
     TokenRegistry,
-    keeper,
-    sharing,
 )
+from tokenmgr._engine import cell
+from tokenmgr._sharing import fetch_once, guarded
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.events import Event, StoreFailed
-from tokenmgr.stores import guarded, redis, sqlite_database
+from tokenmgr.stores import redis
+from tokenmgr.stores.sqlite import database
 
 if not hasattr(os, "fork"):
     pytest.skip("this system does not fork", allow_module_level=True)
@@ -77,7 +78,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has no store fail a worker because this machine is slow just now."""
-    monkeypatch.setattr(sqlite_database, "_PATIENCE", DEADLINE)
+    monkeypatch.setattr(database, "_PATIENCE", DEADLINE)
     for name in ("_CONNECT_TIMEOUT", "_READ_TIMEOUT", "_POOL_TIMEOUT"):
         monkeypatch.setattr(redis, name, DEADLINE)
 
@@ -391,7 +392,7 @@ def test_a_refresh_reaches_who_begins_and_who_ages_without_another_request(entra
 
 
 def test_a_refresh_reaches_who_holds_a_fresh_token_when_it_looks(entra, fleet, monkeypatch):
-    monkeypatch.setattr(keeper, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(cell, "_LOOK_EVERY", 0.05)
     one, other = fleet.worker(), fleet.worker()
     assert one.get() == other.get()
     new = one.do("refresh_access_token")
@@ -401,7 +402,7 @@ def test_a_refresh_reaches_who_holds_a_fresh_token_when_it_looks(entra, fleet, m
 
 def test_a_refused_token_is_replaced_for_all_by_one_request(entra, fleet, monkeypatch):
     one = fleet.worker()
-    monkeypatch.setattr(keeper, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(cell, "_LOOK_EVERY", 0.05)
     other = fleet.worker()
     old = one.get()
     assert other.get() == old
@@ -427,7 +428,7 @@ def described(call: Callable[[], object]) -> list[Any]:
 
 
 def test_a_refusal_is_the_answer_to_all_who_wait(entra, fleet, monkeypatch):
-    monkeypatch.setattr(sharing, "_WORD", 60.0)  # however slow this machine is
+    monkeypatch.setattr(fetch_once, "_WORD", 60.0)  # however slow this machine is
 
     def after(operation: str, result: object) -> None:
         fleet.note(operation, result)
@@ -648,7 +649,7 @@ def test_a_file_that_is_spoiled_in_the_middle_fails_no_call(
 
 
 def test_nothing_in_the_store_tells_anything_and_all_of_it_ends(entra, fleet, monkeypatch):
-    monkeypatch.setattr(sharing, "_WORD", 60.0)  # however slow this machine is
+    monkeypatch.setattr(fetch_once, "_WORD", 60.0)  # however slow this machine is
     orders = "api://the-orders/.default"
     one = fleet.worker()
     secrets = [one.get(), one.do("refresh_access_token")]

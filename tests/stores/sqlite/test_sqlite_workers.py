@@ -25,7 +25,7 @@ from sqlite_files import beside, checked, fill, flipped, mode, overwritten, work
 
 from tokenmgr import StoreError
 from tokenmgr.stores import SqliteStore
-from tokenmgr.stores import sqlite_database as room
+from tokenmgr.stores.sqlite import database as room
 from tokenmgr.stores.sqlite.file import DatabaseFile
 
 # Python 3.12 warns of what is proven here to be safe.
