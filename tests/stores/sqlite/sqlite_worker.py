@@ -24,7 +24,7 @@ from forking import held
 
 from tokenmgr import StoreError
 from tokenmgr.stores import SqliteStore
-from tokenmgr.stores import sqlite_database as room
+from tokenmgr.stores.sqlite import database as room
 
 _KEYS = 20
 
