@@ -1,19 +1,21 @@
 # make demo    shows the library at work against a local Entra; needs Python 3.10 or newer
 # make test    every check and every test; what CI runs
 # make bench   the figures of docs/benchmarks.md and docs/scaling.md
+# make constraints   the newest versions of what tests and checks; see constraints.txt
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := -m pip install --quiet --constraint constraints.txt --editable
 # Files side by side, and each file's tests one after another, as they share its servers.
 PYTEST := -m pytest --numprocesses=auto --dist=loadfile
 
-.PHONY: demo test bench lint types unit versions clean
+.PHONY: demo test bench lint types unit versions lowest constraints clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tokenmgr demo
 
-test: lint types unit versions
+test: lint types unit versions lowest
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
@@ -37,19 +39,26 @@ unit: $(VENV)/.installed-dev
 versions: $(VENV)/.installed-dev
 	PYTHON=$(BIN)/python PYTEST='$(PYTEST)' .ci/other-versions
 
-$(VENV)/.installed: pyproject.toml
+# The lowest versions of the libraries that pyproject.toml allows.
+lowest: $(VENV)/.installed-dev
+	PYTHON=$(BIN)/python PYTEST='$(PYTEST)' .ci/lowest-versions
+
+constraints:
+	PYTHON=$(PYTHON) .ci/renew-constraints
+
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[cli,emulator]'
+	$(BIN)/python $(INSTALL) '.[cli,emulator]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python $(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-bench: pyproject.toml
+$(VENV)/.installed-bench: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python $(INSTALL) '.[bench]'
 	@touch $@
 
 clean:
