@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+import itertools
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +11,17 @@ import pytest
 from support import FakeClock, FakeSource, make_manager
 
 from tokenmgr import AccessTokenManager
-from tokenmgr.emulator import EntraEmulator
+from tokenmgr.emulator import EntraEmulator, tokens
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_signing_keys() -> Iterator[None]:
+    """Gives emulators their keys in turns: one takes as long to make as most tests take."""
+    made = functools.cache(lambda number, make=tokens._new_key: make())
+    turns = itertools.cycle(range(3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "_new_key", lambda: made(next(turns)))
+        yield
 
 
 @pytest.fixture
@@ -31,6 +44,15 @@ def source(clock: FakeClock) -> FakeSource:
 @pytest.fixture
 def manager(clock: FakeClock, source: FakeSource) -> AccessTokenManager:
     return make_manager(clock, source)
+
+
+@pytest.fixture
+def threads_take_turns() -> Iterator[None]:
+    """Threads that run take turns all the time, and meet each other in the middle of things."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -72,14 +71,6 @@ def _live(work: Callable[[], Any], writer: int) -> None:
 def in_child(work: Callable[[], Any]) -> Any:
     """Forks, does ``work`` in the child, and gives what came of it."""
     return Child(work).outcome()
-
-
-def until(condition: Callable[[], object], what: str = "what was waited for") -> None:
-    """Waits until ``condition`` holds, in whichever thread or process makes it hold."""
-    give_up_at = time.monotonic() + DEADLINE / 2
-    while not condition():
-        assert time.monotonic() < give_up_at, f"{what} does not happen"
-        threading.Event().wait(0.005)
 
 
 @contextlib.contextmanager

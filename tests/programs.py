@@ -18,7 +18,8 @@ import tokenmgr
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-ROOT = Path(__file__).parents[1]
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 #: Far above what any of them takes; whatever reads from one then reads its end.
 _DEADLINE = 60.0
 #: What a program needs of this machine. The COV… variables measure what it covers.
@@ -30,6 +31,11 @@ def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
     package = str(Path(tokenmgr.__file__).parents[1])
     return kept | {"PYTHONPATH": package, "PYTHONUTF8": "1"} | more
+
+
+def with_tests() -> dict[str, str]:
+    """The variable that has a program find what tests stand on, and not the library alone."""
+    return {"PYTHONPATH": os.pathsep.join((environment()["PYTHONPATH"], str(TESTS)))}
 
 
 @contextlib.contextmanager

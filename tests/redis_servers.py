@@ -17,7 +17,6 @@ import ssl
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ import redis
 import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from waiting import until
 
 __all__ = [
     "BINARIES",
@@ -105,7 +105,7 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        _wait_until(self._answers, f"an answer of {self.binary.name}")
+        until(self._answers, f"an answer of {self.binary.name}", within=_DEADLINE)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -160,7 +160,9 @@ def running_cluster(binary: Path) -> Iterator[list[Server]]:
         for client in clients:
             for node in nodes:
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
-        _wait_until(lambda: all(_knows_all(client) for client in clients), "the cluster")
+        until(
+            lambda: all(_knows_all(client) for client in clients), "the cluster", within=_DEADLINE
+        )
         yield nodes
 
 
@@ -191,8 +193,10 @@ def running_sentinel(binary: Path) -> Iterator[Sentinel]:
         follows = ("--replicaof", "127.0.0.1", str(master.port), *at_once)
         replica = stack.enter_context(_started(Server(binary, folder, *follows)))
         with replica.client() as client:
-            _wait_until(
-                lambda: client.info("replication")["master_link_status"] == "up", "the replica"
+            until(
+                lambda: client.info("replication")["master_link_status"] == "up",
+                "the replica",
+                within=_DEADLINE,
             )
         config = folder / "sentinel.conf"
         config.write_text(
@@ -203,7 +207,7 @@ def running_sentinel(binary: Path) -> Iterator[Sentinel]:
         watcher = Server(binary, folder, str(config), "--sentinel")
         stack.enter_context(_started(watcher))
         with watcher.client() as client:
-            _wait_until(lambda: client.sentinel_slaves("tokens"), "Sentinel's replica")
+            until(lambda: client.sentinel_slaves("tokens"), "Sentinel's replica", within=_DEADLINE)
         yield Sentinel("tokens", watcher, master, replica)
 
 
@@ -296,10 +300,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _wait_until(condition: Any, what: str) -> None:
-    give_up_at = time.monotonic() + _DEADLINE
-    while not condition():
-        assert time.monotonic() < give_up_at, f"{what} does not come"
-        time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -20,6 +21,14 @@ def beside(path: Path, suffix: str) -> Path:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
+
+
+def open_files(path: Path) -> int:
+    """How often this process has it open."""
+    links = Path("/proc/self/fd")
+    if not links.exists():
+        pytest.skip("this system does not tell which files are open")
+    return sum(os.path.realpath(link) == str(path) for link in links.iterdir())
 
 
 def checked(path: Path) -> None:

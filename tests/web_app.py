@@ -1,4 +1,9 @@
-"""A small web application that has its token before its server forks; gunicorn serves it."""
+"""A small web application that hands out its token; gunicorn serves it.
+
+``web_app:wsgi`` and ``web_app:asgi`` have no token before their server forks,
+``web_app:begins`` has its token fetched, and does not wait for it;
+``web_app:fetched("wsgi")`` and ``web_app:fetched("asgi")`` do.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +16,13 @@ from support import SCOPE
 
 from tokenmgr import TokenRegistry
 
-tokens = TokenRegistry.from_env()
-graph = tokens.manager(SCOPE)
-graph.get_access_token()
+graph = TokenRegistry.from_env().manager(SCOPE)
+
+
+def fetched(kind: str) -> Callable[..., Any]:
+    """The application of this kind, which has its token when it is loaded."""
+    graph.get_access_token()
+    return {"wsgi": wsgi, "asgi": asgi}[kind]
 
 
 def _body(token: str) -> bytes:
@@ -24,6 +33,13 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
     """For gunicorn's own workers (PEP 3333)."""
     start_response("200 OK", [("Content-Type", "application/json")])
     return [_body(graph.get_access_token())]
+
+
+def begins(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """An application that has its token fetched, and answers without it."""
+    graph.prefetch()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [_body("")]
 
 
 async def asgi(

@@ -1,0 +1,32 @@
+"""Clients of an emulator that talk to it by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from support import SCOPE
+
+from tokenmgr.emulator import EntraEmulator
+
+
+def trusting(emulator: EntraEmulator) -> requests.Session:
+    """A session that believes the emulator's certificate."""
+    session = requests.Session()
+    # REQUESTS_CA_BUNDLE would win over the session's own verify.
+    session.trust_env = False
+    session.verify = emulator.ca_file
+    return session
+
+
+def ask_for_token(
+    http: requests.Session, emulator: EntraEmulator, authority: str | None = None, **fields: Any
+) -> requests.Response:
+    """Asks for a token; a field that is None is left out."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": emulator.client_id,
+        "client_secret": emulator.client_secret,
+        "scope": SCOPE,
+    } | fields
+    return http.post(f"{authority or emulator.authority()}/oauth2/v2.0/token", data=form)

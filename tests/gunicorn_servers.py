@@ -1,0 +1,65 @@
+"""Real gunicorn servers for tests, whose workers serve ``web_app``."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import programs
+import requests
+from support import in_threads
+
+#: Far above what a server takes to end.
+_DEADLINE = 20.0
+
+#: The kinds of workers: their class, and what of the application they serve.
+WORKERS = {
+    "sync": ("sync", "wsgi"),
+    "threads": ("gthread", "wsgi"),
+    "uvicorn": ("uvicorn_worker.UvicornWorker", "asgi"),
+}
+
+
+class Gunicorn:
+    """A gunicorn that has loaded its application, or lets each worker load it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._log = programs.read_until(process, "Listening at: ")
+        found = re.search(r"Listening at: (http://\S+)", self._log)
+        assert found is not None
+        self._url = found[1]
+        #: The tokens that each worker has given, by its process id.
+        self.tokens: dict[int, set[str]] = {}
+
+    def ask(self) -> None:
+        """Eight requests at once."""
+        for answer in in_threads(8, lambda: requests.get(self._url, timeout=20).json()):
+            assert isinstance(answer, dict), answer
+            self.tokens.setdefault(answer["pid"], set()).add(answer["token"])
+
+    def have_answered(self, workers: int) -> bool:
+        """Asks again, and tells whether so many workers have answered by now."""
+        self.ask()
+        return len(self.tokens) == workers
+
+    def stop(self) -> str:
+        """Ends it as an orchestrator does; gives its log."""
+        self._process.send_signal(signal.SIGTERM)
+        rest, _ = self._process.communicate(timeout=_DEADLINE)
+        assert self._process.returncode == 0
+        return self._log + rest
+
+
+@contextlib.contextmanager
+def gunicorn(app: str, *options: str, workers: int, **variables: str) -> Iterator[Gunicorn]:
+    """A server of ``app`` with so many workers, ended with the block."""
+    with programs.running(
+        *("-m", "gunicorn", f"--workers={workers}", "--bind=127.0.0.1:0", *options, app),
+        stderr=subprocess.STDOUT,
+        **(programs.with_tests() | variables),
+    ) as process:
+        yield Gunicorn(process)
