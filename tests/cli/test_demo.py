@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -9,10 +11,13 @@ from programs import Terminal, read_until, run, running, without_codes
 
 from tokenmgr import AccessToken
 from tokenmgr.cli import demo as demo_module
+from tokenmgr.cli import main
 from tokenmgr.cli.screens import state_of
 from tokenmgr.emulator import EntraEmulator
 
 DEMO = ("-m", "tokenmgr", "demo", "--seconds")
+#: The command, with tokens that are renewed sooner.
+HURRIED = "from tokenmgr.cli import demo, main; demo._TOKEN_LIFETIME = 3; main()"
 TOTALS = re.compile(
     r"(\d+) API calls were served with (\d+) tokens for 3 managers, "
     r"which took (\d+) requests to the authority; no call failed\."
@@ -27,19 +32,29 @@ def totals(said: str) -> tuple[int, int, int]:
     return calls, tokens, requests
 
 
-def said_until(expected: str, **environment: str) -> str:
-    """All that a demo says which is ended with Ctrl-C once it has said ``expected``."""
-    with running(*DEMO, "50", **environment) as demo:
-        said = read_until(demo, expected)
+@pytest.fixture(scope="module")
+def ended() -> subprocess.CompletedProcess[str]:
+    """A demo in a pipe, from its start to its end."""
+    return run(*DEMO, "2")
+
+
+@pytest.fixture(scope="module")
+def interrupted() -> subprocess.CompletedProcess[str]:
+    """A demo in a pipe which is ended with Ctrl-C after a renewal, on a machine with settings."""
+    settings = {
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "REQUESTS_CA_BUNDLE": "/nowhere/ca.pem",
+        "AZURE_CLIENT_SECRET": "somebody's own",
+        "FORCE_COLOR": "1",
+    }
+    with running("-c", HURRIED, *DEMO[2:], "50", **settings) as demo:
+        said = read_until(demo, ": renewed, ")
         demo.send_signal(signal.SIGINT)
         rest, complaint = demo.communicate()
-    assert (demo.returncode, complaint) == (0, "")
-    return said + rest
+    return subprocess.CompletedProcess(demo.args, demo.returncode, said + rest, complaint)
 
 
-def test_a_pipe_gets_plain_lines_and_the_totals():
-    ended = run(*DEMO, "3")
-
+def test_a_pipe_gets_plain_lines_and_the_totals(ended):
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "\x1b" not in ended.stdout
     assert re.match(r"A local Entra runs at https://127\.0\.0\.1:\d+; nothing leaves", ended.stdout)
@@ -58,9 +73,7 @@ def test_a_pipe_gets_plain_lines_and_the_totals():
     assert 3 <= tokens <= requests
 
 
-def test_the_lines_add_up_to_the_totals():
-    ended = run(*DEMO, "1")
-
+def test_the_lines_add_up_to_the_totals(ended):
     last_of_each = re.findall(r"requests sent (\d+), API calls served (\d+)$", ended.stdout, re.M)
     sent, served = zip(*last_of_each[-3:], strict=True)
     calls, _, requests = totals(ended.stdout)
@@ -68,32 +81,36 @@ def test_the_lines_add_up_to_the_totals():
     assert sum(map(int, sent)) == requests
 
 
-def test_ctrl_c_after_a_renewal_ends_it_politely_with_totals():
-    said = said_until(": renewed, ")
-
-    _, tokens, requests = totals(said)
+def test_ctrl_c_after_a_renewal_ends_it_politely_with_totals(interrupted):
+    assert (interrupted.returncode, interrupted.stderr) == (0, "")
+    _, tokens, requests = totals(interrupted.stdout)
     assert 4 <= tokens <= requests
-    assert "After the first tokens, no call waited longer than " in said.splitlines()[-1]
+    last = interrupted.stdout.splitlines()[-1]
+    assert "After the first tokens, no call waited longer than " in last
 
 
-def test_it_prints_no_token():
-    said = said_until(": fresh, ")
+def test_it_prints_no_token(ended, interrupted):
+    for said in (ended.stdout, interrupted.stdout):
+        assert totals(said)[1] > 0
+        assert "eyJ" not in said
 
-    assert totals(said)[1] > 0
-    assert "eyJ" not in said
+
+def test_settings_of_the_machine_do_not_get_in_its_way(interrupted):
+    assert "\x1b" not in interrupted.stdout
+    assert totals(interrupted.stdout)[0] > 0
 
 
 def test_a_terminal_gets_a_live_table_and_the_totals():
     with (
         Terminal() as terminal,
-        running(*DEMO, "3", stdout=terminal.slave, COLUMNS="120", LINES="40", TERM="xterm") as demo,
+        running(*DEMO, "2", stdout=terminal.slave, COLUMNS="120", LINES="40", TERM="xterm") as demo,
     ):
         shown = terminal.read_until(None)
         demo.wait()
 
     assert demo.returncode == 0
     text = without_codes(shown)
-    assert "Expires   Requests   API calls\n" in text
+    assert re.search(r"Expires +Requests +API calls$", text, re.M)
     assert re.search(r"^Scope +Authority +State +in +sent +served$", text, re.M)
     assert re.search(
         r"^https://graph\.microsoft\.com/\.default +contoso\.onmicrosoft\.com +"
@@ -124,19 +141,6 @@ def test_a_terminal_where_no_table_can_live_gets_plain_lines(size):
     assert totals(shown)[1] > 0
 
 
-def test_settings_of_the_machine_do_not_get_in_its_way():
-    said = said_until(
-        ": fresh, ",
-        HTTPS_PROXY="http://127.0.0.1:9",
-        REQUESTS_CA_BUNDLE="/nowhere/ca.pem",
-        AZURE_CLIENT_SECRET="somebody's own",
-        FORCE_COLOR="1",
-    )
-
-    assert "\x1b" not in said
-    assert totals(said)[0] > 0
-
-
 def test_failed_calls_are_counted_and_end_it_with_1(monkeypatch, capsys):
     class Failing(EntraEmulator):
         def start(self):
@@ -147,7 +151,7 @@ def test_failed_calls_are_counted_and_end_it_with_1(monkeypatch, capsys):
     monkeypatch.setattr(demo_module, "EntraEmulator", Failing)
 
     with pytest.raises(typer.Exit) as ended:
-        demo_module.demo(seconds=1)
+        demo_module.demo(seconds=0.5)
 
     assert ended.value.exit_code == 1
     assert "; failed calls: 2 (HTTP 503)." in capsys.readouterr().out
@@ -163,7 +167,7 @@ def test_calls_that_get_no_token_are_failed_calls_too(monkeypatch, capsys):
     monkeypatch.setattr(demo_module, "EntraEmulator", Failing)
 
     with pytest.raises(typer.Exit) as ended:
-        demo_module.demo(seconds=1)
+        demo_module.demo(seconds=0.5)
 
     said = capsys.readouterr().out
     assert ended.value.exit_code == 1
@@ -173,12 +177,15 @@ def test_calls_that_get_no_token_are_failed_calls_too(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("seconds", ["0", "soon"])
-def test_a_time_that_is_none_is_refused(seconds):
-    ended = run(*DEMO, seconds)
+def test_a_time_that_is_none_is_refused(seconds, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tokenmgr", *DEMO[2:], seconds])
 
-    assert ended.returncode == 2
-    assert "--seconds" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    said, complaint = capsys.readouterr()
+    assert (ended.value.code, said) == (2, "")
+    assert "--seconds" in complaint
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msal
 import pytest
 import requests
+from emulator_clients import ask_for_token, trusting
 
 from tokenmgr.emulator import EntraEmulator
-
-GRAPH = "https://graph.microsoft.com/.default"
 
 
 @pytest.fixture
@@ -22,27 +22,14 @@ def emulator() -> Iterator[EntraEmulator]:
 
 @pytest.fixture
 def http(emulator: EntraEmulator) -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        # REQUESTS_CA_BUNDLE would win over the session's own verify.
-        session.trust_env = False
-        session.verify = emulator.ca_file
+    with trusting(emulator) as session:
         yield session
 
 
 @pytest.fixture
 def ask(emulator: EntraEmulator, http: requests.Session) -> Callable[..., requests.Response]:
     """Ask for a token; a field that is None is left out."""
-
-    def post(authority: str | None = None, **fields: Any) -> requests.Response:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": emulator.client_id,
-            "client_secret": emulator.client_secret,
-            "scope": GRAPH,
-        } | fields
-        return http.post(f"{authority or emulator.authority()}/oauth2/v2.0/token", data=form)
-
-    return post
+    return partial(ask_for_token, http, emulator)
 
 
 @pytest.fixture

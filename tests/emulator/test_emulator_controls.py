@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 import requests
+from emulator_clients import ask_for_token, trusting
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -63,16 +64,8 @@ def test_closing_does_not_wait_for_the_latency():
 
 
 def _ask_once(emulator):
-    with requests.Session() as session:
-        session.trust_env = False
-        session.verify = emulator.ca_file
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": emulator.client_id,
-            "client_secret": emulator.client_secret,
-            "scope": GRAPH,
-        }
-        return session.post(f"{emulator.authority()}/oauth2/v2.0/token", data=form).status_code
+    with trusting(emulator) as session:
+        return ask_for_token(session, emulator).status_code
 
 
 def test_as_many_requests_fail_as_were_asked_to(emulator, ask):
@@ -256,16 +249,8 @@ def test_the_protected_api_refuses_an_expired_token(emulator, ask, call):
 
 
 def test_the_protected_api_refuses_the_token_of_another_emulator(call):
-    with EntraEmulator() as other, requests.Session() as session:
-        session.trust_env = False
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": other.client_id,
-            "client_secret": other.client_secret,
-            "scope": GRAPH,
-        }
-        url = f"{other.authority()}/oauth2/v2.0/token"
-        token = session.post(url, data=form, verify=other.ca_file).json()["access_token"]
+    with EntraEmulator() as other, trusting(other) as session:
+        token = ask_for_token(session, other).json()["access_token"]
 
     assert call(token).status_code == 401
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 from aiohttp import web
+from emulator_clients import ask_for_token, trusting
 
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.emulator.serving import HttpsServer, _Connections, listen
@@ -46,9 +47,8 @@ def test_closing_leaves_no_warning_of_clients_that_are_still_connected():
             secured = context.wrap_socket(
                 socket.create_connection(address), server_hostname="127.0.0.1"
             )
-            idle = requests.Session()
-            idle.trust_env = False
-            idle.get(f"{emulator.url}/x", verify=emulator.ca_file)
+            idle = trusting(emulator)
+            idle.get(f"{emulator.url}/x")
         gc.collect()
 
     assert [str(warning.message) for warning in caught] == []
@@ -117,9 +117,9 @@ def test_closing_leaves_no_warning_of_a_handshake_that_ends_too_late(monkeypatch
     assert [str(warning.message) for warning in caught] == []
 
 
-def test_closing_answers_the_requests_that_are_held(emulator, http, ask):
+def test_closing_answers_the_requests_that_are_paused(emulator, http, ask):
     answers = []
-    emulator.hold()
+    emulator.pause()
     asking = threading.Thread(target=lambda: answers.append(ask().status_code))
     asking.start()
     emulator.wait_for_requests(1)
@@ -232,17 +232,8 @@ def test_the_app_may_be_chosen():
 
 def test_nothing_is_printed_or_logged(capfd, caplog):
     caplog.set_level("DEBUG")
-    with EntraEmulator() as emulator, requests.Session() as session:
-        session.trust_env = False
-        session.verify = emulator.ca_file
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": emulator.client_id,
-            "client_secret": emulator.client_secret,
-            "scope": "https://graph.microsoft.com/.default",
-        }
-        url = f"{emulator.authority()}/oauth2/v2.0/token"
-        token = session.post(url, data=form).json()["access_token"]
+    with EntraEmulator() as emulator, trusting(emulator) as session:
+        token = ask_for_token(session, emulator).json()["access_token"]
         with pytest.raises(requests.exceptions.SSLError):
             session.get(emulator.url, verify=True)
 

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from .authorities import Authority, AuthorityKind
 from .errors import EntraError, error_body
 from .faults import Fault
 from .oauth import EntraAuthorizationServer
-from .realms import Realm, RealmKind
 from .recording import RecordedRequest, SecretMapping
 from .state import State
 from .token_request import TokenRequest
@@ -26,22 +26,22 @@ _MAX_BODY = 64 * 1024 * 1024
 
 #: The paths of each kind of authority, by what is behind them.
 _PATHS = {
-    RealmKind.ADFS: {
+    AuthorityKind.ADFS: {
         "discovery": "/adfs/.well-known/openid-configuration",
         "token": "/adfs/oauth2/token",
         "keys": "/adfs/discovery/keys",
     },
-    RealmKind.OIDC: {
+    AuthorityKind.OIDC: {
         "discovery": "/oidc/{tenant}/.well-known/openid-configuration",
         "token": "/oidc/{tenant}/token",
         "keys": "/oidc/{tenant}/keys",
     },
-    RealmKind.ENTRA: {
+    AuthorityKind.ENTRA: {
         "discovery": "/{tenant}/v2.0/.well-known/openid-configuration",
         "token": "/{tenant}/oauth2/v2.0/token",
         "keys": "/{tenant}/discovery/v2.0/keys",
     },
-    RealmKind.B2C: {
+    AuthorityKind.B2C: {
         "discovery": "/{tenant}/{policy}/v2.0/.well-known/openid-configuration",
         "token": "/{tenant}/{policy}/oauth2/v2.0/token",
         "keys": "/{tenant}/{policy}/discovery/v2.0/keys",
@@ -51,18 +51,18 @@ _PATHS = {
 
 def build_app(state: State) -> web.Application:
     """The application that answers for ``state``."""
-    rooms = _Rooms(state)
-    app = web.Application(middlewares=[rooms.observe], client_max_size=_MAX_BODY)
+    handlers = _Handlers(state)
+    app = web.Application(middlewares=[handlers.observe], client_max_size=_MAX_BODY)
     for kind, paths in _PATHS.items():
-        app.router.add_get(paths["discovery"], rooms.discovery, name=f"discovery.{kind.value}")
-        app.router.add_get(paths["keys"], rooms.keys, name=f"keys.{kind.value}")
-        app.router.add_post(paths["token"], rooms.token, name=f"token.{kind.value}")
-    app.router.add_route("*", "/graph/v1.0/{path:.+}", rooms.graph, name="graph")
+        app.router.add_get(paths["discovery"], handlers.discovery, name=f"discovery.{kind.value}")
+        app.router.add_get(paths["keys"], handlers.keys, name=f"keys.{kind.value}")
+        app.router.add_post(paths["token"], handlers.token, name=f"token.{kind.value}")
+    app.router.add_route("*", "/graph/v1.0/{path:.+}", handlers.graph, name="graph")
     return app
 
 
-class _Rooms:
-    """The handlers, over one state."""
+class _Handlers:
+    """What answers each path, over one state."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -70,18 +70,20 @@ class _Rooms:
 
     async def discovery(self, request: web.Request) -> web.Response:
         """An authority's OpenID configuration."""
-        return web.json_response(self._realm(request).metadata())
+        return web.json_response(self._authority(request).metadata())
 
     async def keys(self, request: web.Request) -> web.Response:
         """The public keys, the same ones for every authority."""
-        self._realm(request)
+        self._authority(request)
         return web.json_response(self._state.signer.public_keys())
 
     async def token(self, request: web.Request) -> web.Response:
         """The token endpoint."""
         answer = self._oauth.answer(
             TokenRequest(
-                realm=self._realm(request), headers=request.headers, form=await _form(request)
+                authority=self._authority(request),
+                headers=request.headers,
+                form=await _form(request),
             )
         )
         return web.json_response(answer.body, status=answer.status, headers=answer.headers)
@@ -113,7 +115,7 @@ class _Rooms:
         record = await _record(request)
         number = self._state.log.arrived(record)
         if record.kind == "token":
-            await self._state.gate.passed(self._state.latency)
+            await self._state.gate.wait(self._state.latency)
         fault = self._state.faults.take(
             kind=record.kind, grant_type=record.grant_type, scope=record.scope
         )
@@ -143,21 +145,21 @@ class _Rooms:
         body = error_body(name, text, codes=codes, correlation_id=correlation_id, base_url=base_url)
         return web.json_response(body, status=status, headers={"Cache-Control": "no-store"})
 
-    def _realm(self, request: web.Request) -> Realm:
+    def _authority(self, request: web.Request) -> Authority:
         """The authority that the path names.
 
         Raises:
             EntraError: There is no such tenant.
         """
         name = request.match_info.route.name or ""
-        realm = self._state.realm(
-            RealmKind(name.partition(".")[2]),
+        authority = self._state.authority(
+            AuthorityKind(name.partition(".")[2]),
             tenant=request.match_info.get("tenant", ""),
             policy=request.match_info.get("policy"),
         )
-        if not realm.exists:
-            raise EntraError(90002, tenant=realm.tenant)
-        return realm
+        if not authority.exists:
+            raise EntraError(90002, tenant=authority.tenant)
+        return authority
 
     def _challenge(self, message: str, *, error: str | None) -> web.Response:
         """A 401 as Microsoft Graph words it (RFC 6750, section 3)."""

@@ -17,9 +17,9 @@ from joserfc import jws, jwt
 from joserfc.errors import InvalidClaimError, JoseError
 from joserfc.jwk import Key
 
+from .authorities import Authority
 from .clients import Client, ClientDirectory, RegisteredCertificate
 from .errors import EntraError
-from .realms import Realm
 
 __all__ = ["ASSERTION_TYPE", "authenticate_assertion"]
 
@@ -41,13 +41,13 @@ _REGISTRY = _LongHeaders(algorithms=_ALGORITHMS)
 
 
 def authenticate_assertion(
-    clients: ClientDirectory, realm: Realm, *, client_id: str | None, assertion: str
+    clients: ClientDirectory, authority: Authority, *, client_id: str | None, assertion: str
 ) -> Client:
     """The client that ``assertion`` proves.
 
     Args:
         clients: Who may be proven.
-        realm: Where the assertion was shown, and so what its audience has to be.
+        authority: Where the assertion was shown, and so what its audience has to be.
         client_id: What the request itself says, if it does.
         assertion: The signed JWT.
 
@@ -58,9 +58,9 @@ def authenticate_assertion(
     name = client_id or str(claims.get("sub", ""))
     client = clients.find(name)
     if client is None:
-        raise EntraError(700016, client_id=name, tenant=realm.tenant)
+        raise EntraError(700016, client_id=name, tenant=authority.tenant)
     if str(claims.get("iss", "")).lower() == client.client_id.lower():
-        _verify_own(client, realm, header, assertion)
+        _verify_own(client, authority, header, assertion)
     else:
         _verify_federated(client, claims, assertion)
     return client
@@ -78,7 +78,9 @@ def _read_unverified(assertion: str) -> tuple[Mapping[str, Any], Mapping[str, An
     return parsed.headers(), claims
 
 
-def _verify_own(client: Client, realm: Realm, header: Mapping[str, Any], assertion: str) -> None:
+def _verify_own(
+    client: Client, authority: Authority, header: Mapping[str, Any], assertion: str
+) -> None:
     certificate = _named_certificate(client, header)
     if certificate is None:
         thumbprint = header.get("x5t#S256") or header.get("x5t") or ""
@@ -91,7 +93,7 @@ def _verify_own(client: Client, realm: Realm, header: Mapping[str, Any], asserti
     if claims.get("sub") != claims.get("iss"):
         raise EntraError(700021)
     _check_validity(claims)
-    audiences = [realm.token_endpoint, realm.issuer, realm.authority]
+    audiences = [authority.token_endpoint, authority.issuer, authority.url]
     if not _names_audience(claims, audiences):
         raise EntraError(700023)
 

@@ -113,22 +113,22 @@ class Controls:
         """Cancel the failures that :meth:`fail_next` has left."""
         self._state.faults.clear()
 
-    def hold(self) -> None:
-        """Let token requests wait from now on, until :meth:`release` or ``close``."""
-        self._state.gate.hold()
+    def pause(self) -> None:
+        """Let token requests wait from now on, until :meth:`resume` or ``close``."""
+        self._state.gate.pause()
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Let the token requests that wait be answered, and those to come."""
-        self._state.gate.release()
+        self._state.gate.resume()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """:meth:`hold` for as long as the block runs."""
-        self.hold()
+        """:meth:`pause` for as long as the block runs."""
+        self.pause()
         try:
             yield
         finally:
-            self.release()
+            self.resume()
 
     def revoke_tokens(self) -> None:
         """Let the protected API refuse all access tokens that were issued up to now."""

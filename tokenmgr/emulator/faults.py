@@ -92,7 +92,7 @@ class FaultPlan:
 
 
 class Gate:
-    """Where token requests wait: while it is held, and for the latency that was asked for.
+    """Where token requests wait: during a pause, and for the latency that was asked for.
 
     It is opened from the threads of tests, and waited at in the server's event loop. Futures that
     can be set in any thread and awaited in any loop carry the news across.
@@ -100,46 +100,46 @@ class Gate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards all that follows
-        self._barrier: Future[None] | None = None
+        self._pause: Future[None] | None = None
         self._delayed: set[Future[None]] = set()
-        self._shut = False
+        self._closed = False
 
-    def hold(self) -> None:
-        """Let whoever arrives from now on wait. Nothing happens when it is held already."""
+    def pause(self) -> None:
+        """Let whoever arrives from now on wait. Nothing happens during a pause."""
         with self._lock:
-            if self._barrier is None and not self._shut:
-                self._barrier = Future()
+            if self._pause is None and not self._closed:
+                self._pause = Future()
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Let everyone who waits pass, and everyone who comes."""
         with self._lock:
-            barrier, self._barrier = self._barrier, None
-        if barrier is not None:
-            barrier.set_result(None)
+            pause, self._pause = self._pause, None
+        if pause is not None:
+            pause.set_result(None)
 
     def close(self) -> None:
         """Let everyone pass for good, those who wait for their latency too."""
         with self._lock:
-            self._shut = True
+            self._closed = True
             delayed, self._delayed = self._delayed, set()
         for waiter in delayed:
             waiter.set_result(None)
-        self.release()
+        self.resume()
 
-    async def passed(self, latency: float) -> None:
-        """Wait until the gate is open, and then for ``latency`` seconds."""
+    async def wait(self, latency: float) -> None:
+        """Wait for the end of the pause, and then for ``latency`` seconds."""
         with self._lock:
-            barrier = self._barrier
-        if barrier is not None:
+            pause = self._pause
+        if pause is not None:
             # Shielded, as a request that is cancelled must not cancel the others' future.
-            await asyncio.shield(asyncio.wrap_future(barrier))
+            await asyncio.shield(asyncio.wrap_future(pause))
         if latency > 0:
             await self._delay(latency)
 
     async def _delay(self, seconds: float) -> None:
         waiter: Future[None] = Future()
         with self._lock:
-            if self._shut:
+            if self._closed:
                 return
             self._delayed.add(waiter)
         await asyncio.wait([asyncio.wrap_future(waiter)], timeout=seconds)

@@ -88,7 +88,7 @@ class EntraAuthorizationServer(AuthorizationServer):
         if form.get("client_assertion_type") == ASSERTION_TYPE and "client_assertion" in form:
             return authenticate_assertion(
                 self.state.clients,
-                request.realm,
+                request.authority,
                 client_id=client_id,
                 assertion=form["client_assertion"],
             )
@@ -99,7 +99,7 @@ class EntraAuthorizationServer(AuthorizationServer):
             raise EntraError(900144, parameter="client_id")
         client = query_client(client_id)
         if client is None:
-            raise EntraError(700016, client_id=client_id, tenant=request.realm.tenant)
+            raise EntraError(700016, client_id=client_id, tenant=request.authority.tenant)
         _check_secret(client, secret, grant_type=form.get("grant_type", ""))
         return client
 

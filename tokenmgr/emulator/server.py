@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .app import build_app
+from .authorities import AuthorityKind, tenant_guid
 from .certificates import server_context
 from .controls import Controls, new_secret
-from .realms import RealmKind, tenant_guid
 from .serving import HttpsServer, listen
 from .state import State
 from .tokens import TokenSigner
@@ -151,23 +151,23 @@ class EntraEmulator(Controls):
 
     def authority(self, tenant: str = _DEFAULT_TENANT) -> str:
         """The authority of an Entra tenant, by its domain or its GUID."""
-        return self._authority(RealmKind.ENTRA, tenant)
+        return self._authority(AuthorityKind.ENTRA, tenant)
 
     def b2c_authority(self, name: str = "contoso", policy: str = "B2C_1_signin") -> str:
         """The authority of a user flow of the B2C tenant ``{name}.onmicrosoft.com``."""
-        return self._authority(RealmKind.B2C, f"{name}.onmicrosoft.com", policy)
+        return self._authority(AuthorityKind.B2C, f"{name}.onmicrosoft.com", policy)
 
     def ciam_authority(self, name: str = "contoso") -> str:
         """The authority of the External ID tenant ``{name}.onmicrosoft.com``."""
-        return self._authority(RealmKind.ENTRA, f"{name}.onmicrosoft.com")
+        return self._authority(AuthorityKind.ENTRA, f"{name}.onmicrosoft.com")
 
     def adfs_authority(self) -> str:
         """The authority of the ADFS."""
-        return self._authority(RealmKind.ADFS)
+        return self._authority(AuthorityKind.ADFS)
 
     def oidc_authority(self, name: str = "default") -> str:
         """The authority, and issuer, of an OpenID provider that is not Microsoft's."""
-        return self._authority(RealmKind.OIDC, name)
+        return self._authority(AuthorityKind.OIDC, name)
 
     def registry(self, **overrides: Any) -> TokenRegistry:
         """A registry for the app and the tenant that are there from the start.
@@ -196,10 +196,10 @@ class EntraEmulator(Controls):
             "NO_PROXY": self._host,
         }
 
-    def _authority(self, kind: RealmKind, tenant: str = "", policy: str | None = None) -> str:
+    def _authority(self, kind: AuthorityKind, tenant: str = "", policy: str | None = None) -> str:
         if not self._state.base_url:
             raise RuntimeError("the emulator has no address before it is started")
-        return self._state.realm(kind, tenant, policy).authority
+        return self._state.authority(kind, tenant, policy).url
 
     def _serve(self) -> HttpsServer:
         listener = listen(self._host, self._port)

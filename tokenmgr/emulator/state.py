@@ -1,12 +1,12 @@
-"""What the emulator's rooms share: the settings that tests turn, and the memory of the run."""
+"""What the emulator's parts share: the settings that tests turn, and the memory of the run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .authorities import Authority, AuthorityKind
 from .clients import ClientDirectory
 from .faults import FaultPlan, Gate
-from .realms import Realm, RealmKind
 from .recording import RequestLog
 from .tokens import TokenSigner
 
@@ -40,6 +40,8 @@ class State:
     faults: FaultPlan = field(default_factory=FaultPlan)
     gate: Gate = field(default_factory=Gate)
 
-    def realm(self, kind: RealmKind, tenant: str = "", policy: str | None = None) -> Realm:
+    def authority(
+        self, kind: AuthorityKind, tenant: str = "", policy: str | None = None
+    ) -> Authority:
         """The authority of this kind and name, at this emulator."""
-        return Realm(kind=kind, base_url=self.base_url, tenant=tenant, policy=policy)
+        return Authority(kind=kind, base_url=self.base_url, tenant=tenant, policy=policy)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from authlib.oauth2 import OAuth2Request
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 
-from .realms import Realm
+from .authorities import Authority
 
 __all__ = ["TokenRequest"]
 
@@ -16,7 +16,7 @@ class TokenRequest(OAuth2Request):
     """A token request, with the authority that it was sent to.
 
     Args:
-        realm: Where it was sent.
+        authority: Where it was sent.
         headers: Its headers, in any case.
         form: The fields of its body, of which each counts once.
     """
@@ -24,9 +24,11 @@ class TokenRequest(OAuth2Request):
     payload: BasicOAuth2Payload
     headers: Mapping[str, str]
 
-    def __init__(self, *, realm: Realm, headers: Mapping[str, str], form: dict[str, str]) -> None:
-        super().__init__("POST", realm.token_endpoint, headers=headers)
-        self.realm = realm
+    def __init__(
+        self, *, authority: Authority, headers: Mapping[str, str], form: dict[str, str]
+    ) -> None:
+        super().__init__("POST", authority.token_endpoint, headers=headers)
+        self.authority = authority
         self.payload = BasicOAuth2Payload(form)
         self._fields = form
 

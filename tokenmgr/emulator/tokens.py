@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from .realms import Realm, RealmKind
+from .authorities import Authority, AuthorityKind
 
 __all__ = ["InvalidAccessTokenError", "TokenSigner"]
 
@@ -29,7 +29,7 @@ class TokenSigner:
     """Signs access tokens as Entra does, and checks those that come back."""
 
     def __init__(self) -> None:
-        self._key = RSAKey.generate_key(2048, auto_kid=True)
+        self._key = _new_key()
         self._lock = threading.Lock()  # guards _live
         self._live: set[str] = set()
 
@@ -39,7 +39,13 @@ class TokenSigner:
         return {"keys": [key | {"use": "sig", "alg": _ALGORITHM}]}
 
     def app_token(
-        self, realm: Realm, *, client_id: str, resource: str, roles: Sequence[str], lifetime: float
+        self,
+        authority: Authority,
+        *,
+        client_id: str,
+        resource: str,
+        roles: Sequence[str],
+        lifetime: float,
     ) -> str:
         """An access token for an app that acts as itself.
 
@@ -48,21 +54,21 @@ class TokenSigner:
         """
         now = time.time()
         uti = secrets.token_urlsafe(16)
-        object_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{realm.tenant_id}/{client_id}"))
+        object_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{authority.tenant_id}/{client_id}"))
         claims: dict[str, object] = {
             "aud": resource,
-            "iss": realm.issuer,
+            "iss": authority.issuer,
             "iat": int(now),
             "nbf": int(now),
             "exp": int(now + lifetime),
-            "tid": realm.tenant_id,
+            "tid": authority.tenant_id,
             "oid": object_id,
             "sub": object_id,
             "roles": list(roles),
             "uti": uti,
             "idtyp": "app",
         }
-        claims |= _claims_of_kind(realm, client_id=client_id, resource=resource)
+        claims |= _claims_of_kind(authority, client_id=client_id, resource=resource)
         header = {"alg": _ALGORITHM, "typ": "JWT", "kid": self._key.kid}
         token: str = jwt.encode(header, claims, self._key, algorithms=[_ALGORITHM])
         with self._lock:
@@ -100,17 +106,21 @@ class TokenSigner:
             self._live.clear()
 
 
-def _claims_of_kind(realm: Realm, *, client_id: str, resource: str) -> dict[str, object]:
-    """The claims that tell the realm's kinds apart."""
-    if realm.kind is RealmKind.B2C:
+def _new_key() -> RSAKey:
+    return RSAKey.generate_key(2048, auto_kid=True)
+
+
+def _claims_of_kind(authority: Authority, *, client_id: str, resource: str) -> dict[str, object]:
+    """The claims that tell the kinds of authority apart."""
+    if authority.kind is AuthorityKind.B2C:
         # B2C's access tokens say 1.0 and yet name the app in azp:
         # https://learn.microsoft.com/azure/active-directory-b2c/tokens-overview#claims
-        return {"ver": "1.0", "azp": client_id, "tfp": realm.policy, "acr": realm.policy}
-    if realm.kind is RealmKind.ADFS:
+        return {"ver": "1.0", "azp": client_id, "tfp": authority.policy, "acr": authority.policy}
+    if authority.kind is AuthorityKind.ADFS:
         return {"ver": "1.0", "appid": client_id, "apptype": "Confidential"}
-    if realm.kind is RealmKind.OIDC:
+    if authority.kind is AuthorityKind.OIDC:
         return {"client_id": client_id, "azp": client_id}
     if resource.startswith(_GRAPH_PREFIX):
         # Microsoft Graph takes tokens of version 1.0, whichever endpoint they come from.
-        return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": realm.legacy_issuer}
+        return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": authority.legacy_issuer}
     return {"ver": "2.0", "azp": client_id, "azpacr": "1"}

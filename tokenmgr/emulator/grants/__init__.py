@@ -1,7 +1,7 @@
 """The grants that the emulator knows: one module each, and one line here.
 
-A grant is an Authlib grant class with a ``TokenEndpointMixin``. Its ``server`` is the emulator's
-authorization server, and its ``request`` a token request with a realm.
+A grant is an Authlib grant class with a ``TokenEndpointMixin``, and an ``EntraGrant`` before it: so
+its ``server`` has the emulator's state, and its ``request`` an authority.
 """
 
 from __future__ import annotations

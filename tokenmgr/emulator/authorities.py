@@ -1,7 +1,7 @@
-"""Realms: the kinds of authority that the emulator serves, and their addresses.
+"""The authorities that the emulator serves: their kinds, and their addresses.
 
 Each kind has its own paths and its own idea of an issuer; everything else in the emulator asks the
-realm and does not care which kind it is.
+authority and does not care which kind it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["PLACEHOLDER_TENANTS", "Realm", "RealmKind", "tenant_guid"]
+__all__ = ["PLACEHOLDER_TENANTS", "Authority", "AuthorityKind", "tenant_guid"]
 
 #: Path segments that stand for many tenants, and so for none that an app could sign in to.
 PLACEHOLDER_TENANTS = frozenset({"common", "organizations", "consumers"})
@@ -18,8 +18,8 @@ PLACEHOLDER_TENANTS = frozenset({"common", "organizations", "consumers"})
 _UNKNOWN_PREFIX = "nonexistent"
 
 
-class RealmKind(Enum):
-    """What kind of authority a realm imitates."""
+class AuthorityKind(Enum):
+    """What an authority imitates."""
 
     ENTRA = "entra"
     B2C = "b2c"
@@ -36,7 +36,7 @@ def tenant_guid(tenant: str) -> str:
 
 
 @dataclass(frozen=True)
-class Realm:
+class Authority:
     """One authority: a tenant of Entra, a policy of B2C, an ADFS or an OpenID provider.
 
     Attributes:
@@ -46,7 +46,7 @@ class Realm:
         policy: The user flow of a B2C tenant, None for every other kind.
     """
 
-    kind: RealmKind
+    kind: AuthorityKind
     base_url: str
     tenant: str
     policy: str | None = None
@@ -62,11 +62,11 @@ class Realm:
         return not self.tenant.lower().startswith(_UNKNOWN_PREFIX)
 
     @property
-    def authority(self) -> str:
+    def url(self) -> str:
         """The URL that a client names as its authority."""
-        if self.kind is RealmKind.ADFS:
+        if self.kind is AuthorityKind.ADFS:
             return f"{self.base_url}/adfs"
-        if self.kind is RealmKind.OIDC:
+        if self.kind is AuthorityKind.OIDC:
             return f"{self.base_url}/oidc/{self.tenant}"
         policy = f"/{self.policy}" if self.policy else ""
         return f"{self.base_url}/{self.tenant}{policy}"
@@ -74,14 +74,14 @@ class Realm:
     @property
     def issuer(self) -> str:
         """The ``iss`` of its tokens, which its metadata promises too."""
-        if self.kind is RealmKind.B2C:
+        if self.kind is AuthorityKind.B2C:
             # B2C's issuer ends with a slash and does not tell the policy unless asked to:
             # https://learn.microsoft.com/azure/active-directory-b2c/tokens-overview
             return f"{self.base_url}/{self.tenant_id}/v2.0/"
-        if self.kind is RealmKind.ENTRA:
+        if self.kind is AuthorityKind.ENTRA:
             tenant = "{tenantid}" if self.tenant in PLACEHOLDER_TENANTS else self.tenant_id
             return f"{self.base_url}/{tenant}/v2.0"
-        return self.authority
+        return self.url
 
     @property
     def legacy_issuer(self) -> str:
@@ -96,11 +96,11 @@ class Realm:
     @property
     def keys_endpoint(self) -> str:
         """Where the public keys of its tokens are (RFC 7517)."""
-        if self.kind is RealmKind.ADFS:
-            return f"{self.authority}/discovery/keys"
-        if self.kind is RealmKind.OIDC:
-            return f"{self.authority}/keys"
-        return f"{self.authority}/discovery/v2.0/keys"
+        if self.kind is AuthorityKind.ADFS:
+            return f"{self.url}/discovery/keys"
+        if self.kind is AuthorityKind.OIDC:
+            return f"{self.url}/keys"
+        return f"{self.url}/discovery/v2.0/keys"
 
     def metadata(self) -> dict[str, object]:
         """Its OpenID configuration (OpenID Connect Discovery 1.0, section 3)."""
@@ -121,8 +121,8 @@ class Realm:
         }
 
     def _endpoint(self, name: str) -> str:
-        if self.kind is RealmKind.ADFS:
-            return f"{self.authority}/oauth2/{name}"
-        if self.kind is RealmKind.OIDC:
-            return f"{self.authority}/{name}"
-        return f"{self.authority}/oauth2/v2.0/{name}"
+        if self.kind is AuthorityKind.ADFS:
+            return f"{self.url}/oauth2/{name}"
+        if self.kind is AuthorityKind.OIDC:
+            return f"{self.url}/{name}"
+        return f"{self.url}/oauth2/v2.0/{name}"
