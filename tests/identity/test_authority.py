@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msal.authority import WELL_KNOWN_AUTHORITY_HOSTS, canonicalize
 
 from tokenmgr.errors import AuthorityError
-from tokenmgr.identity.authority import _CLOUDS, Authority
+from tokenmgr.identity.authority import Authority
+from tokenmgr.identity.clouds import CLOUDS
 
 GUID = "11111111-aaaa-3333-4444-555555555555"
 B2C = "https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_susi"
@@ -47,7 +48,7 @@ def test_an_entra_authority_is_a_host_and_a_tenant(tenant: str, cloud: str, url:
 
 
 def test_every_named_cloud_is_a_host_that_msal_knows() -> None:
-    assert set(_CLOUDS.values()) <= WELL_KNOWN_AUTHORITY_HOSTS
+    assert set().union(*(cloud.hosts for cloud in CLOUDS)) <= WELL_KNOWN_AUTHORITY_HOSTS
 
 
 @pytest.mark.parametrize(
@@ -393,7 +394,11 @@ paths = st.from_regex(
 )
 
 authorities = st.one_of(
-    st.builds(Authority.entra, tenants, cloud=st.one_of(st.sampled_from([*_CLOUDS]), hosts)),
+    st.builds(
+        Authority.entra,
+        tenants,
+        cloud=st.one_of(st.sampled_from([cloud.name for cloud in CLOUDS]), hosts),
+    ),
     st.builds(Authority.b2c, labels, policies, host=st.one_of(st.none(), hosts)),
     st.builds(Authority.b2c, guids, policies, host=hosts),
     st.builds(Authority.ciam, labels),

@@ -259,7 +259,9 @@ def test_what_is_passed_wins_over_the_environment_s_store(monkeypatch) -> None:
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match="encryption_key="):
         TokenRegistry.from_env(store=MemoryStore())
-    with TokenRegistry.from_env(store=MemoryStore(), encryption_key=32 * "k"):
+    with TokenRegistry.from_env(
+        store=MemoryStore(), encryption_key="a key of the test that is long enough"
+    ):
         pass
 
 

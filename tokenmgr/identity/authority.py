@@ -6,46 +6,31 @@ that two spellings of one authority are equal, share a token, and never meet a s
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Literal, NoReturn
-from urllib.parse import unquote, urlsplit
+from typing import Literal
+from urllib.parse import urlsplit
 
-from ..errors import AuthorityError
+from .._runtime.values import Value
+from .addresses import (
+    checked_text,
+    host_of,
+    is_domain,
+    is_guid,
+    is_label,
+    refusal,
+    split_url,
+    without_endpoint,
+)
+from .clouds import B2C_DOMAINS, CIAM_DOMAIN, CLOUDS, INITIAL_DOMAINS, cloud_of
 
 __all__ = ["Authority", "AuthorityKind"]
 
 AuthorityKind = Literal["entra", "b2c", "ciam", "adfs", "oidc"]
 
-# https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud, and, for the
-# sovereign clouds of France, Germany and Singapore, MSAL's AZURE_GOV_FR, _DE and _SG.
-_CLOUDS = {
-    "public": "login.microsoftonline.com",
-    "usgovernment": "login.microsoftonline.us",
-    "china": "login.partner.microsoftonline.cn",
-    "gov-fr": "login.sovcloud-identity.fr",
-    "gov-de": "login.sovcloud-identity.de",
-    "gov-sg": "login.sovcloud-identity.sg",
-}
-_B2C_DOMAINS = (".b2clogin.com", ".b2clogin.cn", ".b2clogin.us", ".b2clogin.de")
-_CIAM_DOMAIN = ".ciamlogin.com"
-# The domain that every directory starts with: worldwide, and in the cloud of China.
-_INITIAL_DOMAINS = (".onmicrosoft.com", ".partner.onmschina.cn")
 _ALIASES = frozenset({"common", "organizations", "consumers"})
 
-# Patterns are text, and compiled when first used: ten of them would double the import.
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_NETLOC = rf"(\[[0-9a-f:.]+\]|{_LABEL}(?:\.{_LABEL})*)(?::([0-9]{{1,5}}))?"
-_GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_DOMAIN = rf"(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])"
-_POLICY = r"[a-z0-9_-]{1,128}"
-_SEGMENT = r"(?i:[a-z0-9._~!$&'()*+,;=:@-]|%[0-9a-f]{2})+"
-# What people paste along with an authority, from the portal or from a metadata document.
-_ENDPOINT = (
-    r"(?i:/(?:v2\.0|(?:v2\.0/)?\.well-known/openid-configuration"
-    r"|oauth2/(?:v2\.0/)?(?:token|authorize|devicecode)))$"
-)
-_METADATA = r"(?i:(?:^|/)\.well-known/openid-configuration)+$"
+_POLICY = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+_METADATA = "/.well-known/openid-configuration"
 
 _TENANT_HELP = (
     "a tenant is a GUID such as 11111111-2222-3333-4444-555555555555, a domain name such as "
@@ -53,8 +38,7 @@ _TENANT_HELP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
+class Authority(Value):
     """Who issues the tokens. Equal by value, hashable, and checked without a request.
 
     Make one with a class method: :meth:`entra`, :meth:`b2c`, :meth:`ciam`, :meth:`adfs`,
@@ -73,13 +57,13 @@ class Authority:
     url: str
     kind: AuthorityKind
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check by-hand constructions too: whoever holds an Authority need not check it again."""
         url, kind = _oidc(self.url) if self.kind == "oidc" else _classify(self.url)
         if kind != self.kind:
-            _refuse(f"the URL is one of kind {kind!r}: use Authority.{kind}(...)")
+            raise refusal(f"the URL is one of kind {kind!r}: use Authority.{kind}(...)")
         if url != self.url:
-            _refuse("the URL is not canonical: use Authority.parse(url)")
+            raise refusal("the URL is not canonical: use Authority.parse(url)")
 
     def __str__(self) -> str:
         """The URL."""
@@ -101,9 +85,10 @@ class Authority:
         Raises:
             AuthorityError: The tenant or the cloud is not one.
         """
-        host = _CLOUDS.get(cloud) if isinstance(cloud, str) else None
+        host = next((each.host for each in CLOUDS if each.name == cloud), None)
         if host is None:
-            host = _host(cloud, what="cloud", hint=f"one of {', '.join(_CLOUDS)}, or a host name")
+            names = ", ".join(each.name for each in CLOUDS)
+            host = host_of(cloud, what="cloud", hint=f"one of {names}, or a host name")
         return cls(f"https://{host}/{_tenant(tenant)}", "entra")
 
     @classmethod
@@ -113,26 +98,25 @@ class Authority:
         Source: https://learn.microsoft.com/azure/active-directory-b2c/b2clogin
 
         Args:
-            name: ``"contoso"`` or ``"contoso.onmicrosoft.com"``. With ``host``, the tenant's GUID
-                is taken as well.
+            name: ``"contoso"`` or ``"contoso.onmicrosoft.com"``; of another cloud its own form,
+                such as ``"contoso.onmicrosoft.us"``. With ``host``, the tenant's GUID is taken as
+                well.
             policy: Such as ``"B2C_1_signup_signin"``; kept in lower case.
             host: A custom domain or an emulator, with or without ``https://``; left out,
-                ``{name}.b2clogin.com``.
+                ``{name}.b2clogin.com``, or what its cloud has in that one's place.
 
         Raises:
             AuthorityError: The name, the policy or the host is not one.
         """
-        tenant = _text(name, "B2C tenant name").lower()
-        if re.fullmatch(_LABEL, tenant) and not re.fullmatch(_GUID, tenant):
+        tenant = checked_text(name, "B2C tenant name").lower()
+        if is_label(tenant) and not is_guid(tenant):
             tenant += ".onmicrosoft.com"
         if not _is_b2c_tenant(tenant):
-            _refuse("the B2C name is no tenant: give contoso or contoso.onmicrosoft.com")
+            raise refusal("the B2C name is no tenant: give contoso or contoso.onmicrosoft.com")
         if host is None:
-            if not tenant.endswith(".onmicrosoft.com"):
-                _refuse("the B2C host does not follow from this tenant: give host= too")
-            host = f"{tenant.partition('.')[0]}.b2clogin.com"
+            host = _b2c_host(tenant)
         else:
-            host = _host(host, what="B2C host", hint="a host name such as login.contoso.com")
+            host = host_of(host, what="B2C host", hint="a host name such as login.contoso.com")
         return cls(f"https://{host}/{tenant}/{_policy(policy)}", "b2c")
 
     @classmethod
@@ -147,11 +131,11 @@ class Authority:
         Raises:
             AuthorityError: The name is not one.
         """
-        name = _text(name, "CIAM tenant name").lower()
-        name = name.removesuffix(".onmicrosoft.com").removesuffix(_CIAM_DOMAIN)
-        if not re.fullmatch(_LABEL, name):
-            _refuse("the CIAM name is no tenant: give contoso or contoso.onmicrosoft.com")
-        return cls(_classify(f"https://{name}{_CIAM_DOMAIN}")[0], "ciam")
+        name = checked_text(name, "CIAM tenant name").lower()
+        name = name.removesuffix(".onmicrosoft.com").removesuffix(CIAM_DOMAIN)
+        if not is_label(name):
+            raise refusal("the CIAM name is no tenant: give contoso or contoso.onmicrosoft.com")
+        return cls(_classify(f"https://{name}{CIAM_DOMAIN}")[0], "ciam")
 
     @classmethod
     def adfs(cls, url: str) -> Authority:
@@ -165,9 +149,9 @@ class Authority:
         Raises:
             AuthorityError: The URL is not https, or has another path than ``/adfs``.
         """
-        host, path = _split(url)
-        if re.sub(_ENDPOINT, "", path).lower() not in ("", "adfs"):
-            _refuse("the path of an AD FS authority is /adfs: give https://host/adfs")
+        host, path = split_url(url)
+        if without_endpoint(path).lower() not in ("", "adfs"):
+            raise refusal("the path of an AD FS authority is /adfs: give https://host/adfs")
         return cls(f"https://{host}/adfs", "adfs")
 
     @classmethod
@@ -228,20 +212,16 @@ class Authority:
         return self.kind == "entra" and self.tenant in _ALIASES
 
 
-def _refuse(message: str) -> NoReturn:
-    raise AuthorityError(message[0].upper() + message[1:] + ".")
-
-
 def _classify(value: str) -> tuple[str, AuthorityKind]:
     """The canonical URL, and its kind."""
-    host, path = _split(value)
-    segments = re.sub(_ENDPOINT, "", path).split("/") if path else []
+    host, path = split_url(value)
+    segments = without_endpoint(path).split("/") if path else []
     if segments and segments[0].lower() == "tfp":
         del segments[0]
     name = host.partition(":")[0]
-    if name.endswith(_CIAM_DOMAIN):
+    if name.endswith(CIAM_DOMAIN):
         return _ciam(host, segments), "ciam"
-    if name.endswith(_B2C_DOMAINS):
+    if name.endswith(B2C_DOMAINS):
         return _b2c(host, segments), "b2c"
     if [segment.lower() for segment in segments] == ["adfs"]:
         return f"https://{host}/adfs", "adfs"
@@ -250,52 +230,63 @@ def _classify(value: str) -> tuple[str, AuthorityKind]:
     if len(segments) == 2 and _looks_like_b2c(name, *segments):
         return _b2c(host, segments), "b2c"
     if not segments:
-        _refuse("the authority URL has no tenant: add one, as in https://host/tenant")
-    if name not in _CLOUDS.values():
+        raise refusal("the authority URL has no tenant: add one, as in https://host/tenant")
+    if cloud_of(name) is None:
         return _oidc(value)
-    _refuse("the authority URL has more than a tenant: shorten it to https://host/tenant")
+    raise refusal("the authority URL has more than a tenant: shorten it to https://host/tenant")
 
 
 def _looks_like_b2c(host: str, tenant: str, policy: str) -> bool:
     if policy.lower().startswith("b2c_"):
         return True
     # Entra's own hosts have other pages below a tenant, such as /saml2: those are no policies.
-    return host not in _CLOUDS.values() and _is_b2c_tenant(tenant.lower())
+    return cloud_of(host) is None and _is_b2c_tenant(tenant.lower())
 
 
 def _is_b2c_tenant(tenant: str) -> bool:
-    if re.fullmatch(_GUID, tenant):
+    if is_guid(tenant):
         return True
-    return bool(re.fullmatch(_DOMAIN, tenant)) and tenant.endswith(_INITIAL_DOMAINS)
+    return is_domain(tenant) and tenant.endswith(INITIAL_DOMAINS)
+
+
+def _b2c_host(tenant: str) -> str:
+    """The host of a B2C tenant in its own cloud."""
+    for cloud in CLOUDS:
+        if cloud.b2c_domain and tenant.endswith(cloud.initial_domains):
+            return tenant.partition(".")[0] + cloud.b2c_domain
+    raise refusal("the B2C host does not follow from this tenant: give host= too")
 
 
 def _b2c(host: str, segments: list[str]) -> str:
     if len(segments) < 2:
-        _refuse(
+        raise refusal(
             "the B2C authority has no policy: add it, as in "
             "https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_signin, "
             "or use Authority.b2c(name, policy)"
         )
     if len(segments) > 2:
-        _refuse("the B2C authority has more than /tenant/policy: remove what follows")
+        raise refusal("the B2C authority has more than /tenant/policy: remove what follows")
     return f"https://{host}/{_tenant(segments[0])}/{_policy(segments[1])}"
 
 
 def _ciam(host: str, segments: list[str]) -> str:
     if len(segments) > 1:
-        _refuse("the CIAM authority has more than a tenant: give https://contoso.ciamlogin.com")
+        raise refusal(
+            "the CIAM authority has more than a tenant: give https://contoso.ciamlogin.com"
+        )
     # WHY the path is spelled out: MSAL asks for the same metadata with and without it, and one
     # form makes the two equal here. A GUID, unlike a name, has no domain name of its own.
-    name = host.partition(":")[0].removesuffix(_CIAM_DOMAIN)
-    tenant = name if re.fullmatch(_GUID, name) else f"{name}.onmicrosoft.com"
+    name = host.partition(":")[0].removesuffix(CIAM_DOMAIN)
+    tenant = name if is_guid(name) else f"{name}.onmicrosoft.com"
     return f"https://{host}/{_tenant(segments[0] if segments else tenant)}"
 
 
 def _oidc(value: str) -> tuple[str, AuthorityKind]:
-    host, path = _split(value)
-    path = re.sub(_METADATA, "", path)
+    host, path = split_url(value)
+    while f"/{path}".lower().endswith(_METADATA):
+        path = path[: 1 - len(_METADATA)].rstrip("/")
     if not path:
-        _refuse(
+        raise refusal(
             "the OpenID Connect authority has no path, and MSAL asks for at least one segment: "
             "give https://host/path"
         )
@@ -306,100 +297,19 @@ def _tenant(value: str) -> str:
     # WHY lower case, here and for policies: Entra and B2C match both in any case, and B2C answers
     # in lower case, so that two spellings would be two cache entries and two requests for one
     # token. Paths of generic providers keep theirs: a Keycloak realm is case-sensitive.
-    tenant = _text(value, "tenant").lower()
-    if tenant in _ALIASES or re.fullmatch(_GUID, tenant):
+    tenant = checked_text(value, "tenant").lower()
+    if tenant in _ALIASES or is_guid(tenant):
         return tenant
-    if len(tenant) > 253 or not re.fullmatch(_DOMAIN, tenant):
-        _refuse(f"the tenant is not one: {_TENANT_HELP}")
+    if not is_domain(tenant):
+        raise refusal(f"the tenant is not one: {_TENANT_HELP}")
     return tenant
 
 
 def _policy(value: str) -> str:
-    policy = _text(value, "policy").lower()
-    if not re.fullmatch(_POLICY, policy):
-        _refuse(
+    policy = checked_text(value, "policy").lower()
+    if len(policy) > 128 or not _POLICY.issuperset(policy):
+        raise refusal(
             "the B2C policy is not one: give its name alone, such as B2C_1_signin (letters, "
             "digits, - and _)"
         )
     return policy
-
-
-def _host(value: str, *, what: str, hint: str) -> str:
-    """``host[:port]`` of a host name or an https URL without a path."""
-    text = _text(value, what)
-    # A word without a dot is a cloud's misspelled name more often than it is a host.
-    if "://" not in text and not re.search(r"[.:]", text):
-        _refuse(f"the {what} is not known: give {hint} (https://… for a name without a dot)")
-    host, path = _split(text if "://" in text else f"https://{text}")
-    if path:
-        _refuse(f"the {what} has a path: give the host alone, {hint}")
-    return host
-
-
-def _text(value: object, what: str) -> str:
-    """A string that can be part of a URL: not empty, printable ASCII, no space."""
-    if not isinstance(value, str):
-        _refuse(f"the {what} is of type {type(value).__name__}: give a str")
-    if not value:
-        _refuse(f"the {what} is empty: set it")
-    if not value.isascii():
-        _refuse(f"the {what} has a character outside ASCII: give the xn-- form of the name")
-    if not value.isprintable() or " " in value or "\\" in value:
-        _refuse(f"the {what} has a space, a backslash or a control character: remove it")
-    return value
-
-
-def _split(value: object) -> tuple[str, str]:
-    """The canonical ``host[:port]`` of an https URL, and its path without outer slashes.
-
-    Everything that could make two URL parsers disagree about the host is refused here, because
-    the host is where the app's secret goes.
-    """
-    text = _text(value, "authority URL")
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        _refuse(
-            "the authority is no URL: begin with https://, or use Authority.entra(tenant) where "
-            "all you have is a tenant"
-        )
-    if scheme.lower() != "https":
-        _refuse("the authority URL is not https: use https, since the app's secret goes there")
-    netloc, _, path = rest.partition("/")
-    if "@" in netloc:
-        _refuse("the authority URL holds a user name or password: remove it")
-    if "?" in rest or "#" in rest:
-        _refuse("the authority URL has a query or a fragment: remove it from the ? or # on")
-    path = path.rstrip("/")
-    if path:
-        _check_path(path)
-    return _netloc(netloc.lower()), path
-
-
-def _netloc(value: str) -> str:
-    match = re.fullmatch(_NETLOC, value)
-    if not value or value.startswith(":"):
-        _refuse("the authority URL has no host: give one, as in https://host/tenant")
-    if match is None or len(match[1]) > 253:
-        _refuse("the host of the authority URL is not one: correct the host name or its port")
-    host, port = match[1], int(match[2] or 443)
-    if not 1 <= port <= 65535:
-        _refuse("the port of the authority URL is out of range: give one from 1 to 65535")
-    if host.startswith("["):
-        import ipaddress  # 3 ms of import for what hardly anybody writes
-
-        try:
-            host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
-        except ValueError:
-            host = ""
-    if not host:
-        _refuse("the host of the authority URL is no IPv6 address: correct what is in brackets")
-    return host if port == 443 else f"{host}:{port}"
-
-
-def _check_path(path: str) -> None:
-    for segment in path.split("/"):
-        plain = unquote(segment)
-        # Encoded or not, what changes the path on its way through a proxy has no business here.
-        unsafe = plain in (".", "..") or not plain.isprintable() or re.search(r"[/\\]", plain)
-        if unsafe or not re.fullmatch(_SEGMENT, segment):
-            _refuse("the path of the authority URL has a part that is empty or invalid: correct it")

@@ -11,9 +11,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from .._runtime.forks import no_fork
-from .._runtime.secrecy import Unpicklable
+from .._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from ..errors import ConfigurationError, TokenManagerError, TokenRequestError
 from .proofs import KeyPair, Proof, SecretText, SignedAssertion
 
@@ -68,21 +69,21 @@ class ClientSecret(ClientCredential):
         *,
         file: str | os.PathLike[str] | None = None,
     ) -> None:
-        one = (secret is None) != (file is None)
-        if not one or not (secret is None or isinstance(secret, str) or callable(secret)):
-            del secret  # a traceback would show it
+        secret, given = None, Hidden(secret)
+        known = isinstance(given.cell_contents, (str, type(None))) or callable(given.cell_contents)
+        if not known or (given.cell_contents is None) == (file is None):
             raise ConfigurationError(
                 "a client secret comes from a text (a str), a callable or a file: give one"
             )
-        self._read, self._origin = _reader(secret, file, "client secret")
-        if isinstance(secret, str):
+        self._read, self._origin = _reader(given, file, "client secret")
+        if isinstance(given.cell_contents, str):
             self.read()
 
     def __repr__(self) -> str:
         return f"<ClientSecret from {self._origin}>"
 
     def read(self) -> SecretText:  # noqa: D102 - as the base says
-        return SecretText(self._read())
+        return SecretText(self._read().cell_contents)
 
 
 class ClientAssertion(ClientCredential):
@@ -93,19 +94,19 @@ class ClientAssertion(ClientCredential):
     """
 
     def __init__(self, assertion: Callable[[], str]) -> None:
-        if not callable(assertion):
-            del assertion  # a text here is a secret, and a traceback would show it
+        assertion, given = _nothing, Hidden(assertion)
+        if not callable(given.cell_contents):  # a text here is a secret
             raise ConfigurationError(
                 "ClientAssertion takes a callable that returns a new JWT, as a fixed one expires: "
                 "pass a function"
             )
-        self._read, _ = _reader(assertion, None, "client assertion")
+        self._read, _ = _reader(given, None, "client assertion")
 
     def __repr__(self) -> str:
         return "<ClientAssertion from a callable>"
 
     def read(self) -> SignedAssertion:  # noqa: D102 - as the base says
-        return SignedAssertion(self._read())
+        return SignedAssertion(self._read().cell_contents)
 
 
 class WorkloadIdentity(ClientCredential):
@@ -122,20 +123,20 @@ class WorkloadIdentity(ClientCredential):
     """
 
     def __init__(self, token_file: str | os.PathLike[str] | None = None) -> None:
-        path = token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
-        if not path or _is_content(path):
-            del path, token_file  # a token in place of its path is not to be shown
+        token_file, given = None, Hidden(token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE"))
+        if not given.cell_contents or _is_content(given.cell_contents):
+            # A token in place of its path is not to be shown.
             raise ConfigurationError(
                 "WorkloadIdentity needs the path of a token file: pass token_file=, or set "
                 "AZURE_FEDERATED_TOKEN_FILE"
             )
-        self._read, self._origin = _reader(None, path, "federated token")
+        self._read, self._origin = _reader(Hidden(None), given.cell_contents, "federated token")
 
     def __repr__(self) -> str:
         return f"<WorkloadIdentity from {self._origin}>"
 
     def read(self) -> SignedAssertion:  # noqa: D102 - as the base says
-        return SignedAssertion(self._read())
+        return SignedAssertion(self._read().cell_contents)
 
 
 class Certificate(ClientCredential):
@@ -161,18 +162,20 @@ class Certificate(ClientCredential):
         password: str | bytes | None = None,
         send_chain: bool = False,
     ) -> None:
-        self._password = password.encode() if isinstance(password, str) else password
-        del password  # so that no traceback from here on shows it
+        source, password, given = "", None, Hidden((source, password))
+        self._password: bytes | None = _encoded(
+            given.cell_contents[1], "password of the certificate"
+        )
+        given = Hidden(given.cell_contents[0])
         self._content: bytes | None = None
         self._path: Path | None = None
-        if isinstance(source, str) and "-----BEGIN" in source:
-            self._content = source.encode()
-        elif isinstance(source, (bytes, bytearray)):
-            self._content = bytes(source)
-        elif source and isinstance(source, (str, os.PathLike)) and not _is_content(source):
-            self._path = Path(source)
-        else:
-            del source  # such as MSAL's dict, or a vault's base64: both hold the private key
+        if isinstance(given.cell_contents, str) and "-----BEGIN" in given.cell_contents:
+            self._content = _encoded(given.cell_contents, "certificate")
+        elif isinstance(given.cell_contents, (bytes, bytearray)):
+            self._content = bytes(given.cell_contents)
+        elif _is_path(given.cell_contents):
+            self._path = Path(given.cell_contents)
+        else:  # such as MSAL's dict, or a vault's base64: both hold the private key
             raise ConfigurationError(
                 "Certificate needs a path, or the bytes of a PEM or PFX file: decode base64 first"
             )
@@ -218,20 +221,27 @@ class Certificate(ClientCredential):
             )
 
 
+def _nothing() -> str:
+    return ""
+
+
 def _reader(
-    given: str | Callable[[], str] | None, file: str | os.PathLike[str] | None, what: str
-) -> tuple[Callable[[], str], str]:
+    given: Hidden, file: str | os.PathLike[str] | None, what: str
+) -> tuple[Callable[[], Hidden], str]:
     """Makes the function that reads a text from where it is, and says where that is."""
     if file is not None:
         if not isinstance(file, (str, os.PathLike)) or not os.fspath(file):
             raise ConfigurationError(f"the file of the {what} is no path: give one")
         path = Path(file)
         return lambda: _text(_read_file(path, what), f"{what} in {path}"), str(path)
-    if callable(given):
-        function = given
+    if callable(given.cell_contents):
+        function = given.cell_contents
         return lambda: _text(_call(function, what), f"{what} from the callable"), "a callable"
-    text = given
-    return lambda: _text(text, what), "a text"
+    return lambda: _text(given.cell_contents, what), "a text"
+
+
+def _is_path(source: object) -> bool:
+    return isinstance(source, (str, os.PathLike)) and source != "" and not _is_content(source)
 
 
 def _is_content(source: str | os.PathLike[str]) -> bool:
@@ -239,14 +249,33 @@ def _is_content(source: str | os.PathLike[str]) -> bool:
     return isinstance(source, str) and len(source) > 255 and source.startswith(("MII", "eyJ"))
 
 
-def _text(value: object, what: str) -> str:
-    if isinstance(value, (bytes, bytearray)):
-        value = value.decode("utf-8-sig", errors="replace")
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    kind = "empty" if isinstance(value, str) else f"a {type(value).__name__}, not a text"
-    del value  # of the wrong type it may be secret all the same, and a traceback would show it
-    raise ConfigurationError(f"the {what} is {kind}: give its value")
+def _text(value: object, what: str) -> Hidden:
+    value, given = None, Hidden(value)
+    if isinstance(given.cell_contents, (bytes, bytearray)):
+        given = Hidden(given.cell_contents.decode("utf-8-sig", errors="replace"))
+    if not isinstance(given.cell_contents, str):  # it may be secret all the same
+        kind = f"a {type(given.cell_contents).__name__}, not a text"
+        raise ConfigurationError(f"the {what} is {kind}: give its value")
+    if not given.cell_contents.strip():
+        raise ConfigurationError(f"the {what} is empty: give its value")
+    _check_unicode(given, what)
+    return Hidden(given.cell_contents.strip())
+
+
+def _encoded(text: str | bytes | None, what: str) -> bytes | None:
+    text, given = None, Hidden(text)
+    if not isinstance(given.cell_contents, str):
+        return cast("bytes | None", given.cell_contents)
+    _check_unicode(given, what)
+    return bytes(given.cell_contents.encode())
+
+
+def _check_unicode(given: Hidden, what: str) -> None:
+    if not is_unicode(given.cell_contents):
+        raise ConfigurationError(
+            f"the {what} has characters that UTF-8 cannot say, as when it was set in another "
+            "encoding: set it in UTF-8"
+        )
 
 
 def _call(function: Callable[[], object], what: str) -> object:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
+from .._runtime.secrecy import Hidden, is_unicode
+from .._runtime.values import Value
 from ..errors import AuthorityError, ConfigurationError
 from .authority import Authority
 from .credentials import Certificate, ClientCredential, ClientSecret, WorkloadIdentity
@@ -16,23 +17,50 @@ from .credentials import Certificate, ClientCredential, ClientSecret, WorkloadId
 __all__ = ["Settings", "settings_from"]
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Value):
     """What a registry is made of."""
+
+    _hidden = frozenset({"store", "encryption_key"})
 
     client_id: str
     credential: ClientCredential
     authority: Authority
     #: Its URL, which may hold a password.
-    store: str | None = field(repr=False)
-    encryption_key: tuple[str, ...] | None = field(repr=False)
+    store: str | None
+    encryption_key: tuple[str, ...] | None
 
 
-class _Variables(dict[str, str]):
-    """The variables that are set. A traceback that shows them shows no value."""
+class _Variables:
+    """The variables that are set. It shows none of them; what is empty counts as not set."""
 
-    def __repr__(self) -> str:
-        return f"<variables {', '.join(sorted(self))}>"
+    def __init__(self, environ: Hidden) -> None:
+        self._environ = environ
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __getitem__(self, name: str) -> str:
+        return self.get(name) or ""
+
+    def get(self, name: str) -> str | None:
+        return self._environ.cell_contents.get(name, "").strip() or None
+
+    def text(self, name: str) -> str | None:
+        """Gives one that has to be a text, and may be the name of no file.
+
+        Raises:
+            ConfigurationError: UTF-8 cannot say it.
+        """
+        if not is_unicode(self[name]):
+            raise ConfigurationError(
+                f"{name} holds what is no text in UTF-8, as when it was set in another encoding: "
+                "set it in UTF-8"
+            )
+        return self.get(name)
+
+    def password(self, name: str) -> str | None:
+        """Gives one with the white space around it, which may be part of it."""
+        return self._environ.cell_contents.get(name) if self.text(name) else None
 
 
 def settings_from(environ: Mapping[str, str]) -> Settings:
@@ -45,14 +73,13 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         ConfigurationError: One is missing, or two contradict each other; the message names them.
         AuthorityError: The authority or the tenant is not one; the message names the variable.
     """
-    env = _Variables({name: value.strip() for name, value in environ.items() if value.strip()})
-    if "AZURE_CLIENT_CERTIFICATE_PASSWORD" in env:  # white space may be part of a password
-        env["AZURE_CLIENT_CERTIFICATE_PASSWORD"] = environ["AZURE_CLIENT_CERTIFICATE_PASSWORD"]
-    del environ  # its repr shows the secret
-    if "AZURE_CLIENT_ID" not in env:
+    environ, given = {}, Hidden(environ)
+    env = _Variables(given)
+    client_id = env.text("AZURE_CLIENT_ID")
+    if client_id is None:
         raise ConfigurationError("set AZURE_CLIENT_ID to the app's client id")
     return Settings(
-        client_id=env["AZURE_CLIENT_ID"],
+        client_id=client_id,
         credential=_credential(env),
         authority=_authority(env),
         store=env.get("TOKENMGR_STORE"),
@@ -60,22 +87,21 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     )
 
 
-def _encryption_keys(env: Mapping[str, str]) -> tuple[str, ...] | None:
-    if "TOKENMGR_ENCRYPTION_KEY" not in env:
-        return None
-    keys = (each.strip() for each in env["TOKENMGR_ENCRYPTION_KEY"].split(","))
-    return tuple(each for each in keys if each)
+def _encryption_keys(env: _Variables) -> tuple[str, ...] | None:
+    name = "TOKENMGR_ENCRYPTION_KEY"
+    return tuple(filter(None, map(str.strip, env[name].split(",")))) if name in env else None
 
 
-def _credential(env: Mapping[str, str]) -> ClientCredential:
+def _credential(env: _Variables) -> ClientCredential:
     # The order is azure-identity's, so that a deployment behaves as it did.
     if "AZURE_CLIENT_SECRET" in env:
-        return ClientSecret(env["AZURE_CLIENT_SECRET"])
+        return ClientSecret(env.text("AZURE_CLIENT_SECRET"))
     if "AZURE_CLIENT_CERTIFICATE_PATH" in env:
+        sends = env["AZURE_CLIENT_SEND_CERTIFICATE_CHAIN"]
         return Certificate(
-            env["AZURE_CLIENT_CERTIFICATE_PATH"],
-            password=env.get("AZURE_CLIENT_CERTIFICATE_PASSWORD"),
-            send_chain=env.get("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "").lower() in ("1", "true"),
+            env["AZURE_CLIENT_CERTIFICATE_PATH"],  # or the certificate itself, by mistake
+            password=env.password("AZURE_CLIENT_CERTIFICATE_PASSWORD"),
+            send_chain=sends.lower() in ("1", "true"),
         )
     if "AZURE_FEDERATED_TOKEN_FILE" in env:
         return WorkloadIdentity(env["AZURE_FEDERATED_TOKEN_FILE"])
@@ -85,9 +111,9 @@ def _credential(env: Mapping[str, str]) -> ClientCredential:
     )
 
 
-def _authority(env: Mapping[str, str]) -> Authority:
-    tenant, cloud = env.get("AZURE_TENANT_ID"), env.get("AZURE_AUTHORITY_HOST")
-    named = env.get("TOKENMGR_AUTHORITY")
+def _authority(env: _Variables) -> Authority:
+    tenant, cloud = env.text("AZURE_TENANT_ID"), env.text("AZURE_AUTHORITY_HOST")
+    named = env.text("TOKENMGR_AUTHORITY")
     if named is None:
         if tenant is None:
             raise ConfigurationError(

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from .._runtime.secrecy import Hidden
 from ..errors import ConfigurationError
 from .proofs import KeyPair
 
@@ -35,8 +36,8 @@ def parse_key_pair(
         ConfigurationError: It is neither, the password is wrong, or key and certificate are
             not a pair.
     """
-    loaded = _load(content, password, origin)
-    del content, password  # so that no traceback from here on shows them
+    content, password, given = b"", None, Hidden((content, password))
+    loaded = _load(given, origin)
     if isinstance(loaded, ConfigurationError):
         raise loaded
     key, pairs = loaded
@@ -59,31 +60,35 @@ def parse_key_pair(
 
 
 def _load(
-    content: bytes, password: bytes | None, origin: str
+    given: Hidden, origin: str
 ) -> tuple[object, list[tuple[x509.Certificate, bytes]]] | ConfigurationError:
     """Loads the key, and the certificates with their public keys.
 
-    Gives the error for the caller to raise, as this frame holds the key.
+    Gives the error for the caller to raise, without the one that it comes from.
     """
-    load = _load_pem if b"-----BEGIN" in content else _load_pfx
+    pem = b"-----BEGIN" in given.cell_contents[0]
     try:
-        key, certificates = load(content, password)
+        key, certificates = (_load_pem if pem else _load_pfx)(*given.cell_contents)
         return key, [(certificate, _public(certificate)) for certificate in certificates]
     except Exception as exc:  # noqa: BLE001 - cryptography raises some of its own for odd files
         # A wrong password can look like a broken key: one in 256 decrypts to good padding.
         reason = str(exc).lower()
-        locked = b"ENCRYPTED" in content or "password" in reason or "decrypt" in reason
-        return _refusal(exc, locked=locked, password=password is not None, origin=origin)
+        encrypted = b"ENCRYPTED" in given.cell_contents[0]
+        locked = encrypted or "password" in reason or "decrypt" in reason
+        unlocked = given.cell_contents[1] is not None
+        return _refusal(exc, locked=locked, password=unlocked, origin=origin)
 
 
 def _load_pem(content: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
-    certified = b"CERTIFICATE-----" in content
-    certificates = x509.load_pem_x509_certificates(content) if certified else []
-    return load_pem_private_key(content, password), certificates
+    content, password, given = b"", None, Hidden((content, password))
+    certified = b"CERTIFICATE-----" in given.cell_contents[0]
+    certificates = x509.load_pem_x509_certificates(given.cell_contents[0]) if certified else []
+    return load_pem_private_key(*given.cell_contents), certificates
 
 
 def _load_pfx(content: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
-    key, leaf, issuers = pkcs12.load_key_and_certificates(content, password)
+    content, password, given = b"", None, Hidden((content, password))
+    key, leaf, issuers = pkcs12.load_key_and_certificates(*given.cell_contents)
     return key, [c for c in (leaf, *issuers) if c is not None]
 
 

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from .._runtime.secrecy import Unpicklable
+from .._runtime.values import Value
 
 __all__ = ["KeyPair", "Proof", "SecretText", "SignedAssertion"]
 
 
-@dataclass(frozen=True)
-class SecretText(Unpicklable):
+class SecretText(Value, Unpicklable):
     """A client secret, as it was read."""
 
-    text: str = field(repr=False)
+    _hidden = frozenset({"text"})
+
+    text: str
 
 
-@dataclass(frozen=True)
-class SignedAssertion(Unpicklable):
+class SignedAssertion(Value, Unpicklable):
     """A client assertion that somebody else has signed (RFC 7523, section 2.2)."""
 
-    text: str = field(repr=False)
+    _hidden = frozenset({"text"})
+
+    text: str
 
 
-@dataclass(frozen=True)
-class KeyPair(Unpicklable):
+class KeyPair(Value, Unpicklable):
     """A private key with its certificates, in PEM."""
 
-    private_key: str = field(repr=False)
+    _hidden = frozenset({"private_key", "certificates"})
+
+    private_key: str
     #: The leaf first; behind it what issued it, where the chain is to be sent.
-    certificates: tuple[str, ...] = field(repr=False)
+    certificates: tuple[str, ...]
     #: The leaf's SHA-1 in hexadecimal, by which older services look keys up.
     thumbprint: str
 

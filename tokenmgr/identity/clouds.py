@@ -1,0 +1,101 @@
+"""Microsoft's clouds: the hosts of each, and the names that belong to it.
+
+This is the only table of them. What it says comes from Microsoft Learn ("National clouds",
+"Microsoft Graph national cloud deployments", "Workload identity federation", "Set redirect URLs
+to b2clogin.com") and, where that is silent, from the tables of MSAL for Python and MSAL.NET.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["B2C_DOMAINS", "CIAM_DOMAIN", "CLOUDS", "INITIAL_DOMAINS", "Cloud", "cloud_of"]
+
+
+class Cloud(NamedTuple):
+    """One cloud. All domains begin with a dot, and all names are in lower case."""
+
+    #: What a program calls it.
+    name: str
+    #: Where its tokens are asked for.
+    host: str
+    #: Other hosts of the same service. A token is the same, whichever of them was asked.
+    aliases: tuple[str, ...] = ()
+    #: The domains that its directories start with.
+    initial_domains: tuple[str, ...] = ()
+    #: Below which each tenant of Azure AD B2C has a host of its own.
+    b2c_domain: str | None = None
+    #: The hosts of Microsoft Graph; the first is the one for everybody.
+    graph_hosts: tuple[str, ...] = ()
+    #: The audience of a token that is exchanged for another (workload identity federation, agents).
+    exchange_audience: str | None = None
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Its host, and the aliases."""
+        return frozenset((self.host, *self.aliases))
+
+
+CLOUDS = (
+    Cloud(
+        "public",
+        "login.microsoftonline.com",
+        aliases=("login.windows.net", "login.microsoft.com", "sts.windows.net"),
+        initial_domains=(".onmicrosoft.com",),
+        b2c_domain=".b2clogin.com",
+        graph_hosts=("graph.microsoft.com",),
+        exchange_audience="api://AzureADTokenExchange",
+    ),
+    Cloud(
+        "usgovernment",
+        "login.microsoftonline.us",
+        aliases=("login.usgovcloudapi.net",),
+        initial_domains=(".onmicrosoft.us",),
+        b2c_domain=".b2clogin.us",
+        graph_hosts=("graph.microsoft.us", "dod-graph.microsoft.us"),
+        exchange_audience="api://AzureADTokenExchangeUSGov",
+    ),
+    Cloud(
+        "china",
+        "login.partner.microsoftonline.cn",
+        aliases=("login.chinacloudapi.cn",),
+        initial_domains=(".partner.onmschina.cn",),
+        b2c_domain=".b2clogin.cn",
+        graph_hosts=("microsoftgraph.chinacloudapi.cn",),
+        exchange_audience="api://AzureADTokenExchangeChina",
+    ),
+    # Bleu, Delos and Singapore's, which MSAL calls AZURE_GOV_FR, _DE and _SG.
+    Cloud(
+        "gov-fr",
+        "login.sovcloud-identity.fr",
+        initial_domains=(".onsovcloud.fr",),
+        graph_hosts=("graph.svc.sovcloud.fr",),
+        exchange_audience="api://AzureADTokenExchangeFrance",
+    ),
+    Cloud(
+        "gov-de",
+        "login.sovcloud-identity.de",
+        initial_domains=(".onsovcloud.de",),
+        graph_hosts=("graph.svc.sovcloud.de",),
+        exchange_audience="api://AzureADTokenExchangeGermany",
+    ),
+    Cloud("gov-sg", "login.sovcloud-identity.sg", graph_hosts=("graph.svc.sovcloud.sg",)),
+)
+
+#: The domains that directories start with, in whichever cloud.
+INITIAL_DOMAINS = tuple(domain for cloud in CLOUDS for domain in cloud.initial_domains)
+#: Those of B2C's hosts, in whichever cloud; the last one's was closed in 2021, and MSAL knows it.
+B2C_DOMAINS = (*(cloud.b2c_domain for cloud in CLOUDS if cloud.b2c_domain), ".b2clogin.de")
+#: That of the hosts of Microsoft Entra External ID (CIAM), which is in the public cloud alone.
+CIAM_DOMAIN = ".ciamlogin.com"
+
+_BY_HOST = {host: cloud for cloud in CLOUDS for host in cloud.hosts}
+
+
+def cloud_of(host: str) -> Cloud | None:
+    """Gives the cloud that a host belongs to; None when it is none of these.
+
+    Args:
+        host: Its name in lower case, without a port.
+    """
+    return _BY_HOST.get(host)
