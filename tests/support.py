@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tokenmgr import AccessToken, AccessTokenManager, ClientSecret, RefreshPolicy, TokenKey
+from tokenmgr._context import Context, new_context
+from tokenmgr._engine.cell import Cell
 from tokenmgr._runtime.refresher import Refresher
-from tokenmgr._sharing.fetch_once import SharedCache
-from tokenmgr._sharing.keys import Keyring
-from tokenmgr.events import Event, Hook
+from tokenmgr._runtime.workers import Workers
+from tokenmgr._sharing.keys import SealingKeys
+from tokenmgr._sharing.slot import SealedStore
+from tokenmgr.events import Event
+from tokenmgr.manager import manager_of
 from tokenmgr.stores import MemoryStore, TokenStore
 
 SCOPE = "https://graph.microsoft.com/.default"
@@ -135,45 +140,75 @@ class HandRefresher(Refresher):
             pass
 
 
+class HandWorkers(Workers):
+    """Workers without threads: a test has their work done, or has none be able to start."""
+
+    def __init__(self) -> None:
+        super().__init__(1, name="hand")
+        self.given: list[Callable[[], object]] = []
+        self.can_start = True
+
+    def do(self, work: Callable[[], object]) -> None:
+        if not self.can_start:
+            raise RuntimeError("can't start new thread")
+        self.given.append(work)
+
+    def run(self) -> None:
+        while self.given:
+            self.given.pop(0)()
+
+
+def make_context(
+    clock: FakeClock,
+    policy: RefreshPolicy = EXACT,
+    *,
+    refresher: Refresher | None = None,
+    workers: Workers | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    fetch_timeout: float = 10.0,
+) -> Context:
+    """What managers have in common; without a thread that renews, unless one is given."""
+    context = new_context(
+        policy=policy, clock=clock, on_event=on_event, fetch_timeout=fetch_timeout
+    )
+    return replace(
+        context,
+        refresher=refresher or HandRefresher(clock),
+        workers=workers or context.workers,
+    )
+
+
+def make_sealed(
+    store: TokenStore, context: Context, keys: Sequence[str] = (STORE_KEY,)
+) -> SealedStore:
+    """One worker's part in a store."""
+    sealing = SealingKeys(keys or None, ClientSecret("secret"))
+    return SealedStore(store, sealing, namespace="test", context=context)
+
+
 def make_manager(
     clock: FakeClock,
     source: FakeSource,
     policy: RefreshPolicy = EXACT,
     *,
     refresher: Refresher | None = None,
+    workers: Workers | None = None,
     on_event: Callable[[Event], object] | None = None,
     key: TokenKey = KEY,
     store: TokenStore | None = None,
     keys: Sequence[str] = (STORE_KEY,),
 ) -> AccessTokenManager:
     """A manager; with ``store=``, that of one worker among others."""
-    hook = Hook(on_event)
-    shared = None
-    if store is not None:
-        shared = SharedCache(
-            store,
-            Keyring(keys or None, ClientSecret("secret")),
-            namespace="test",
-            longest_fetch=10.0,
-            policy=policy,
-            clock=clock,
-            emit=hook.emit,
-        ).of(key)
-    return AccessTokenManager(
-        source,
-        key,
-        policy=policy,
-        clock=clock,
-        refresher=refresher or HandRefresher(clock),
-        hook=hook,
-        shared=shared,
-    )
+    context = make_context(clock, policy, refresher=refresher, workers=workers, on_event=on_event)
+    sealed = None if store is None else make_sealed(store, context, keys)
+    return manager_of(Cell(source, key, context, sealed))
 
 
 def settle(manager: AccessTokenManager) -> None:
     """Waits until no fetch of the manager's is under way."""
-    while (flight := manager._keeper._flight) is not None:
-        assert flight.wait(30), "the fetch does not land"
+    for cell in (manager._plain, *manager._by_claims.values()):
+        while (flight := cell._flight) is not None:
+            assert flight.wait(30), "the fetch does not land"
 
 
 def in_threads(count: int, work: Callable[[], object], timeout: float = 30.0) -> list[object]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 from programs import run
 from support import KEY, SCOPE, FakeClock, FakeSource, HandRefresher, in_threads, make_manager
+from waiting import until
 
 from tokenmgr import RefreshPolicy, ServiceUnavailableError, ThrottledError, TokenManagerError
 from tokenmgr.emulator import EntraEmulator
@@ -27,16 +26,8 @@ from tokenmgr.events import (
     TokenRenewed,
     TokenRequested,
 )
-from tokenmgr.manager import AccessTokenManager
 
 DOWN = ThrottledError("slow down", retry_after=30.0, error_codes=(90033,))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up_at, "it does not come to pass"
-        threading.Event().wait(0.0005)
 
 
 def told(events: list[Event], count: int) -> list[Event]:
@@ -51,25 +42,27 @@ def test_each_kind_is_told_at_its_moment(clock: FakeClock, source: FakeSource) -
     source.during = lambda: clock.advance(2)
     at = clock.wall()
     manager.get_access_token()
+    told(events, 2)
     source.error = DOWN
     clock.advance(2998)
     with pytest.raises(ThrottledError):
         manager.refresh_access_token()
+    told(events, 6)
     manager.invalidate("token-1")
     source.error = None
     clock.advance(30)
     manager.get_access_token()
+    told(events, 9)
     clock.advance(2880)
     refresher.run_due()
-    until(lambda: source.fetches == 4)
-    until(lambda: manager._keeper._flight is None)
+    told(events, 11)
     clock.advance(2880)
     refresher.run_due()
     assert told(events, 11) == [
         TokenRequested(at, KEY, "none"),
         TokenRenewed(at + 2, KEY, took=2.0, expires_in=3588.0),
         TokenRequested(at + 3000, KEY, "forced"),
-        RequestFailed(at + 3002, KEY, 2.0, "ThrottledError", (90033,)),
+        RequestFailed(at + 3002, KEY, 2.0, "ThrottledError", (90033,), "slow down", 588.0, 30.0),
         BackingOff(at + 3002, KEY, 30.0),
         ServedStale(at + 3002, KEY, 588.0),
         TokenInvalidated(at + 3002, KEY),
@@ -79,6 +72,27 @@ def test_each_kind_is_told_at_its_moment(clock: FakeClock, source: FakeSource) -
         TokenRenewed(at + 5916, KEY, took=2.0, expires_in=3588.0),
     ]
     assert told(events, 12)[11] == TokenLetGo(at + 8796, KEY)
+
+
+def test_a_request_is_told_before_what_comes_of_it_however_late_its_caller_goes_on(
+    clock: FakeClock, source: FakeSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[Event] = []
+    manager = make_manager(clock, source, on_event=events.append)
+    me = threading.current_thread()
+
+    def late(record: logging.LogRecord) -> bool:
+        if threading.current_thread() is me:
+            until(lambda: manager._cell.current.secret)
+        return True
+
+    caplog.set_level(logging.DEBUG, "tokenmgr")
+    logging.getLogger("tokenmgr").addFilter(late)
+    try:
+        manager.get_access_token()
+    finally:
+        logging.getLogger("tokenmgr").removeFilter(late)
+    assert [type(event) for event in told(events, 2)] == [TokenRequested, TokenRenewed]
 
 
 @pytest.mark.parametrize("reason", ["expired", "min_ttl", "claims"])
@@ -116,7 +130,7 @@ def test_events_cannot_be_changed_and_have_no_field_for_a_secret() -> None:
     fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert fields <= {
         *("at", "key", "reason", "took", "expires_in", "error", "error_codes"),
-        *("seconds", "authority", "operation"),
+        *("seconds", "authority", "operation", "message", "retry_in"),
     }
     with pytest.raises(dataclasses.FrozenInstanceError):
         Event(1.0).at = 2.0  # type: ignore[misc]
@@ -226,23 +240,22 @@ def test_the_logger_tells_renewals_at_debug_and_failures_as_warnings(
     clock: FakeClock, source: FakeSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "tokenmgr")
-    manager = AccessTokenManager(source, KEY, clock=clock, refresher=HandRefresher(clock))
+    manager = make_manager(clock, source, RefreshPolicy(jitter=0.0, backoff_base=0.0))
     manager.get_access_token()
-    source.error = ServiceUnavailableError("down")
+    source.error = ServiceUnavailableError("down: wait. Correlation id: 1-2")
     with pytest.raises(ServiceUnavailableError):
         manager.refresh_access_token()
+    until(lambda: len(caplog.records) == 6)
     said = [(record.levelname, record.message.split("(")[0]) for record in caplog.records]
-    assert said == [
-        ("DEBUG", "TokenRequested"),
-        ("DEBUG", "TokenRenewed"),
-        ("DEBUG", "TokenRequested"),
-        ("WARNING", "RequestFailed"),
-        ("WARNING", "BackingOff"),
-        ("WARNING", "ServedStale"),
-    ]
+    assert [level for level, _ in said] == ["DEBUG", "DEBUG", "DEBUG", "WARNING", "DEBUG", "DEBUG"]
+    assert [what for _, what in said[:3]] == ["TokenRequested", "TokenRenewed", "TokenRequested"]
+    assert caplog.records[3].message == (
+        f"no new token for {SCOPE} at {KEY.authority}: ServiceUnavailableError: down: wait. "
+        "Correlation id: 1-2 (the one in hand serves for 3590 s more; asked again in 0 s)"
+    )
 
 
-def test_a_program_that_configures_no_logging_sees_nothing() -> None:
+def test_a_program_that_configures_no_logging_sees_failures_on_stderr() -> None:
     done = run(
         "-c",
         "from tokenmgr import *\n"
@@ -250,10 +263,15 @@ def test_a_program_that_configures_no_logging_sees_nothing() -> None:
         "    def fetch_token(self, *, claims=None):\n"
         "        raise ServiceUnavailableError('down')\n"
         "key = TokenKey('https://a', 'c', 'g', ('s',))\n"
-        "try: AccessTokenManager(Down(), key).get_access_token()\n"
-        "except ServiceUnavailableError: print('failed')\n",
+        "try: AccessTokenManager(Down(), key, on_event=print).get_access_token()\n"
+        "except ServiceUnavailableError: print('failed')\n"
+        "import time; time.sleep(0.2)\n",
     )
-    assert (done.stdout, done.stderr) == ("failed\n", "")
+    assert "failed" in done.stdout
+    assert done.stderr.startswith(
+        "no new token for s at https://a: ServiceUnavailableError: down (no token is in hand; "
+    )
+    assert done.stderr.count("\n") == 1
 
 
 def test_status_tells_each_state_and_no_secret(clock: FakeClock, source: FakeSource) -> None:

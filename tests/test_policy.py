@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenmgr import ConfigurationError, RefreshPolicy
-from tokenmgr.policy import Action, Times, decide
+from tokenmgr import AccessToken, ConfigurationError, RefreshPolicy
+from tokenmgr.policy import Action, Times, decide, new_record, times
 
-HELD = Times(fresh_until=100.0, valid_until=200.0)
+POLICY = RefreshPolicy()
+CURRENT = Times(fresh_until=100.0, valid_until=200.0)
 
 
 @pytest.mark.parametrize(
-    ("now", "held", "min_ttl", "retry_at", "action"),
+    ("now", "current", "min_ttl", "retry_at", "action"),
     [
         # the token in hand     needs   backing off until   what the call does
-        pytest.param(99.9, HELD, None, 0.0, Action.RETURN, id="fresh"),
-        pytest.param(99.9, HELD, None, 150.0, Action.RETURN, id="fresh, backing off"),
-        pytest.param(100.0, HELD, None, 0.0, Action.RETURN_AND_RENEW, id="aging"),
-        pytest.param(199.9, HELD, None, 0.0, Action.RETURN_AND_RENEW, id="nearly expired"),
-        pytest.param(150.0, HELD, None, 150.1, Action.RETURN, id="aging, backing off"),
-        pytest.param(150.0, HELD, None, 150.0, Action.RETURN_AND_RENEW, id="backed off"),
-        pytest.param(50.0, HELD, 150.0, 0.0, Action.RETURN, id="fresh, enough left"),
-        pytest.param(50.0, HELD, 150.1, 0.0, Action.WAIT, id="fresh, too little left"),
-        pytest.param(150.0, HELD, 50.0, 0.0, Action.RETURN_AND_RENEW, id="aging, enough left"),
-        pytest.param(150.0, HELD, 50.1, 0.0, Action.WAIT, id="aging, too little left"),
-        pytest.param(150.0, HELD, 50.1, 151.0, Action.FAIL, id="too little left, backing off"),
-        pytest.param(200.0, HELD, None, 0.0, Action.WAIT, id="expired"),
-        pytest.param(200.0, HELD, None, 201.0, Action.FAIL, id="expired, backing off"),
+        pytest.param(99.9, CURRENT, None, 0.0, Action.RETURN, id="fresh"),
+        pytest.param(99.9, CURRENT, None, 150.0, Action.RETURN, id="fresh, backing off"),
+        pytest.param(100.0, CURRENT, None, 0.0, Action.RETURN_AND_RENEW, id="aging"),
+        pytest.param(199.9, CURRENT, None, 0.0, Action.RETURN_AND_RENEW, id="nearly expired"),
+        pytest.param(150.0, CURRENT, None, 150.1, Action.RETURN, id="aging, backing off"),
+        pytest.param(150.0, CURRENT, None, 150.0, Action.RETURN_AND_RENEW, id="backed off"),
+        pytest.param(50.0, CURRENT, 150.0, 0.0, Action.RETURN, id="fresh, enough left"),
+        pytest.param(50.0, CURRENT, 150.1, 0.0, Action.WAIT, id="fresh, too little left"),
+        pytest.param(150.0, CURRENT, 50.0, 0.0, Action.RETURN_AND_RENEW, id="aging, enough left"),
+        pytest.param(150.0, CURRENT, 50.1, 0.0, Action.WAIT, id="aging, too little left"),
+        pytest.param(150.0, CURRENT, 50.1, 151.0, Action.FAIL, id="too little left, backing off"),
+        pytest.param(200.0, CURRENT, None, 0.0, Action.WAIT, id="expired"),
+        pytest.param(200.0, CURRENT, None, 201.0, Action.FAIL, id="expired, backing off"),
         pytest.param(0.0, None, None, 0.0, Action.WAIT, id="none"),
         pytest.param(0.0, None, None, 1.0, Action.FAIL, id="none, backing off"),
     ],
 )
 def test_what_a_call_does(
-    now: float, held: Times | None, min_ttl: float | None, retry_at: float, action: Action
+    now: float, current: Times | None, min_ttl: float | None, retry_at: float, action: Action
 ) -> None:
-    assert decide(now, held, min_ttl=min_ttl, retry_at=retry_at) is action
+    assert decide(now, current, min_ttl=min_ttl, retry_at=retry_at) is action
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,8 @@ def test_what_a_call_does(
 def test_how_long_a_token_serves(
     lifetime: float, refresh_in: float | None, fresh: float, valid: float
 ) -> None:
-    held = RefreshPolicy().hold(1000.0, lifetime, refresh_in=refresh_in, chance=0.0)
-    assert (held.fresh_until - 1000.0, held.valid_until - 1000.0) == (fresh, valid)
+    serves = times(POLICY, 1000.0, lifetime, refresh_in=refresh_in, chance=0.0)
+    assert (serves.fresh_until - 1000.0, serves.valid_until - 1000.0) == (fresh, valid)
 
 
 @given(
@@ -71,42 +73,41 @@ def test_how_long_a_token_serves(
 def test_it_is_never_fresh_past_its_validity_nor_valid_past_its_expiry(
     lifetime: float, refresh_in: float | None, chance: float
 ) -> None:
-    held = RefreshPolicy().hold(0.0, lifetime, refresh_in=refresh_in, chance=chance)
-    assert 0 <= held.fresh_until <= held.valid_until < lifetime
+    serves = times(POLICY, 0.0, lifetime, refresh_in=refresh_in, chance=chance)
+    assert 0 <= serves.fresh_until <= serves.valid_until < lifetime
 
 
 @pytest.mark.parametrize("age", [0.0, 600.0, 2000.0])
 def test_a_token_that_has_lived_elsewhere_serves_as_long_as_one_from_here(
     age: float,
 ) -> None:
-    held = RefreshPolicy().hold(1000.0 + age, 3600.0 - age, chance=0.0, age=age)
-    assert (held.fresh_until, held.valid_until) == (1000.0 + 2880.0, 1000.0 + 3590.0)
-    short = RefreshPolicy().hold(0.0, 8.0, chance=0.0, age=12.0)
+    serves = times(POLICY, 1000.0 + age, 3600.0 - age, chance=0.0, age=age)
+    assert (serves.fresh_until, serves.valid_until) == (1000.0 + 2880.0, 1000.0 + 3590.0)
+    short = times(POLICY, 0.0, 8.0, chance=0.0, age=12.0)
     assert (short.fresh_until, short.valid_until) == (0.0, 3.0)
 
 
 def test_jitter_moves_renewal_earlier_by_up_to_a_tenth() -> None:
-    early = RefreshPolicy().hold(0.0, 3600.0, chance=1.0)
-    late = RefreshPolicy().hold(0.0, 3600.0, chance=0.0)
+    early = times(POLICY, 0.0, 3600.0, chance=1.0)
+    late = times(POLICY, 0.0, 3600.0, chance=0.0)
     assert early.fresh_until == pytest.approx(late.fresh_until * 0.9)
-    asked = RefreshPolicy().hold(0.0, 3600.0, refresh_in=1000.0, chance=1.0)
+    asked = times(POLICY, 0.0, 3600.0, refresh_in=1000.0, chance=1.0)
     assert asked.fresh_until == pytest.approx(900.0)
 
 
-@pytest.mark.parametrize(("failures", "ceiling"), [(1, 1), (2, 2), (3, 4), (7, 60), (5000, 60)])
-def test_back_off_is_any_time_up_to_a_ceiling_that_doubles(failures: int, ceiling: float) -> None:
-    policy = RefreshPolicy()
-    assert policy.backoff(failures, chance=1.0) == ceiling
-    assert policy.backoff(failures, chance=0.25) == ceiling / 4
-    assert policy.backoff(failures, chance=0.0) == 0.0
-
-
-def test_retry_after_is_the_least_back_off_and_spread_upwards() -> None:
-    policy = RefreshPolicy()
-    assert policy.backoff(1, chance=0.0, retry_after=30.0) == 30.0
-    assert policy.backoff(1, chance=1.0, retry_after=30.0) == pytest.approx(33.0)
-    assert policy.backoff(9, chance=1.0, retry_after=0.0) == 60.0
-    assert policy.backoff(1, chance=0.0, retry_after=1e9) == 3600.0
+@pytest.mark.parametrize(
+    ("refresh_at", "due"),
+    [(None, 1000.0 + 2880.0), (2000.0, 2000.0), (9999.0, 1000.0 + 3590.0), (0.0, 1001.0)],
+    ids=["nobody said", "the service said", "after the end", "the past"],
+)
+def test_a_record_says_when_its_token_is_due_the_same_for_everybody(
+    refresh_at: float | None, due: float
+) -> None:
+    token = AccessToken("eyJ0", 1000.0 + 3600.0, refresh_at, ("a",))
+    for _ in range(3):
+        record = new_record(token, 1000.0, POLICY)
+        assert record.obtained_at == 1000.0
+        assert record.token == replace(token, refresh_at=due)
 
 
 @pytest.mark.parametrize(

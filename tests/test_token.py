@@ -138,7 +138,7 @@ def test_no_scope_is_refused_with_an_example_of_one(scopes) -> None:
         normalize_scopes(scopes)
 
 
-@pytest.mark.parametrize("scopes", [[None], ["a", 5], [["a"]], b"a/.default", [b"a"]])
+@pytest.mark.parametrize("scopes", [[None], ["a", 5], [[5]], [[["a"]]], b"a/.default", [b"a"]])
 def test_what_is_no_string_is_refused_with_an_example_of_a_scope(scopes) -> None:
     with pytest.raises(ConfigurationError, match=r"is a string.*graph\.microsoft\.com/\.default"):
         normalize_scopes(scopes)

@@ -54,7 +54,7 @@ class TokenManagerError(Exception):
         trace_id: The same, for the service's side of it.
         claims: What a sign-in has to satisfy (see :class:`InteractionRequiredError`).
         retry_after: Seconds to wait before asking again (see :class:`ThrottledError`).
-        status: The HTTP status of an answer that was a failure as such.
+        status: The HTTP status of the answer, where there was one.
     """
 
     #: Whether the same call may succeed later, with nothing changed.
@@ -88,7 +88,7 @@ class TokenManagerError(Exception):
         self.claims = claims
         #: Seconds to wait before asking again, where the service said so.
         self.retry_after = retry_after
-        #: The HTTP status, where the service answered 429 or 5xx; None when it was not reached.
+        #: The HTTP status of the answer; None where there was none.
         self.status = status
 
 

@@ -2,7 +2,8 @@
 
 Events go to the registry's ``on_event`` hook, in a thread of its own, one after another; a hook
 that is slow or raises harms nobody. Where it cannot keep up, the oldest are dropped. They also go
-to the logger ``tokenmgr``, which says nothing until the program configures logging.
+to the logger ``tokenmgr``: failures as warnings, which reach stderr where the program has
+configured no logging, and all else for debugging.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ._runtime.forks import make_new_in_child
+from ._runtime.forks import renew_in_child
 from ._runtime.workers import Workers
 from .token import TokenKey
 
@@ -37,11 +38,11 @@ __all__ = [
     "TokenLetGo",
     "TokenRenewed",
     "TokenRequested",
+    "TokenState",
     "TokenStatus",
 ]
 
 _logger = logging.getLogger("tokenmgr")
-_logger.addHandler(logging.NullHandler())
 
 #: So many events wait for a slow hook before the oldest are dropped.
 _MOST_WAITING = 10_000
@@ -89,6 +90,23 @@ class RequestFailed(_KeyEvent):
     error: str
     #: The AADSTS numbers, where the service sent some.
     error_codes: tuple[int, ...]
+    #: What the error says: what happened, and what to do next.
+    message: str = ""
+    #: How long the token in hand serves still, in seconds; 0 when there is none.
+    expires_in: float = 0.0
+    #: When the service is asked again, in seconds from now.
+    retry_in: float = 0.0
+
+    def __str__(self) -> str:
+        """What a person needs to know of it; the line of the log."""
+        serves = "no token is in hand"
+        if self.expires_in > 0:
+            serves = f"the one in hand serves for {self.expires_in:.0f} s more"
+        scopes = " ".join(self.key.scopes)
+        return (
+            f"no new token for {scopes} at {self.key.authority}: {self.error}: {self.message} "
+            f"({serves}; asked again in {self.retry_in:.0f} s)"
+        )
 
 
 @dataclass(frozen=True)
@@ -178,13 +196,17 @@ class StoreRecovered(Event):
     """The store does what it is asked again."""
 
 
+#: How a token stands.
+TokenState = Literal["fresh", "aging", "expired", "none"]
+
+
 @dataclass(frozen=True)
 class TokenStatus:
     """How the token of one key stands, for people and dashboards. No secret is in it."""
 
     key: TokenKey
     #: Whether it serves: past ``aging`` it does not.
-    state: Literal["fresh", "aging", "expired", "none"]
+    state: TokenState
     #: Seconds for which it is still handed out; 0 when it is not.
     expires_in: float
     #: When the last fetch succeeded, in seconds since 1970; None when none has.
@@ -193,12 +215,16 @@ class TokenStatus:
     last_error: str | None
     #: How many calls have waited for a fetch.
     waits: int
+    #: Seconds until the service is asked again after that failure; None when none stands.
+    retry_in: float | None = None
+    #: Whether the store that workers share can be used; None when there is none.
+    store: Literal["well", "away"] | None = None
 
 
+#: Those that a person wants to know of. A failure says also how long it is left alone, and how
+#: long the old token serves.
 _WARNINGS = (
     RequestFailed,
-    BackingOff,
-    ServedStale,
     BreakerOpened,
     RecordRefused,
     LeaseOutlived,
@@ -216,13 +242,12 @@ class Hook:
     def __init__(self, on_event: Callable[[Event], object] | None = None) -> None:
         self._on_event = on_event
         self._worker = Workers(1, name="tokenmgr-events")
-        make_new_in_child(self)
-        self.after_fork()
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Starts with no event: the parent's go to the parent's hook."""
         #: Guards the two below; the hook is not called under it.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: deque[Event] = deque(maxlen=_MOST_WAITING)
         self._delivering = False
 
@@ -232,16 +257,23 @@ class Hook:
             _log(event)
         if self._on_event is None:
             return
-        with self._lock:
-            self._waiting.append(event)
-            if self._delivering:
-                return
-            self._delivering = True
         try:
-            self._worker.do(self._deliver)
-        except RuntimeError:  # no thread runs here, and the caller's is not the hook's
             with self._lock:
-                self._delivering = False
+                self._waiting.append(event)
+                if self._delivering:
+                    return
+                self._delivering = True
+            self._worker.do(self._deliver)
+        except BaseException as exc:
+            # No thread runs here, and the caller's is not the hook's; or he is interrupted, and
+            # the next event is to be delivered all the same.
+            self._delivering = False
+            if not isinstance(exc, RuntimeError):
+                raise
+
+    def settle(self, seconds: float) -> None:
+        """Waits until the hook has been told all, or so long."""
+        self._worker.settle(seconds)
 
     def _deliver(self) -> None:
         while True:

@@ -1,28 +1,41 @@
 """AccessTokenManager: the hot path, and the waiting.
 
 A call that finds a fresh token reads one attribute and one clock, and takes no lock. Every other
-call boards: its ``TokenKeeper`` gives it the token in hand, or the key's one flight to wait for.
+call asks the key's cell, which gives it the token in hand, or the key's one flight to wait for.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Generator
 
-from ._engine.boarding import Need
-from ._engine.cell import TokenKeeper
-from ._engine.current import HeldToken
+from ._context import new_context
+from ._engine.cell import LATELY, Cell, Request
+from ._engine.current import Current
 from ._engine.flight import Flight, FlightLostError
 from ._runtime.clock import SYSTEM_CLOCK, Clock
-from ._runtime.refresher import Refresher, refresher_for
-from ._runtime.secrecy import Unpicklable
-from ._runtime.workers import FETCHERS, Workers
-from ._sharing.fetch_once import SharedToken
-from .errors import TokenManagerError, TokenTimeoutError
-from .events import Hook, TokenStatus
+from ._runtime.forks import renew_in_child
+from ._runtime.secrecy import Hidden, Unpicklable, is_unicode
+from .errors import (
+    ConfigurationError,
+    TokenManagerError,
+    TokenRequestError,
+    TokenTimeoutError,
+)
+from .events import Event, TokenStatus
 from .policy import RefreshPolicy
-from .token import AccessToken, Record, TokenKey, TokenSource, normalize_scopes
+from .token import AccessToken, TokenKey, TokenSource, normalize_scopes
 
-__all__ = ["AccessTokenManager"]
+__all__ = ["AccessTokenManager", "manager_of"]
+
+#: A call on its way: it gives a flight with the seconds to wait for it at most, is told whether
+#: that landed, and returns the token in the end. It does no I/O, and so serves threads and loops.
+_Call = Generator[tuple[Flight[Current], float], bool, Current]
+
+#: So many flights a call waits for: one may be interrupted, or bring what expired as it slept.
+_MOST_FLIGHTS = 3
+#: So many sets of claims have a token of their own at a time.
+_MOST_CLAIMS = 8
 
 
 class AccessTokenManager(Unpicklable):
@@ -36,10 +49,7 @@ class AccessTokenManager(Unpicklable):
         key: What makes its tokens different from all others.
         policy: When to renew, how to back off, how long to wait.
         clock: The time; a test passes one that it moves by hand.
-        refresher: What renews in the background; the process's own when left out.
-        workers: The threads that fetch in the background; the process's own when left out.
-        hook: Where events go; to the logger alone when left out.
-        shared: Its part in a store that workers share; a registry gives it.
+        on_event: Called with each :class:`~tokenmgr.events.Event`, in a thread of its own.
     """
 
     def __init__(
@@ -49,24 +59,28 @@ class AccessTokenManager(Unpicklable):
         *,
         policy: RefreshPolicy | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        refresher: Refresher | None = None,
-        workers: Workers = FETCHERS,
-        hook: Hook | None = None,
-        shared: SharedToken | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        self.key = key
-        self._elapsed = clock.elapsed
-        self._max_wait = (policy or RefreshPolicy()).max_wait
-        self._keeper = TokenKeeper(
-            source,
-            key,
-            policy=policy or RefreshPolicy(),
-            clock=clock,
-            refresher=refresher or refresher_for(clock),
-            workers=workers,
-            hook=hook or Hook(),
-            shared=shared,
-        )
+        context = new_context(policy=policy, clock=clock, on_event=on_event)
+        self._begin(Cell(source, key, context))
+        #: What ends along with it, as nobody else has it.
+        self._close_source: Callable[[], object] = getattr(source, "close", lambda: None)
+
+    def _begin(self, cell: Cell) -> None:
+        self.key: TokenKey = cell.key
+        self._elapsed = cell.context.clock.elapsed
+        self._patience = cell.context.policy.max_wait
+        self._plain = cell
+        #: The cell whose token is in hand: the plain one, or that of the claims which a resource
+        #: asked for last.
+        self._cell = cell
+        self._by_claims: dict[str, Cell] = {}
+        self._close_source = lambda: None
+        renew_in_child(self._start_anew)
+
+    def _start_anew(self) -> None:
+        #: Guards the cells of claims.
+        self._lock = threading.RLock()
 
     @classmethod
     def from_secret(
@@ -83,15 +97,13 @@ class AccessTokenManager(Unpicklable):
         Raises:
             ConfigurationError: One of them cannot be right.
         """
+        client_secret, given = "", Hidden(client_secret)
         from .entra.client import ConfidentialClient
         from .entra.grants.client_credentials import ClientCredentialsSource
         from .identity.authority import Authority
         from .identity.credentials import ClientSecret
 
-        try:
-            credential = ClientSecret(client_secret)
-        finally:
-            del client_secret  # so that no traceback shows it
+        credential = ClientSecret(given.cell_contents)
         client = ConfidentialClient(Authority.entra(tenant_id), client_id, credential)
         source = ClientCredentialsSource(client, normalize_scopes(scope))
         return cls(source, source.key)
@@ -111,20 +123,19 @@ class AccessTokenManager(Unpicklable):
 
         Args:
             min_ttl: Seconds for which it has to stay valid, where that matters.
-            timeout: Seconds to wait for it at most. The fetch goes on for whoever else waits.
-                Left out, a caller that fetches in its own thread has the source's deadline, and
-                one that waits for another's fetch has the policy's ``max_wait``.
+            timeout: Seconds to wait for it at most; left out, the policy's ``max_wait``. The fetch
+                goes on for whoever else waits.
 
         Raises:
             TokenTimeoutError: There was none within ``timeout``.
             TokenManagerError: There is none to be had, and no valid one in hand.
         """
-        keeper = self._keeper
-        held = keeper.held
-        if self._elapsed() < held.fresh_until and min_ttl is None:
-            keeper.used = True
-            return held.secret
-        return self._descend(Need(min_ttl), timeout).secret
+        cell = self._cell
+        current = cell.current
+        if self._elapsed() < current.fresh_until and min_ttl is None:
+            cell.used = LATELY
+            return current.secret
+        return self._wait(self._call(cell, Request(min_ttl), timeout)).secret
 
     async def aget_access_token(
         self, *, min_ttl: float | None = None, timeout: float | None = None
@@ -136,23 +147,23 @@ class AccessTokenManager(Unpicklable):
         self, *, min_ttl: float | None = None, timeout: float | None = None
     ) -> AccessToken:
         """Does as :meth:`get_access_token`, and gives the token with its times."""
-        keeper = self._keeper
-        held = keeper.held
-        if self._elapsed() < held.fresh_until and min_ttl is None:
-            keeper.used = True
-            return held.token
-        return self._descend(Need(min_ttl), timeout)
+        cell = self._cell
+        current = cell.current
+        if self._elapsed() < current.fresh_until and min_ttl is None:
+            cell.used = LATELY
+            return current.token
+        return self._wait(self._call(cell, Request(min_ttl), timeout)).token
 
     async def aget_token(
         self, *, min_ttl: float | None = None, timeout: float | None = None
     ) -> AccessToken:
         """Does as :meth:`get_token`, from any event loop, and never blocks it."""
-        keeper = self._keeper
-        held = keeper.held
-        if self._elapsed() < held.fresh_until and min_ttl is None:
-            keeper.used = True
-            return held.token
-        return await self._adescend(Need(min_ttl), timeout)
+        cell = self._cell
+        current = cell.current
+        if self._elapsed() < current.fresh_until and min_ttl is None:
+            cell.used = LATELY
+            return current.token
+        return (await self._await(self._call(cell, Request(min_ttl), timeout))).token
 
     def headers(self) -> dict[str, str]:
         """Gives ``{"Authorization": "Bearer …"}``, to merge into a request's headers."""
@@ -164,19 +175,28 @@ class AccessTokenManager(Unpicklable):
         """Fetches a new token now. The one in hand stays in use if that fails.
 
         Args:
-            claims: The claims that a resource asked for in a challenge, as JSON text.
+            claims: The claims that a resource asked for in a challenge, as JSON text. The token
+                that has them is the one in hand from then on, and is renewed with them.
             timeout: As for :meth:`get_access_token`.
 
         Raises:
             TokenManagerError: No new one is to be had.
         """
-        return self._descend(Need(renew=True, claims=claims), timeout).secret
+        cell = self._cell_of(claims)
+        current = self._wait(self._call(cell, Request(renew=True), timeout))
+        if claims:
+            self._take_in_hand(cell)
+        return current.secret
 
     async def arefresh_access_token(
         self, *, claims: str | None = None, timeout: float | None = None
     ) -> str:
         """Does as :meth:`refresh_access_token`, from any event loop, and never blocks it."""
-        return (await self._adescend(Need(renew=True, claims=claims), timeout)).secret
+        cell = self._cell_of(claims)
+        current = await self._await(self._call(cell, Request(renew=True), timeout))
+        if claims:
+            self._take_in_hand(cell)
+        return current.secret
 
     def invalidate(self, token: str | AccessToken) -> None:
         """Drops a token that a resource refused, if it is still the one in hand.
@@ -186,7 +206,7 @@ class AccessTokenManager(Unpicklable):
         Args:
             token: The token that was refused.
         """
-        self._keeper.invalidate(token if isinstance(token, str) else token.secret)
+        self._cell.invalidate(token if isinstance(token, str) else token.secret)
 
     def prefetch(self) -> None:
         """Has the token fetched in the background if there is no fresh one; waits for nothing.
@@ -194,78 +214,102 @@ class AccessTokenManager(Unpicklable):
         Raises:
             TokenManagerError: It has just failed, and it is too early to ask again.
         """
-        self._keeper.board(Need(), self._keeper.lead_elsewhere)
-
-    def record(self) -> Record | None:
-        """Gives the token in hand as it came, if it is valid; for the registry's export."""
-        held = self._keeper.held
-        return held.record if self._elapsed() < held.valid_until else None
-
-    def adopt(self, record: Record) -> None:
-        """Takes a token that was fetched elsewhere, if it is newer than the one in hand."""
-        self._keeper.adopt(record)
+        self._cell.request(Request())
 
     def status(self) -> TokenStatus:
         """Says how the token stands, without its secret."""
-        return self._keeper.status()
+        return self._cell.status()
 
     def close(self) -> None:
         """Lets its token go, and ends its renewal. Every later call raises ConfigurationError."""
-        self._keeper.close()
+        self._plain.close()  # and so no cell of its claims is made that is not closed below
+        with self._lock:
+            cells = list(self._by_claims.values())
+        for cell in cells:
+            cell.close()
+        self._close_source()
 
-    # The way down: what every call does that finds no fresh token.
+    # What every call does that finds no fresh token.
 
-    def _descend(self, need: Need, timeout: float | None) -> AccessToken:
-        give_up_at = self._give_up_at(timeout)
-        # A caller with a deadline cannot lead in its own thread: it could not leave in time.
-        lead = self._keeper.lead if timeout is None else self._keeper.lead_elsewhere
-        while True:
-            boarding = self._keeper.board(need, lead)
-            if boarding.flight is None:
-                return boarding.held.token
-            if not boarding.flight.wait(give_up_at - self._elapsed()):
-                raise self._timed_out()
-            token = self._arrive(boarding.flight, need) if boarding.ours else None
-            if token is not None:
-                return token
-            if not boarding.ours:
-                need = need._replace(since=need.since or boarding.held)
-
-    async def _adescend(self, need: Need, timeout: float | None) -> AccessToken:
-        give_up_at = self._give_up_at(timeout)
-        while True:
-            boarding = self._keeper.board(need, self._keeper.lead_elsewhere)
-            if boarding.flight is None:
-                return boarding.held.token
-            if not await boarding.flight.join(give_up_at - self._elapsed()):
-                raise self._timed_out()
-            token = self._arrive(boarding.flight, need) if boarding.ours else None
-            if token is not None:
-                return token
-            if not boarding.ours:
-                need = need._replace(since=need.since or boarding.held)
-
-    def _arrive(self, flight: Flight[HeldToken], need: Need) -> AccessToken | None:
-        """Gives what a landed flight brought; None when the caller has to board another."""
-        try:
-            held = flight.result()
-        except FlightLostError:
-            return None
-        except TokenManagerError:
-            held = self._keeper.held
-            strict = need.renew or need.min_ttl is not None
-            if strict or self._elapsed() >= held.valid_until:
-                raise
-        left = held.valid_until - self._elapsed()
-        # Short of what is needed it may be after a sleep of the machine; else boarding refuses.
-        return held.token if left > 0 and left >= (need.min_ttl or 0) else None
-
-    def _give_up_at(self, timeout: float | None) -> float:
-        wait = self._max_wait if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-        return self._elapsed() + wait
-
-    def _timed_out(self) -> TokenTimeoutError:
-        return TokenTimeoutError(
-            f"no token for {' '.join(self.scopes)} within the time given: the fetch goes on, so "
-            "ask again, or allow a longer timeout"
+    def _call(self, cell: Cell, request: Request, timeout: float | None) -> _Call:
+        patience = self._patience if timeout is None else timeout
+        give_up_at = self._elapsed() + patience
+        strict = request.renew or request.min_ttl is not None
+        for _ in range(_MOST_FLIGHTS):
+            found = cell.request(request)
+            if isinstance(found, Current):
+                return found
+            landed = yield found, give_up_at - self._elapsed()
+            try:
+                current = found.result() if landed else cell.current
+            except FlightLostError:
+                continue
+            except TokenManagerError:
+                current = cell.current
+                if strict or self._elapsed() >= current.valid_until:
+                    raise
+            left = current.valid_until - self._elapsed()
+            # Short of what is needed it may be after a sleep of the machine; else asking refuses.
+            if left > 0 and left >= (request.min_ttl or 0) and (landed or not request.renew):
+                return current
+            if not landed:
+                raise TokenTimeoutError(
+                    f"no token for {' '.join(self.scopes)} within the time given: the fetch goes "
+                    "on, so ask again, or allow a longer timeout"
+                )
+        raise TokenRequestError(
+            "no fetch brought a token that serves: what fetches it was interrupted again and again "
+            "(see what ends its threads, and whether its source calls sys.exit()), or its tokens "
+            "live for less than min_ttl",
+            retryable=True,
         )
+
+    def _wait(self, call: _Call) -> Current:
+        try:
+            flight, seconds = next(call)
+            while True:
+                flight, seconds = call.send(flight.wait(seconds))
+        except StopIteration as end:
+            current: Current = end.value
+            return current
+
+    async def _await(self, call: _Call) -> Current:
+        try:
+            flight, seconds = next(call)
+            while True:
+                flight, seconds = call.send(await flight.join(seconds))
+        except StopIteration as end:
+            current: Current = end.value
+            return current
+
+    # Claims: each set of them is a key of its own.
+
+    def _cell_of(self, claims: str | None) -> Cell:
+        if not claims:
+            return self._cell
+        if not isinstance(claims, str) or not is_unicode(claims):
+            raise ConfigurationError("claims= is JSON text, as the challenge has it: correct it")
+        with self._lock:
+            cell = self._by_claims.get(claims)
+            if cell is None:
+                cell = self._by_claims[claims] = self._plain.for_claims(claims)
+                for oldest in list(self._by_claims)[:-_MOST_CLAIMS]:
+                    if self._by_claims[oldest] is not self._cell:
+                        self._by_claims.pop(oldest).rest()  # whoever waits for it still gets it
+            return cell
+
+    def _take_in_hand(self, cell: Cell) -> None:
+        """Has later calls find this cell's token, and the one before it renewed no more."""
+        before = cell
+        with self._lock:
+            if self._by_claims.get(cell.key.claims) is cell:  # else many others have come since
+                before, self._cell = self._cell, cell
+        if before is not cell:
+            before.rest()
+
+
+def manager_of(cell: Cell) -> AccessTokenManager:
+    """Makes the manager of a registry's cell, which closes the source by itself."""
+    manager = AccessTokenManager.__new__(AccessTokenManager)
+    AccessTokenManager._begin(manager, cell)  # noqa: SLF001 - its other constructor
+    return manager

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+from ._runtime.backoff import Backoff
 from .errors import ConfigurationError
+from .token import AccessToken, Record
 
-__all__ = ["Action", "RefreshPolicy", "Times", "decide"]
+__all__ = ["Action", "RefreshPolicy", "Times", "decide", "new_backoff", "new_record", "times"]
+
+
+#: The least seconds between a token and its renewal, whatever the service asks for; no more than a
+#: quarter of its life.
+_PAUSE = 1.0
+#: Nothing is taken to live for longer than ten years, in seconds.
+_LONGEST = 315_360_000.0
 
 
 class Action(enum.Enum):
@@ -32,22 +41,22 @@ class Times:
 
 
 def decide(
-    now: float, held: Times | None, *, min_ttl: float | None = None, retry_at: float = 0.0
+    now: float, current: Times | None, *, min_ttl: float | None = None, retry_at: float = 0.0
 ) -> Action:
     """Says what a call does: the table of the design, section 7.
 
     Args:
         now: The elapsed clock, in seconds.
-        held: The token in hand; None when there is none.
+        current: The token in hand; None when there is none.
         min_ttl: Seconds of validity that the caller needs; None when any will do.
         retry_at: Until then, on the elapsed clock, the last failure stands.
     """
     backing_off = now < retry_at
-    if held is None or now >= held.valid_until:
+    if current is None or now >= current.valid_until:
         return Action.FAIL if backing_off else Action.WAIT
-    if min_ttl is not None and held.valid_until - now < min_ttl:
+    if min_ttl is not None and current.valid_until - now < min_ttl:
         return Action.FAIL if backing_off else Action.WAIT
-    if now < held.fresh_until or backing_off:
+    if now < current.fresh_until or backing_off:
         return Action.RETURN
     return Action.RETURN_AND_RENEW
 
@@ -92,40 +101,59 @@ class RefreshPolicy:
         if not self.max_wait > 0:
             raise ConfigurationError("RefreshPolicy(max_wait=…) is in seconds, more than 0")
 
-    def hold(
-        self,
-        now: float,
-        lifetime: float,
-        *,
-        refresh_in: float | None = None,
-        chance: float,
-        age: float = 0.0,
-    ) -> Times:
-        """Says how long a token serves that has just arrived.
 
-        Args:
-            now: The elapsed clock.
-            lifetime: Seconds that the token is valid still.
-            refresh_in: Seconds after which the service would like it renewed, where it said so.
-            chance: A random number from 0 to 1, for the jitter.
-            age: Seconds that it has lived, where another worker fetched it.
-        """
-        whole = lifetime + age
-        usable = lifetime - min(self.skew, whole / 4)
-        margin = max(self.margin * whole, min(self.min_margin, whole / 2))
-        due = max(0.0, lifetime - margin if refresh_in is None else refresh_in)
-        due = min(due * (1 - self.jitter * chance), usable)
-        return Times(fresh_until=now + due, valid_until=now + usable)
+def times(
+    policy: RefreshPolicy,
+    now: float,
+    lifetime: float,
+    *,
+    refresh_in: float | None = None,
+    chance: float,
+    age: float = 0.0,
+) -> Times:
+    """Says how long a token serves that has just arrived.
 
-    def backoff(self, failures: int, *, chance: float, retry_after: float | None = None) -> float:
-        """Seconds until the service is asked again: full jitter, and no less than it asked for.
+    Args:
+        policy: When to renew.
+        now: The elapsed clock.
+        lifetime: Seconds that the token is valid still.
+        refresh_in: Seconds after which the service would like it renewed, where it said so.
+        chance: A random number from 0 to 1, for the jitter.
+        age: Seconds that it has lived, where another worker fetched it.
+    """
+    lifetime = min(lifetime, _LONGEST)
+    whole = lifetime + age
+    usable = lifetime - min(policy.skew, whole / 4)
+    margin = max(policy.margin * whole, min(policy.min_margin, whole / 2))
+    due = max(0.0, lifetime - margin if refresh_in is None else refresh_in)
+    due = min(due * (1 - policy.jitter * chance), usable)
+    return Times(fresh_until=now + due, valid_until=now + usable)
 
-        Args:
-            failures: How many attempts have failed in a row, this one included.
-            chance: A random number from 0 to 1, for the jitter.
-            retry_after: The service's own ``Retry-After``, where it sent one.
-        """
-        ceiling = min(self.backoff_cap, self.backoff_base * 2.0 ** min(failures - 1, 30))
-        asked = 0.0 if retry_after is None else min(retry_after, self.retry_after_cap)
-        # A fleet that was told "in 30 seconds" all at once must not come back all at once.
-        return max(ceiling * chance, asked * (1 + self.jitter * chance))
+
+def new_record(token: AccessToken, asked_at: float, policy: RefreshPolicy) -> Record:
+    """Notes of a token that the service gave when it is to be renewed, the same for everybody.
+
+    Whoever keeps it adds a jitter of their own.
+
+    Args:
+        token: The token.
+        asked_at: The wall clock, when the service was asked.
+        policy: When to renew, where the service did not say.
+    """
+    lifetime = min(token.expires_at - asked_at, _LONGEST)
+    refresh_in = None
+    if token.refresh_at is not None:
+        # What is due at once, again and again, is not renewed without a pause.
+        refresh_in = max(token.refresh_at - asked_at, min(_PAUSE, lifetime / 4))
+    due = times(policy, asked_at, lifetime, refresh_in=refresh_in, chance=0.0).fresh_until
+    return Record(replace(token, expires_at=asked_at + lifetime, refresh_at=due), asked_at)
+
+
+def new_backoff(policy: RefreshPolicy) -> Backoff:
+    """Makes the back-off of a key, or of an authority."""
+    return Backoff(
+        policy.backoff_base,
+        policy.backoff_cap,
+        longest_asked=policy.retry_after_cap,
+        spread=policy.jitter,
+    )

@@ -4,38 +4,61 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from ._context import new_context
+from ._engine.cell import Cell
 from ._runtime.clock import SYSTEM_CLOCK, Clock
-from ._runtime.forks import make_new_in_child
-from ._runtime.refresher import refresher_for
-from ._runtime.secrecy import Unpicklable
-from ._sharing.fetch_once import SharedCache
-from ._sharing.keys import EncryptionKey, Keyring
-from .entra.breaker import Breaker, GuardedSource
+from ._runtime.forks import renew_in_child
+from ._runtime.secrecy import Hidden, Unpicklable
+from ._sharing.keys import EncryptionKey, SealingKeys
+from ._sharing.slot import SealedStore
 from .entra.client import ConfidentialClient
 from .entra.grants.client_credentials import ClientCredentialsSource
 from .entra.unified_cache import UnifiedCache
 from .entra.wire.connection import Connection
 from .errors import ConfigurationError, TokenManagerError
-from .events import Event, Hook, TokenStatus
+from .events import Event, TokenStatus
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential, ClientSecret
-from .identity.environment import settings_from
-from .manager import AccessTokenManager
+from .identity.environment import Settings, settings_from
+from .manager import AccessTokenManager, manager_of
 from .policy import RefreshPolicy
 from .stores import TokenStore, open_store
 from .token import TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
-__all__ = ["TokenRegistry"]
+__all__ = ["RegistrySettings", "TokenRegistry"]
 
 #: Scopes can be spelled in many ways, and so many spellings are remembered.
 _MOST_SPELLINGS = 10_000
+#: Seconds that closing waits for what is under way.
+_PATIENCE = 1.0
+
+
+class RegistrySettings(TypedDict, total=False):
+    """The settings of a :class:`TokenRegistry` that do not say who asks, and whom."""
+
+    store: TokenStore | str | None
+    encryption_key: EncryptionKey | None
+    namespace: str
+    policy: RefreshPolicy | None
+    verify: bool | str | os.PathLike[str] | None
+    proxies: Mapping[str, str] | None
+    timeout: float
+    on_event: Callable[[Event], object] | None
+    clock: Clock
+
+
+class _Member(NamedTuple):
+    """What a registry has of a key."""
+
+    cell: Cell
+    manager: AccessTokenManager
 
 
 class TokenRegistry(Unpicklable):
@@ -65,7 +88,8 @@ class TokenRegistry(Unpicklable):
             None shares them with nobody.
         encryption_key: What the tokens in the store are encrypted with: a text or bytes of 32 or
             more, or several, of which the first encrypts and all decrypt. Left out, a key is
-            derived from the client secret or the private key (HKDF, RFC 5869).
+            derived from the client secret (PBKDF2, RFC 8018: some 50 ms, once) or the private
+            key (HKDF, RFC 5869).
         namespace: What the names of its records in the store begin with.
         policy: When to renew, how to back off, how long to wait.
         verify: The path of a file or folder of certificate authorities, or True for those that
@@ -98,76 +122,49 @@ class TokenRegistry(Unpicklable):
         on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if isinstance(credential, str):
-            credential = ClientSecret(credential)  # and so no traceback from here on shows it
-        if not isinstance(credential, ClientCredential):
-            del credential  # whatever it is, it may be secret
-            raise ConfigurationError(
-                "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or "
-                "a WorkloadIdentity"
-            )
-        try:
-            self._connection = Connection(verify=verify, proxies=proxies, timeout=timeout)
-        finally:
-            del proxies  # a proxy's URL may hold its password, and a traceback would show it
+        # Any of them may be secret, or hold a password.
+        credential, store, encryption_key, proxies, given = (
+            *("", None, None, None),
+            Hidden((credential, store, encryption_key, proxies)),
+        )
+        secret, shared, keys, ways = map(Hidden, given.cell_contents)
+        credential = _checked(secret)
+        self._connection = Connection(verify=verify, proxies=ways.cell_contents, timeout=timeout)
+        self._context = new_context(
+            policy=policy, clock=clock, on_event=on_event, fetch_timeout=timeout
+        )
         self._client = ConfidentialClient(
             Authority.parse(authority),
             client_id,
             credential,
             connection=self._connection,
-            clock=clock,
+            context=self._context,
         )
+        url = isinstance(shared.cell_contents, str)
+        #: The store, where it was made here.
+        self._opened = open_store(shared.cell_contents) if url else None
+        self._sealed: SealedStore | None = None
+        if shared.cell_contents is not None:
+            self._sealed = SealedStore(
+                shared.cell_contents if self._opened is None else self._opened,
+                SealingKeys(keys.cell_contents, credential, salt=self._client.client_id),
+                namespace=namespace,
+                context=self._context,
+            )
         self._imported = UnifiedCache(self._client, clock)
-        if policy is not None and not isinstance(policy, RefreshPolicy):
-            raise ConfigurationError("policy= is a RefreshPolicy")
-        self._policy = policy or RefreshPolicy()
-        self._clock = clock
-        self._refresher = refresher_for(clock)
-        self._hook = Hook(on_event)
-        self._breaker = Breaker(str(self._client.authority), clock, self._policy, self._hook.emit)
-        try:
-            #: The store, where it was made here.
-            self._opened: TokenStore | None = None
-            if isinstance(store, str):
-                store = self._opened = open_store(store)
-            self._shared: SharedCache | None = None
-            if store is not None:
-                self._shared = SharedCache(
-                    store,
-                    Keyring(encryption_key, credential),
-                    namespace=namespace,
-                    longest_fetch=self._connection.timeout,
-                    policy=self._policy,
-                    clock=clock,
-                    emit=self._hook.emit,
-                )
-        finally:
-            del store, encryption_key  # so that no traceback shows them
-        self._managers: dict[TokenKey, AccessTokenManager] = {}
+        self._members: dict[TokenKey, _Member] = {}
         #: The managers again, by the arguments as they were given; read without the lock.
-        self._by_arguments: dict[tuple[str, ...], AccessTokenManager] = {}
+        self._by_arguments: dict[tuple[str | Iterable[str], ...], AccessTokenManager] = {}
         self._closed = False
-        make_new_in_child(self)
-        self.after_fork()
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Keeps the managers in the child, and makes the lock anew."""
         #: Guards the fields above; never held while anything waits.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @classmethod
-    def from_env(
-        cls,
-        *,
-        store: TokenStore | str | None = None,
-        encryption_key: EncryptionKey | None = None,
-        namespace: str = "tokenmgr",
-        policy: RefreshPolicy | None = None,
-        verify: bool | str | os.PathLike[str] | None = None,
-        proxies: Mapping[str, str] | None = None,
-        timeout: float = 10.0,
-        on_event: Callable[[Event], object] | None = None,
-    ) -> TokenRegistry:
+    def from_env(cls, **settings: Unpack[RegistrySettings]) -> Self:
         """Makes a registry of what the environment says.
 
         ``AZURE_CLIENT_ID``, with ``AZURE_TENANT_ID`` and perhaps ``AZURE_AUTHORITY_HOST``, or
@@ -179,74 +176,56 @@ class TokenRegistry(Unpicklable):
         these are left out.
 
         Args:
-            store: As for :class:`TokenRegistry`, and so are the others.
-            encryption_key: As there.
-            namespace: As there.
-            policy: As there.
-            verify: As there.
-            proxies: As there.
-            timeout: As there.
-            on_event: As there.
+            **settings: As for :class:`TokenRegistry`.
 
         Raises:
             ConfigurationError: A variable is missing, or two contradict each other.
             AuthorityError: The tenant or the authority is not one.
         """
-        try:
-            settings = settings_from(os.environ)
-            return cls(
-                client_id=settings.client_id,
-                credential=settings.credential,
-                authority=settings.authority,
-                store=settings.store if store is None else store,
-                encryption_key=settings.encryption_key
-                if encryption_key is None
-                else encryption_key,
-                namespace=namespace,
-                policy=policy,
-                verify=verify,
-                proxies=proxies,
-                timeout=timeout,
-                on_event=on_event,
-            )
-        finally:
-            del store, encryption_key  # so that no traceback shows them
+        settings, given = {}, Hidden(settings)  # among them may be the store's password, or the key
+        found = settings_from(os.environ)
+        return cls(
+            client_id=found.client_id,
+            credential=found.credential,
+            authority=found.authority,
+            **_completed(given, found),
+        )
 
     def __repr__(self) -> str:
         return f"<TokenRegistry of {self._client.client_id} at {self._client.authority}>"
 
-    def manager(self, *scopes: str) -> AccessTokenManager:
+    def manager(self, *scopes: str | Iterable[str]) -> AccessTokenManager:
         """Gives the manager of the app's own token for a scope. The same scope, the same manager.
 
         Args:
-            *scopes: What the token is for: ``{resource}/.default``.
+            *scopes: What the token is for: ``{resource}/.default``; a list of scopes will do.
 
         Raises:
             InvalidScopeError: It is no scope for client credentials.
             ConfigurationError: There is none, the authority stands for many tenants, or the
                 registry is closed.
         """
-        known = self._by_arguments.get(scopes)
+        try:
+            known = self._by_arguments.get(scopes)
+        except TypeError:  # a list or a set
+            return self.manager(*normalize_scopes(scopes))
         if known is not None:
             return known
+        manager = self._member(scopes).manager
+        if len(self._by_arguments) >= _MOST_SPELLINGS:
+            self._by_arguments.clear()
+        self._by_arguments[scopes] = manager
+        return manager
+
+    def _member(self, scopes: Iterable[str | Iterable[str]]) -> _Member:
         source = ClientCredentialsSource(self._client, normalize_scopes(scopes))
         with self._lock:
             self._check_open()
-            manager = self._managers.get(source.key)
-            if manager is None:
-                manager = self._managers[source.key] = AccessTokenManager(
-                    GuardedSource(source, source.key, self._breaker),
-                    source.key,
-                    policy=self._policy,
-                    clock=self._clock,
-                    refresher=self._refresher,
-                    hook=self._hook,
-                    shared=None if self._shared is None else self._shared.of(source.key),
-                )
-            if len(self._by_arguments) >= _MOST_SPELLINGS:
-                self._by_arguments.clear()
-            self._by_arguments[scopes] = manager
-            return manager
+            member = self._members.get(source.key)
+            if member is None:
+                cell = Cell(source, source.key, self._context, self._sealed)
+                member = self._members[source.key] = _Member(cell, manager_of(cell))
+            return member
 
     def get_access_token(
         self, *scopes: str, min_ttl: float | None = None, timeout: float | None = None
@@ -272,15 +251,17 @@ class TokenRegistry(Unpicklable):
             TokenManagerError: One has no token; the others have theirs, or their own failure.
         """
         wanted = managers or self._all()
-        give_up_at = None if timeout is None else self._clock.elapsed() + timeout
-        failures: list[TokenManagerError] = []
+        give_up_at = None if timeout is None else self._context.clock.elapsed() + timeout
         for manager in wanted:
-            with _collecting(failures):
+            with suppress(TokenManagerError):  # the second round says so
                 manager.prefetch()
+        failures = []
         for manager in wanted:
-            left = None if give_up_at is None else give_up_at - self._clock.elapsed()
-            with _collecting(failures):
+            left = None if give_up_at is None else give_up_at - self._context.clock.elapsed()
+            try:
                 manager.get_token(timeout=left)
+            except TokenManagerError as exc:
+                failures.append(exc)
         if failures:
             raise failures[0]
 
@@ -312,8 +293,12 @@ class TokenRegistry(Unpicklable):
             ConfigurationError: The registry is closed.
         """
         self._check_open()
-        held = [(manager.key, manager.record()) for manager in self._all()]
-        return self._imported.dump((key, record) for key, record in held if record is not None)
+        now = self._context.clock.elapsed()
+        with self._lock:
+            held = [(cell.key, cell.current) for cell, _ in self._members.values()]
+        return self._imported.dump(
+            (key, current.record) for key, current in held if now < current.valid_until
+        )
 
     def import_cache(self, text: str) -> None:
         """Takes in a cache that MSAL, msal-extensions or :meth:`export_cache` wrote.
@@ -330,13 +315,11 @@ class TokenRegistry(Unpicklable):
             ConfigurationError: It is no such text, and nothing was taken; or the registry is
                 closed.
         """
-        try:
-            self._check_open()
-            self._imported.load(text)
-        finally:
-            del text  # it is secret, and a traceback would show it
+        text, given = "", Hidden(text)  # it is secret
+        self._check_open()
+        self._imported.load(given.cell_contents)
         for record in self._imported.take_tokens():
-            self.manager(*record.token.scopes).adopt(record)
+            self._member(record.token.scopes).cell.adopt(record)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -344,21 +327,29 @@ class TokenRegistry(Unpicklable):
 
     def _all(self) -> list[AccessTokenManager]:
         with self._lock:
-            return list(self._managers.values())
+            return [member.manager for member in self._members.values()]
 
     def close(self) -> None:
-        """Lets all tokens go and closes the connections. Closing again does nothing."""
+        """Lets all tokens go and closes the connections. Closing again does nothing.
+
+        What is under way has a second to end, and to be told to the hook. Then its lease is given
+        back all the same.
+        """
         with self._lock:
             self._closed = True
-            managers = list(self._managers.values())
-            self._managers.clear()
+            managers = self._all()
+            self._members.clear()
             self._by_arguments.clear()
-        if self._shared is not None:
-            self._shared.close()
+        if self._sealed is not None:
+            self._sealed.closed = True
         for manager in managers:
             manager.close()
         self._imported.clear()
         self._connection.close()
+        # So that others find what comes of it, and the hook is told, before the program ends.
+        self._context.settle(_PATIENCE)
+        if self._sealed is not None:
+            self._sealed.leases.give_back_all(_PATIENCE)
         if self._opened is not None:
             self._opened.close()
 
@@ -381,9 +372,19 @@ class TokenRegistry(Unpicklable):
         await self.aclose()
 
 
-@contextmanager
-def _collecting(failures: list[TokenManagerError]) -> Iterator[None]:
-    try:
-        yield
-    except TokenManagerError as exc:
-        failures.append(exc)
+def _checked(given: Hidden) -> ClientCredential:
+    if isinstance(given.cell_contents, str):
+        return ClientSecret(given.cell_contents)
+    if isinstance(given.cell_contents, ClientCredential):
+        return given.cell_contents
+    raise ConfigurationError(
+        "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
+        "WorkloadIdentity"
+    )
+
+
+def _completed(given: Hidden, found: Settings) -> dict[str, Any]:
+    """The settings that were given, with the environment's in place of those that were not."""
+    of_environment = Hidden({"store": found.store, "encryption_key": found.encryption_key})
+    unset = {n for n in of_environment.cell_contents if given.cell_contents.get(n) is None}
+    return {**given.cell_contents, **{name: of_environment.cell_contents[name] for name in unset}}

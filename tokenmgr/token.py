@@ -39,8 +39,6 @@ class Record(NamedTuple):
     token: AccessToken
     #: When it was fetched, in seconds since 1970, by the clock of whoever fetched it.
     obtained_at: float
-    #: The claims that it was fetched with.
-    claims: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,8 @@ class TokenKey:
 class TokenSource(Protocol):
     """Anything that fetches a token: every grant is one, and so is a test's fake.
 
-    A manager calls it from whichever thread needs the token, one call at a time; sources that
-    serve several managers are called by several threads at once. It ends by itself: a source
+    A manager calls it from whichever thread, one call at a time for the same claims; sources
+    that serve several managers are called by several threads at once. It ends by itself: a source
     that waits on the network has a deadline of its own.
     """
 
@@ -84,22 +82,27 @@ class TokenSource(Protocol):
         ...
 
 
-def normalize_scopes(scopes: str | Iterable[str]) -> tuple[str, ...]:
+def normalize_scopes(scopes: str | Iterable[str | Iterable[str]]) -> tuple[str, ...]:
     """Brings scopes to the one form that keys are made of: sorted, each once.
 
     Args:
-        scopes: Scopes, each a string; a string with spaces holds several (RFC 6749, section 3.3).
+        scopes: Scopes, each a string, or a list of them; a string with spaces holds several
+            (RFC 6749, section 3.3).
 
     Raises:
         ConfigurationError: There is none, or one is not a string.
     """
-    given = (scopes,) if isinstance(scopes, str) else tuple(scopes or ())
-    if not all(isinstance(scope, str) for scope in given):
+    given: list[object] = []
+    for each in (scopes,) if isinstance(scopes, str) else tuple(scopes or ()):
+        whole = isinstance(each, str) or not isinstance(each, Iterable)
+        given.extend((each,) if whole else each)
+    texts = [scope for scope in given if isinstance(scope, str)]
+    if len(texts) != len(given):
         raise ConfigurationError(
             "a scope is a string: pass scopes as separate strings, such as "
             "'https://graph.microsoft.com/.default'"
         )
-    found = tuple(sorted({part for scope in given for part in scope.split()}))
+    found = tuple(sorted({part for scope in texts for part in scope.split()}))
     if not found:
         raise ConfigurationError(
             "no scope was given: name what the token is for, such as "

@@ -8,15 +8,15 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from support import KEY, FakeClock, HandRefresher, in_threads, settle
+from support import KEY, FakeClock, HandRefresher, in_threads, make_context, settle
 
 from tokenmgr import (
     AccessToken,
-    AccessTokenManager,
     ConfigurationError,
     InvalidCredentialError,
     RefreshPolicy,
@@ -25,7 +25,9 @@ from tokenmgr import (
     TokenManagerError,
     TokenTimeoutError,
 )
-from tokenmgr.events import Hook
+from tokenmgr._engine.cell import Cell
+from tokenmgr._engine.current import Current
+from tokenmgr.manager import manager_of
 
 POLICY = RefreshPolicy()
 NAMES = ("alice", "bob")
@@ -56,23 +58,34 @@ class Clock(FakeClock):
 
 
 class Inline:
-    """Workers without threads: work is done when a rule says so."""
-
-    have_run = True
+    """Workers without threads: work is done when a rule says so, or a call waits for it."""
 
     def __init__(self) -> None:
         self.waiting: deque[Callable[[], object]] = deque()
-        self.at_once = False
+        #: Whether no thread runs: then callers do it by themselves.
+        self.none_runs = False
 
     def do(self, work: Callable[[], object]) -> None:
-        if self.at_once:
-            work()
-        else:
-            self.waiting.append(work)
+        if self.none_runs:
+            raise RuntimeError("no thread runs here")
+        self.waiting.append(work)
 
-    def run_one(self) -> None:
-        if self.waiting:
-            self.waiting.popleft()()
+    def run_one(self) -> bool:
+        if not self.waiting:
+            return False
+        self.waiting.popleft()()
+        return True
+
+    def wait(self, call: Any) -> Current:
+        """Has a call wait as a thread does, while the workers work."""
+        try:
+            flight, seconds = next(call)
+            while True:
+                while seconds > 0 and not flight.landed and self.run_one():
+                    pass
+                flight, seconds = call.send(flight.landed)
+        except StopIteration as end:
+            return end.value
 
 
 class Issuer:
@@ -88,22 +101,34 @@ class Issuer:
         self.overlapped = False
         self.ends: dict[str, float] = {}
         self.claims: dict[str, str | None] = {}
-        #: The newest token, and until when it is to be served whatever happens.
-        self.newest: tuple[str, float] = ("", float("-inf"))
-        self._under_way = threading.Semaphore(1)
+        #: The newest token with these claims, and until when it is to be served whatever happens.
+        self.newest: dict[str | None, tuple[str, float]] = {}
+        self._under_way: set[str | None] = set()
+        self._lock = threading.Lock()
+
+    def newest_of(self, claims: str | None) -> tuple[str, float]:
+        return self.newest.get(claims, ("", float("-inf")))
+
+    def forget(self, secret: str) -> None:
+        """Its tokens are to be served no more, as this one of them was refused."""
+        for claims, (newest, _) in list(self.newest.items()):
+            if newest == secret:
+                del self.newest[claims]
 
     def fetch_token(self, *, claims: str | None = None) -> AccessToken:
-        if not self._under_way.acquire(blocking=False):
-            self.overlapped = True  # an error raised here would be taken for the service's
-            raise AssertionError("two fetches of one key at a time")
+        with self._lock:
+            if claims in self._under_way:
+                self.overlapped = True  # an error raised here would be taken for the service's
+                raise AssertionError("two fetches of one key at a time")
+            self._under_way.add(claims)
+            self.fetches += 1
+            secret = f"{self.name}-{self.fetches}"
         try:
-            return self._fetch(claims)
+            return self._fetch(secret, claims)
         finally:
-            self._under_way.release()
+            self._under_way.discard(claims)
 
-    def _fetch(self, claims: str | None) -> AccessToken:
-        self.fetches += 1
-        secret = f"{self.name}-{self.fetches}"
+    def _fetch(self, secret: str, claims: str | None) -> AccessToken:
         (elapsed, wall), lifetime, error = self.clock.both(), self.lifetime, self.error
         offset = wall - elapsed
         self.ends[secret], self.claims[secret] = elapsed + lifetime, claims
@@ -115,7 +140,7 @@ class Issuer:
         stepped = max(0.0, wall - now - offset)
         left = elapsed + lifetime - stepped - now
         if left > 0:
-            self.newest = (secret, now + left - min(POLICY.skew, left / 4))
+            self.newest[claims] = (secret, now + left - min(POLICY.skew, left / 4))
         return AccessToken(secret, expires_at=elapsed + offset + lifetime)
 
 
@@ -127,34 +152,39 @@ class Engine(RuleBasedStateMachine):
         self.clock = Clock()
         self.workers = Inline()
         self.refresher = HandRefresher(self.clock)
+        context = make_context(
+            self.clock,
+            POLICY,
+            refresher=self.refresher,
+            workers=self.workers,  # type: ignore[arg-type]
+            fetch_timeout=30.0,
+        )
         self.issuers = [Issuer(name, self.clock) for name in NAMES]
         self.managers = [
-            AccessTokenManager(
-                issuer,
-                replace(KEY, subject=issuer.name),
-                policy=POLICY,
-                clock=self.clock,
-                refresher=self.refresher,
-                workers=self.workers,  # type: ignore[arg-type]
-                hook=Hook(),
-            )
+            manager_of(Cell(issuer, replace(KEY, subject=issuer.name), context))
             for issuer in self.issuers
         ]
+        #: The claims of the token that each has in hand.
+        self.claims: list[str | None] = [None, None]
+        for manager in self.managers:
+            manager._wait = self.workers.wait  # type: ignore[method-assign]
 
-    def ask(self, which: int, call: Callable[[float | None], str], *, plain: bool) -> str | None:
+    def ask(
+        self, which: int, call: Callable[[float | None], str], *, plain: bool, patient: bool
+    ) -> str | None:
         """Makes a call and checks what it gives; None when it fails and may."""
-        issuer = self.issuers[which]
-        # There is one thread, and nobody else to land a flight that waits for a worker.
-        queued = self.managers[which]._keeper._flight is not None
+        issuer, manager = self.issuers[which], self.managers[which]
+        cells = [manager._cell, *manager._by_claims.values()]
+        under_way = any(cell._flight for cell in cells)
         try:
-            secret = call(0.0 if queued else None)
+            secret = call(None if patient else 0.0)
         except TokenTimeoutError:
             secret = None
-            assert queued, "waited for nobody"
+            assert under_way or not patient, "waited for nobody"
         except TokenManagerError:
             secret = None
         if secret is None:
-            served_until = issuer.newest[1]
+            served_until = issuer.newest_of(self.claims[which])[1]
             assert not plain or self.clock.elapsed() >= served_until, "failed with a valid token"
             return None
         assert secret in issuer.ends, "another key's token"
@@ -163,10 +193,17 @@ class Engine(RuleBasedStateMachine):
 
     who = st.sampled_from([0, 1])
 
-    @rule(which=who)
-    def get(self, which: int) -> None:
+    @rule(which=who, patient=st.booleans())
+    def get(self, which: int, patient: bool) -> None:
         manager = self.managers[which]
-        self.ask(which, lambda timeout: manager.get_access_token(timeout=timeout), plain=True)
+        secret = self.ask(
+            which,
+            lambda timeout: manager.get_access_token(timeout=timeout),
+            plain=True,
+            patient=patient,
+        )
+        if secret is not None:
+            assert self.issuers[which].claims[secret] == self.claims[which], "other claims"
 
     @rule(which=who, min_ttl=st.sampled_from([1.0, 60.0, 1800.0, 3500.0, 7200.0]))
     def get_with_min_ttl(self, which: int, min_ttl: float) -> None:
@@ -175,32 +212,35 @@ class Engine(RuleBasedStateMachine):
             which,
             lambda timeout: manager.get_access_token(min_ttl=min_ttl, timeout=timeout),
             plain=False,
+            patient=True,
         )
         if secret is not None:
             assert self.issuers[which].ends[secret] - self.clock.elapsed() >= min_ttl
 
-    @rule(which=who, claims=st.sampled_from([None, "a", "b"]))
-    def force(self, which: int, claims: str | None) -> None:
+    @rule(which=who, claims=st.sampled_from([None, "a", "b"]), patient=st.booleans())
+    def force(self, which: int, claims: str | None, patient: bool) -> None:
         manager, issuer = self.managers[which], self.issuers[which]
+        before = issuer.fetches
         secret = self.ask(
             which,
             lambda timeout: manager.refresh_access_token(claims=claims, timeout=timeout),
             plain=False,
+            patient=patient,
         )
         if secret is not None:
-            assert secret == f"{issuer.name}-{issuer.fetches}", "not a new one"
-            assert issuer.claims[secret] == claims
+            if claims is not None:
+                self.claims[which] = claims
+            assert int(secret.rpartition("-")[2]) > before, "not a new one"
+            assert issuer.claims[secret] == self.claims[which]
 
     @rule(which=who, old=st.booleans())
     def invalidate(self, which: int, old: bool) -> None:
         manager, issuer = self.managers[which], self.issuers[which]
+        refused = issuer.newest_of(self.claims[which])[0]
         if old:
-            manager.invalidate(f"{issuer.name}-{issuer.fetches - 1}")
-            if issuer.newest[0] == f"{issuer.name}-{issuer.fetches - 1}":
-                issuer.newest = ("", float("-inf"))
-        else:
-            manager.invalidate(issuer.newest[0])
-            issuer.newest = ("", float("-inf"))
+            refused = f"{issuer.name}-{issuer.fetches - 1}"
+        manager.invalidate(refused)
+        issuer.forget(refused)
 
     @rule(seconds=st.one_of(st.floats(0.1, 70), st.floats(70, 4000), st.just(100_000.0)))
     def advance(self, seconds: float) -> None:
@@ -219,12 +259,19 @@ class Engine(RuleBasedStateMachine):
         self.issuers[which].error = None
         self.issuers[which].lifetime = lifetime
 
-    @rule(which=who, seconds=st.floats(0, 20), step=st.sampled_from([-60.0, 0.0, 60.0]))
-    def in_the_middle_of_the_next_fetch(self, which: int, seconds: float, step: float) -> None:
+    @rule(
+        which=who,
+        seconds=st.floats(0, 20),
+        step=st.sampled_from([-60.0, 0.0, 60.0]),
+        patient=st.booleans(),
+    )
+    def in_the_middle_of_the_next_fetch(
+        self, which: int, seconds: float, step: float, patient: bool
+    ) -> None:
         def during() -> None:
             self.clock.advance(seconds)
             self.clock.step_wall(step)
-            self.get(which)
+            self.get(which, patient)
             self.workers.run_one()
 
         self.issuers[which].during = during
@@ -233,9 +280,9 @@ class Engine(RuleBasedStateMachine):
     def the_refresher_runs(self) -> None:
         self.refresher.run_due()
 
-    @rule(at_once=st.booleans())
-    def a_worker_runs(self, at_once: bool) -> None:
-        self.workers.at_once = at_once
+    @rule(none_runs=st.booleans())
+    def a_worker_runs(self, none_runs: bool) -> None:
+        self.workers.none_runs = none_runs
         self.workers.run_one()
 
     @invariant()
@@ -245,7 +292,8 @@ class Engine(RuleBasedStateMachine):
         assert not any(issuer.overlapped for issuer in self.issuers), "two fetches at a time"
         told = repr([manager.status() for manager in self.managers])
         assert not any(f"{name}-" in told for name in NAMES)
-        assert len(self.refresher._queue) <= 64 + 2 * len(self.managers) + 1
+        cells = sum(1 + len(manager._by_claims) for manager in self.managers)
+        assert len(self.refresher._queue) <= 64 + 2 * cells + 1
 
     def teardown(self) -> None:
         for manager in getattr(self, "managers", []):
@@ -272,14 +320,8 @@ class Round:
         self.chance = random.Random(seed)
         self.clock = Clock()
         self.issuer = Issuer("alice", self.clock)
-        self.manager = AccessTokenManager(
-            self.issuer,
-            KEY,
-            policy=RefreshPolicy(max_wait=1e6),
-            clock=self.clock,
-            refresher=HandRefresher(self.clock),
-            hook=Hook(),
-        )
+        context = make_context(self.clock, RefreshPolicy(max_wait=1e6), fetch_timeout=1e6)
+        self.manager = manager_of(Cell(self.issuer, KEY, context))
         #: Whether tokens are invalidated; only where none is may a call count on one.
         self.invalidates = self.chance.random() < 0.5
         self.scripts = [[self.chance.random() for _ in range(12)] for _ in range(4)]
@@ -309,26 +351,34 @@ class Round:
         elif number < 0.4:
             self.issuer.error = None
         elif number < 0.5 and self.invalidates:
-            self.manager.invalidate(self.issuer.newest[0])
+            self.manager.invalidate(self.newest[0])
         elif number < 0.55:
-            self.manager._keeper.renew_if_used()
+            self.manager._cell.renew_if_used()
         elif number < 0.7:
             claims = None if number < 0.6 else str(number < 0.65)
-            self.check(lambda: self.manager.refresh_access_token(claims=claims), plain=False)
+            secret = self.check(
+                lambda: self.manager.refresh_access_token(claims=claims), plain=False
+            )
+            assert None in (claims, secret) or self.issuer.claims[secret] == claims
         else:
             self.check(self.manager.get_access_token, plain=not self.invalidates)
 
-    def check(self, call: Callable[[], str], *, plain: bool) -> None:
-        before, (held, served_until) = self.clock.elapsed(), self.issuer.newest
+    @property
+    def newest(self) -> tuple[str, float]:
+        return self.issuer.newest_of(self.manager._cell.key.claims or None)
+
+    def check(self, call: Callable[[], str], *, plain: bool) -> str | None:
+        before, cell, (newest, served_until) = self.clock.elapsed(), self.manager._cell, self.newest
         # The source knows of a token a moment before the manager does.
-        landed = self.manager._keeper.held.secret == held
+        landed = cell.current.secret == newest
         try:
             secret = call()
         except TokenManagerError:
-            valid = landed and self.clock.elapsed() < served_until
+            valid = landed and cell is self.manager._cell and self.clock.elapsed() < served_until
             assert not (plain and valid), "failed with a valid token"
-        else:
-            assert before < self.issuer.ends[secret], "an expired token"
+            return None
+        assert before < self.issuer.ends[secret], "an expired token"
+        return secret
 
 
 def test_two_hundred_rounds_of_threads_keep_the_promises() -> None:

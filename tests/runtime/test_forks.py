@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
 import urllib3
-from forking import Child, held, in_child, until
-from support import EXACT, KEY, SCOPE, FakeClock, FakeSource, HandRefresher, make_manager, settle
+from fork_marks import needs_fork, unwarned_forks
+from forking import Child, held, in_child
+from support import (
+    EXACT,
+    KEY,
+    SCOPE,
+    FakeClock,
+    FakeSource,
+    HandRefresher,
+    in_threads,
+    make_manager,
+    settle,
+)
+from waiting import until
 
 from tokenmgr import AccessToken, AccessTokenManager, RefreshPolicy, TokenRegistry
 from tokenmgr._runtime import forks
-from tokenmgr._runtime.forks import fork_allowed, make_new_in_child, no_fork
+from tokenmgr._runtime import refresher as refresher_module
+from tokenmgr._runtime.forks import fork_allowed, no_fork, renew_in_child
 from tokenmgr._runtime.refresher import Refresher
-from tokenmgr._runtime.workers import FETCHERS, Workers
+from tokenmgr._runtime.workers import Workers
 from tokenmgr.emulator import EntraEmulator
+from tokenmgr.events import Hook
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
-    # Python 3.12 warns of what is proven here to be safe.
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-]
+pytestmark = [needs_fork, unwarned_forks]
 
 ORDERS = "api://orders/.default"
 
@@ -55,40 +67,119 @@ def waiting() -> Iterator[Callable[..., list[str]]]:
         assert not thread.is_alive()
 
 
-# A fork and what must not be forked
+class Carried:
+    """What has something to put away before a fork, as a connection has."""
+
+    def __init__(self, before: Callable[[], Callable[[], None]]) -> None:
+        self._put_away = before
+        renew_in_child(self._start_anew, before=self._before)
+
+    def _start_anew(self) -> None:
+        pass
+
+    def _before(self) -> Callable[[], None]:
+        return self._put_away()
 
 
-def test_a_fork_waits_for_what_must_not_be_forked(waiting: Callable[..., list[str]]) -> None:
+@pytest.fixture
+def waiters(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The threads that have begun to wait, for a fork or for what keeps one off."""
+    seen: list[int] = []
+    wait = forks._wait_until
+
+    def noted(condition: Callable[[], bool], *longest: float) -> bool:
+        if not longest:  # else it is for threads that are about to end
+            seen.append(threading.get_ident())
+        return wait(condition, *longest)
+
+    monkeypatch.setattr(forks, "_wait_until", noted)
+    return seen
+
+
+@contextlib.contextmanager
+def stuck() -> Iterator[None]:
+    """Another thread wants no fork for as long as the block runs."""
     inside, go_on = threading.Event(), threading.Event()
+    stayed: list[bool] = []
+
+    def work() -> None:
+        with no_fork():
+            inside.set()
+            stayed.append(go_on.wait(20))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert inside.wait(10)
+        yield
+    finally:
+        go_on.set()
+        thread.join()
+    assert stayed == [True], "it was waited for"
+
+
+def hooks_of_a_fork() -> None:
+    """A fork as this module sees it; those of other modules may have locks, and wait."""
+    forks._before_fork()
+    forks._after_fork_in_parent()
+
+
+def nothing_is_left() -> bool:
+    """Whether this thread neither keeps forks off nor forks, and others can do both."""
+
+    def both() -> bool:
+        with no_fork():
+            pass
+        hooks_of_a_fork()
+        return True
+
+    me, left = threading.get_ident(), forks._lock
+    mine = forks._mine.reads or me in left._readers or left._writer == me
+    return not mine and forks._mine.afterwards is None and in_threads(1, both) == [True]
+
+
+# A fork and what must not be forked: a fork is the writer, and that the readers
+
+
+def test_readers_do_not_wait_for_each_other() -> None:
+    together = threading.Barrier(8)
 
     def work() -> str:
         with no_fork():
-            inside.set()
+            together.wait(30)
+        return "together"
+
+    assert in_threads(8, work) == ["together"] * 8
+    assert not forks._lock._readers
+
+
+def test_a_fork_waits_for_what_must_not_be_forked(waiting: Callable[..., list[str]]) -> None:
+    go_on = threading.Event()
+
+    def work() -> str:
+        with no_fork():
             go_on.wait(30)
             order.append("work")
         return ""
 
     order: list[str] = []
     waiting(2, work)
-    assert inside.wait(10)
-    until(lambda: len(forks._truce._busy) == 2, "both threads' entry")
+    until(lambda: len(forks._lock._readers) == 2, "both threads' entry")
     waiting(1, lambda: str(in_child(lambda: order.append("fork") or order)))
-    until(lambda: forks._truce._forking, "the fork's wait")
+    until(lambda: forks._lock._writer, "the fork's wait")
     go_on.set()
-    until(lambda: not forks._truce._forking, "the fork")
+    until(lambda: not forks._lock._writer, "the fork")
     assert order == ["work", "work"]
 
 
-def test_what_must_not_be_forked_waits_for_a_fork(waiting: Callable[..., list[str]]) -> None:
-    class Slow:
-        def before_fork(self) -> Callable[[], None]:
-            waiting(1, work)
-            threading.Event().wait(0.1)
-            order.append("fork")
-            return lambda: None
-
-        def after_fork(self) -> None:
-            pass
+def test_what_must_not_be_forked_waits_for_a_fork(
+    waiting: Callable[..., list[str]], waiters: list[int]
+) -> None:
+    def wait_for_work() -> Callable[[], None]:
+        waiting(1, work)
+        until(lambda: set(waiters) - {threading.get_ident()}, "the work's wait")
+        order.append("fork")
+        return lambda: None
 
     def work() -> str:
         with no_fork():
@@ -96,21 +187,61 @@ def test_what_must_not_be_forked_waits_for_a_fork(waiting: Callable[..., list[st
         return ""
 
     order: list[str] = []
-    slow = Slow()
-    make_new_in_child(slow)
+    carried = Carried(wait_for_work)
     assert in_child(lambda: order) == ["fork"]
     until(lambda: order == ["fork", "work"], "the work")
+    del carried
+
+
+def test_a_fork_that_waits_goes_before_whoever_comes_after_it(
+    waiting: Callable[..., list[str]], waiters: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 25.0)  # none is waited for until it is too long
+    order: list[str] = []
+
+    def work() -> str:
+        with no_fork():
+            order.append("work")
+        return ""
+
+    def fork() -> str:
+        hooks_of_a_fork()
+        order.append("fork")
+        return ""
+
+    with stuck():
+        waiting(1, fork)
+        until(lambda: forks._lock._writer and len(waiters) == 1, "the fork's wait")
+        waiting(4, work)
+        until(lambda: len(waiters) == 5, "the work's wait")
+        assert order == []
+    until(lambda: len(order) == 5, "the work")
+    assert sorted(order) == ["fork", *["work"] * 4]
 
 
 def test_a_fork_in_the_middle_of_what_must_not_be_forked_is_its_thread_s_own_affair() -> None:
     def work() -> int:
         with no_fork():
-            return len(forks._truce._busy)
+            return len(forks._lock._readers)
 
     with no_fork(), no_fork():
         assert in_child(work) == 1
-        assert threading.get_ident() in forks._truce._busy
-    assert threading.get_ident() not in forks._truce._busy
+        assert threading.get_ident() in forks._lock._readers
+    assert threading.get_ident() not in forks._lock._readers
+
+
+def test_a_child_waits_for_no_thread_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        with no_fork():
+            pass
+
+    def in_a_child() -> list[object]:
+        forks._LONGEST_WAIT = 1e6
+        return [*in_threads(2, work), in_child(lambda: len(forks._lock._readers))]
+
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 0.01)
+    with stuck():
+        assert in_child(in_a_child) == [None, None, 0]
 
 
 def test_a_fork_may_be_allowed_in_the_middle() -> None:
@@ -125,57 +256,45 @@ def test_a_fork_may_be_allowed_in_the_middle() -> None:
     thread.start()
     try:
         assert allowed.wait(10)
-        assert in_child(lambda: len(forks._truce._busy)) == 0
+        assert in_child(lambda: len(forks._lock._readers)) == 0
     finally:
         go_on.set()
         thread.join()
     with fork_allowed():
-        assert threading.get_ident() not in forks._truce._busy
-    assert threading.get_ident() not in forks._truce._busy
+        assert threading.get_ident() not in forks._lock._readers
+    assert nothing_is_left()
 
 
-def test_a_thread_that_is_stuck_stops_no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_is_stuck_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "_LONGEST_WAIT", 0.01)
-    stuck, go_on = threading.Event(), threading.Event()
-
-    def work() -> None:
-        with no_fork():
-            stuck.set()
-            go_on.wait(30)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        assert stuck.wait(10)
+    with stuck():
         assert in_child(lambda: "it went ahead") == "it went ahead"
-    finally:
-        go_on.set()
-        thread.join()
+        monkeypatch.setattr(forks, "_LONGEST_WAIT", 1e6)
+        assert in_child(lambda: "and so does the next") == "and so does the next"
+    assert nothing_is_left()
 
 
-def test_a_fork_that_is_stuck_stops_nobody_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_that_is_stuck_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "_LONGEST_WAIT", 0.01)
-    forks._truce._forking.add(-1)  # who was interrupted before it could say that it is done
+    forks._lock._writer = -1  # who was interrupted before it could say that it is done
     with no_fork():
-        assert not forks._truce._forking
+        assert not forks._lock._writer
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 1e6)
+    with no_fork():
+        pass
+    assert nothing_is_left()
 
 
 def test_forks_of_two_threads_wait_for_each_other(waiting: Callable[..., list[str]]) -> None:
-    class Noting:
-        def before_fork(self) -> Callable[[], None]:
-            order.append("before")
-            if len(order) == 1:
-                waiting(1, fork)
-                until(lambda: begun == 2, "the other fork")
-            return lambda: order.append("after")
-
-        def after_fork(self) -> None:
-            pass
+    def put_away() -> Callable[[], None]:
+        order.append("before")
+        if len(order) == 1:
+            waiting(1, fork)
+            until(lambda: begun == 2, "the other fork")
+        return lambda: order.append("after")
 
     def fork() -> str:
-        # Its hooks alone: those of other modules may have locks, and one fork wait for another.
-        forks._before_fork()
-        forks._after_fork_in_parent()
+        hooks_of_a_fork()
         return ""
 
     def begin_fork() -> None:
@@ -185,62 +304,136 @@ def test_forks_of_two_threads_wait_for_each_other(waiting: Callable[..., list[st
 
     order: list[str] = []
     begun = 0
-    begin = forks._truce.begin_fork
-    forks._truce.begin_fork = begin_fork  # type: ignore[method-assign]
-    noting = Noting()
-    make_new_in_child(noting)
+    begin = forks._lock.write
+    forks._lock.write = begin_fork  # type: ignore[method-assign]
+    carried = Carried(put_away)
     try:
         fork()
         until(lambda: len(order) == 4, "both forks")
     finally:
-        del forks._truce.begin_fork
+        del forks._lock.write
     assert order == ["before", "after"] * 2
+    del carried
 
 
-def test_who_is_interrupted_while_it_waits_leaves_nothing_behind(
+def nested() -> None:
+    with no_fork(), fork_allowed(), no_fork():
+        pass
+
+
+def at_line(
+    number: int,
+    work: Callable[[], None],
+    come_between: Callable[[], None],
+    within: Collection[str] = (),
+    *,
+    of: str = forks.__file__,
+) -> bool:
+    """Does work, and lets something come between at a line of it; says whether there is that line.
+
+    Args:
+        number: Which line of those that are run.
+        work: The work.
+        come_between: What comes between, as a signal's handler does.
+        within: The functions of the module whose lines count; all when there is none.
+        of: The module's file.
+    """
+    lines, reached = itertools.count(), False
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal reached
+        code = frame.f_code
+        if code.co_filename != of or (within and code.co_name not in within):
+            return None
+        if event == "line" and not reached and next(lines) == number:
+            reached = True
+            come_between()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return reached
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("work", [nested, hooks_of_a_fork])
+@pytest.mark.parametrize("handler", [nested, hooks_of_a_fork])
+def test_a_signal_s_handler_may_come_back_at_any_line(
+    work: Callable[[], None], handler: Callable[[], None]
+) -> None:
+    for number in itertools.count():
+        reached = at_line(number, work, handler)
+        assert nothing_is_left(), f"after a handler at line {number}"
+        if not reached:
+            assert number > 10
+            return
+
+
+@pytest.mark.parametrize("work", [nested, hooks_of_a_fork])
+def test_who_is_interrupted_while_it_waits_leaves_nothing_locked(
+    work: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 0.002)
+    for number in itertools.count():
+        forks._lock._writer = -1 if work is nested else 0
+        forks._lock._readers = {-1}
+        reached = True
+        with contextlib.suppress(KeyboardInterrupt):
+            try:
+                reached = at_line(number, work, interrupt, within=("read", "write", "_wait_until"))
+            finally:
+                forks._after_fork_in_parent()
+                if forks._lock._writer == -1:
+                    forks._lock._writer = 0
+                forks._lock._readers.discard(-1)
+        assert nothing_is_left(), f"after an interruption at line {number}"
+        if not reached:
+            assert number > 10
+            return
+
+
+def test_who_is_interrupted_as_it_leaves_keeps_off_one_fork_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wait, interrupts = forks._truce._wait_until_gone, threading.get_ident()
-
-    def wait_or_interrupt(others: set[int]) -> None:
-        if threading.get_ident() == interrupts:
-            raise KeyboardInterrupt
-        wait(others)  # such as the emulator's thread
-
-    with monkeypatch.context() as patch:
-        patch.setattr(forks._truce, "_wait_until_gone", wait_or_interrupt)
-        with pytest.raises(KeyboardInterrupt), no_fork():
-            pytest.fail("it was not interrupted")
-    assert interrupts not in forks._truce._busy
-    with pytest.raises(KeyboardInterrupt), no_fork(), fork_allowed():
-        monkeypatch.setattr(forks._truce, "_wait_until_gone", wait_or_interrupt)
-    assert interrupts not in forks._truce._busy
-    assert not forks._mine.depth
+    with pytest.raises(KeyboardInterrupt):
+        at_line(0, nested, interrupt, within=("stop_reading",))
+    assert not forks._mine.reads
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 0.002)
+    assert in_threads(1, hooks_of_a_fork) == [None]
+    monkeypatch.setattr(forks, "_LONGEST_WAIT", 1e6)
+    assert nothing_is_left()
 
 
 def test_what_was_put_away_is_brought_back_although_some_of_it_fails() -> None:
-    class Failing:
-        def __init__(self, error: BaseException | None) -> None:
-            self._error = error
-
-        def before_fork(self) -> Callable[[], None]:
-            return self._after
-
-        def _after(self) -> None:
-            done.append(None)
-            if self._error is not None:
-                raise self._error
-
-        def after_fork(self) -> None:
-            pass
-
     done: list[None] = []
-    failing = [Failing(error) for error in (ValueError(), None, OSError())]
-    for each in failing:
-        make_new_in_child(each)
+
+    def fail(error: Exception | None) -> None:
+        done.append(None)
+        if error is not None:
+            raise error
+
+    carried = [
+        Carried(lambda error=error: lambda: fail(error))
+        for error in (ValueError(), None, OSError())
+    ]
     assert in_child(lambda: True)
-    assert len(done) == 3
-    assert not forks._truce._forking
+    assert len(done) == len(carried)
+    assert not forks._lock._writer
+
+
+def test_what_is_gone_is_made_anew_no_more() -> None:
+    before = len(forks._renewals), len(forks._preparations)
+    carried = Carried(lambda: lambda: None)
+    assert (len(forks._renewals), len(forks._preparations)) == (before[0] + 1, before[1] + 1)
+    del carried
+    assert (len(forks._renewals), len(forks._preparations)) == before
 
 
 def test_a_module_that_is_imported_in_the_middle_of_a_fork_does_no_harm() -> None:
@@ -252,11 +445,13 @@ def test_a_module_that_is_imported_in_the_middle_of_a_fork_does_no_harm() -> Non
 def test_a_handshake_must_not_be_forked_and_connecting_may(
     entra: EntraEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import msal  # noqa: F401 - the first fetch of a process connects by itself
+
     seen: list[tuple[str, int]] = []
 
     def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **kwargs: Any) -> Any:
-            seen.append((name, forks._mine.depth))
+            seen.append((name, forks._mine.reads))
             return call(*args, **kwargs)
 
         return noted
@@ -270,17 +465,17 @@ def test_a_handshake_must_not_be_forked_and_connecting_may(
     with entra.registry() as tokens:
         tokens.get_access_token(SCOPE)
     assert seen == [
-        ("create_connection", 0),
-        ("create_urllib3_context", 1),
-        ("ssl_wrap_socket", 1),
+        ("create_connection", False),
+        ("create_urllib3_context", True),
+        ("ssl_wrap_socket", True),
     ]
 
 
 # In the middle of something
 
 CALLS = {
-    "led by a caller": lambda manager: manager.get_access_token(),
-    "led by a worker": lambda manager: manager.get_access_token(timeout=30),
+    "waited for by a thread": lambda manager: manager.get_access_token(),
+    "waited for by a thread in haste": lambda manager: manager.get_access_token(timeout=30),
     "awaited by a coroutine": lambda manager: asyncio.run(manager.aget_access_token()),
 }
 
@@ -360,7 +555,7 @@ def test_all_workers_of_the_parent_are_busy_and_the_childs_are_not(
     clock: FakeClock, source: FakeSource
 ) -> None:
     workers = Workers(1, name="tokenmgr-fetch")
-    manager = AccessTokenManager(source, KEY, policy=EXACT, clock=clock, workers=workers)
+    manager = make_manager(clock, source, workers=workers)
     busy, done = threading.Event(), threading.Event()
     workers.do(lambda: (busy.set(), done.wait(30)))
     try:
@@ -411,16 +606,25 @@ def test_a_fork_at_any_moment_leaves_a_child_that_works() -> None:
 
 # While another thread holds a lock
 
+
+def hook(tokens: TokenRegistry) -> Hook:
+    found = tokens._context.emit.__self__  # type: ignore[attr-defined]
+    assert isinstance(found, Hook)
+    return found
+
+
 LOCKS: dict[str, Callable[[TokenRegistry], Any]] = {
-    "the key's": lambda tokens: tokens.manager(SCOPE)._keeper._lock,
+    "the key's": lambda tokens: tokens.manager(SCOPE)._cell._lock,
+    "the manager's": lambda tokens: tokens.manager(SCOPE)._lock,
     "the registry's": lambda tokens: tokens._lock,
-    "the refresher's": lambda tokens: tokens._refresher._changed,
-    "the workers'": lambda tokens: FETCHERS._lock,
-    "the hook's": lambda tokens: tokens._hook._lock,
-    "the hook's worker's": lambda tokens: tokens._hook._worker._lock,
-    "the breaker's": lambda tokens: tokens._breaker._lock,
+    "the refresher's": lambda tokens: tokens._context.refresher._lock,
+    "the workers'": lambda tokens: tokens._context.workers._lock,
+    "the hook's": lambda tokens: hook(tokens)._lock,
+    "the hook's worker's": lambda tokens: hook(tokens)._worker._lock,
+    "the breaker's": lambda tokens: tokens._client._breaker._lock,
     "the connection's": lambda tokens: tokens._connection._lock,
     "the transport's": lambda tokens: tokens._connection._transport._lock,
+    "that of what was imported": lambda tokens: tokens._imported._lock,
 }
 
 
@@ -432,7 +636,7 @@ def test_a_lock_that_a_thread_of_the_parent_holds_does_not_stop_the_child(
     with entra.registry(on_event=told.append) as tokens:
         graph = tokens.manager(SCOPE)
         kept = graph.get_access_token()
-        until(lambda: not tokens._hook._delivering, "the delivery of the events")
+        until(lambda: not hook(tokens)._delivering, "the delivery of the events")
 
         def work() -> list[bool]:
             told.clear()
@@ -457,42 +661,37 @@ def test_a_lock_that_a_thread_of_the_parent_holds_does_not_stop_the_child(
 # The child's own life
 
 
-def _next_token(manager: AccessTokenManager, old: str) -> str:
-    """Waits, without a call, for the token that is renewed behind the old one."""
-    until(lambda: manager._keeper.held.secret != old, "the renewal")
-    return manager._keeper.held.secret
-
-
 def _follows() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "tokenmgr-refresher"]
 
 
-def test_renewal_goes_on_in_the_background_of_both() -> None:
-    often = RefreshPolicy(margin=0.9)
-    with EntraEmulator(token_lifetime=4) as entra, entra.registry(policy=often) as tokens:
-        graph = tokens.manager(SCOPE)
-        first = graph.get_access_token()
-        assert len(_follows()) == 1
+def _renews_by_itself(manager: AccessTokenManager) -> bool:
+    """Asks for a token, and then waits, without a call, for the one that comes behind it."""
+    old = manager.get_access_token()
+    if manager.status().state != "fresh" or manager._cell.current.secret != old:
+        return False  # this call, or one before it, has it renewed
+    with contextlib.suppress(AssertionError):
+        until(lambda: manager._cell.current.secret != old, within=3.0)
+    return manager._cell.current.secret != old
 
-        def renewed_behind() -> None:
-            old = graph.get_access_token()
-            new = _next_token(graph, old)
-            graph.get_access_token()  # it is in use, and no call comes from here on
-            until(_follows, "a thread that follows it")
-            _next_token(graph, new)
+
+def test_renewal_goes_on_in_the_background_of_both() -> None:
+    often = RefreshPolicy(margin=0.99)  # after less than half a second
+    with EntraEmulator(token_lifetime=40) as entra, entra.registry(policy=often) as tokens:
+        graph = tokens.manager(SCOPE)
+        until(lambda: graph.get_access_token() and len(_follows()) == 1, "the thread")
 
         def work() -> list[bool]:
-            none_yet = not _follows()
+            none_yet, first = not _follows(), graph._cell.current.secret
             until(lambda: graph.status().state == "aging", "aging")
             at_once = graph.get_access_token() == first
-            renewed_behind()
+            until(lambda: _renews_by_itself(graph), "the child's renewal")
             return [none_yet, at_once]
 
         child = Child(work)
-        renewed_behind()
+        until(lambda: _renews_by_itself(graph), "the parent's renewal")
         assert child.outcome() == [True, True]
-        renewed_behind()
-        assert entra.count() >= 7
+        until(lambda: _renews_by_itself(graph), "the parent's next renewal")
 
 
 def test_what_was_planned_for_other_keys_is_renewed_by_the_childs_thread(clock: FakeClock) -> None:
@@ -506,8 +705,8 @@ def test_what_was_planned_for_other_keys_is_renewed_by_the_childs_thread(clock: 
     def work() -> str:
         clock.advance(2880)
         first.get_access_token()  # with it the thread starts, which then looks after both
-        until(lambda: second._keeper.held.secret != "token-1", "the renewal")
-        return second._keeper.held.secret
+        until(lambda: second._cell.current.secret != "token-1", "the renewal")
+        return second._cell.current.secret
 
     try:
         assert in_child(work) == "token-2"
@@ -557,6 +756,33 @@ def test_a_renewal_that_the_parent_was_about_to_start_is_not_lost_in_the_child()
     assert manager.get_access_token() == "token-2"
 
 
+def test_a_fork_at_any_line_of_a_look_loses_no_renewal(clock: FakeClock) -> None:
+    class Key:
+        def renew_if_used(self) -> None:
+            renewed.append(self)
+
+    def fork() -> None:
+        def work() -> int:
+            refresher.run_due()
+            return len(renewed)
+
+        in_children.append(in_child(work))
+
+    renewed: list[object] = []
+    in_children: list[int] = []
+    for number in itertools.count():
+        refresher, key = HandRefresher(clock), Key()
+        refresher.follow(key, clock.elapsed(), clock.elapsed() + 1000)
+        renewed.clear()
+        if not at_line(
+            number, refresher.run_due, fork, within=("_pause",), of=refresher_module.__file__
+        ):
+            break
+        assert renewed == [key]
+    assert len(in_children) > 10
+    assert set(in_children) == {1}, "those in which it was started already have seen it"
+
+
 def test_the_child_knows_the_metadata_and_speaks_over_a_connection_of_its_own(
     entra: EntraEmulator,
 ) -> None:
@@ -598,20 +824,20 @@ def test_what_a_child_closes_stays_open_in_its_parent(entra: EntraEmulator) -> N
 # What must not be carried over
 
 
-class _Carried:
+class _Noting:
     """Notes what is done with it; one of the steps may fail."""
 
     def __init__(self, fails_when: str = "") -> None:
         self.steps: list[str] = []
         self.fails_when = fails_when
-        make_new_in_child(self)
+        renew_in_child(self._start_anew, before=self._before)
 
-    def before_fork(self) -> Callable[[], None]:
-        self._step("put away")
-        return lambda: self._step("taken out in the parent")
+    def _before(self) -> Callable[[], None]:
+        self._step(BEFORE)
+        return lambda: self._step(IN_PARENT)
 
-    def after_fork(self) -> None:
-        self._step("forgotten in the child")
+    def _start_anew(self) -> None:
+        self._step(ANEW)
 
     def _step(self, what: str) -> None:
         self.steps.append(what)
@@ -619,25 +845,26 @@ class _Carried:
             raise RuntimeError(what)
 
 
-BEFORE, IN_PARENT, IN_CHILD = "put away", "taken out in the parent", "forgotten in the child"
+BEFORE, IN_PARENT, ANEW = "put away", "taken out in the parent", "made anew"
 
 
 def test_what_must_not_be_carried_over_a_fork_is_put_away_before_it() -> None:
-    carried = _Carried()
+    noting = _Noting()
+    assert noting.steps == [ANEW]
 
     def work() -> list[str]:
-        grandchild = in_child(lambda: carried.steps)
-        return [*carried.steps, "grandchild", *grandchild]
+        grandchild = in_child(lambda: noting.steps)
+        return [*noting.steps, "grandchild", *grandchild]
 
     child = in_child(work)
-    first = [BEFORE, IN_CHILD, BEFORE]
-    assert child == [*first, IN_PARENT, "grandchild", *first, IN_CHILD]
-    assert carried.steps == [BEFORE, IN_PARENT]
+    first = [ANEW, BEFORE, ANEW, BEFORE]
+    assert child == [*first, IN_PARENT, "grandchild", *first, ANEW]
+    assert noting.steps == [ANEW, BEFORE, IN_PARENT]
 
 
 def test_what_fails_before_a_fork_or_after_stops_neither_it_nor_the_others() -> None:
-    failing = [_Carried(fails_when=step) for step in [BEFORE, IN_PARENT] * 4]
-    good = _Carried()
-    assert in_child(lambda: good.steps) == [BEFORE, IN_CHILD]
-    assert good.steps == [BEFORE, IN_PARENT]
-    assert [each.steps for each in failing] == [[BEFORE], [BEFORE, IN_PARENT]] * 4
+    failing = [_Noting(fails_when=step) for step in [BEFORE, IN_PARENT] * 4]
+    good = _Noting()
+    assert in_child(lambda: good.steps) == [ANEW, BEFORE, ANEW]
+    assert good.steps == [ANEW, BEFORE, IN_PARENT]
+    assert [each.steps for each in failing] == [[ANEW, BEFORE], [ANEW, BEFORE, IN_PARENT]] * 4

@@ -1,21 +1,16 @@
-"""The threads of fetches that no caller leads: as few as there is work, and none idle."""
+"""The threads that fetch: as few as there is work, none idle, none relied on in vain."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
+from support import in_threads
+from waiting import until
 
+from tokenmgr._runtime import workers as module
 from tokenmgr._runtime.workers import Workers
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up_at, "it does not come to pass"
-        threading.Event().wait(0.0005)
 
 
 def named(name: str) -> list[threading.Thread]:
@@ -44,15 +39,34 @@ def test_there_are_never_more_threads_than_allowed_and_all_work_is_done(name: st
     assert max(most) == 3
 
 
+@pytest.mark.usefixtures("threads_take_turns")
+def test_work_from_many_threads_at_once_is_all_done_by_no_more_threads_than_allowed(
+    name: str,
+) -> None:
+    workers = Workers(3, name=name)
+    lock, counts = threading.Lock(), [0, 0, 0]
+
+    def work() -> None:
+        with lock:
+            counts[0] += 1
+            counts[1] = max(counts[:2])
+        with lock:
+            counts[0] -= 1
+            counts[2] += 1
+
+    for count in range(1, 51):
+        assert in_threads(8, lambda: [workers.do(work) for _ in range(10)]) == [[None] * 10] * 8
+        until(lambda count=count: counts[2] == 80 * count, "all work")
+    assert counts[1] <= 3
+
+
 def test_no_idle_thread_remains_and_the_next_work_starts_one(name: str) -> None:
     workers = Workers(2, name=name)
-    assert not workers.have_run
     for _ in range(3):
         done = threading.Event()
         workers.do(done.set)
         assert done.wait(30)
         until(lambda: not named(name))
-    assert workers.have_run
 
 
 def test_they_are_daemons_so_that_no_program_hangs_at_its_end(name: str) -> None:
@@ -116,3 +130,79 @@ def test_where_no_further_thread_starts_one_that_runs_does_the_work(
         workers.do(done.set)
     gate.set()
     assert done.wait(30)
+
+
+def test_starts_that_fail_together_leave_no_work_behind(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers(2, name=name)
+    done: list[str] = []
+    start, come = threading.Thread.start, threading.Event()
+
+    def refuse_when_all_have_come(self: threading.Thread) -> None:
+        if self.name != name:
+            return start(self)
+        until(lambda: come.is_set() or len(workers._waiting) == 8, "the work of all")
+        come.set()
+        return refuse(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse_when_all_have_come)
+        outcomes = in_threads(8, lambda: workers.do(lambda: done.append("refused")))
+    assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 8
+    assert not workers._waiting
+    workers.do(lambda: done.append("taken"))
+    until(lambda: done == ["taken"])
+
+
+@pytest.fixture
+def run(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Threads of this name start, and run when this is set; as in a server without threads."""
+    gate, run = threading.Event(), threading.Thread.run
+
+    def run_late(self: threading.Thread) -> None:
+        if self.name == name:
+            gate.wait(30)
+        run(self)
+
+    monkeypatch.setattr(threading.Thread, "run", run_late)
+    yield gate
+    gate.set()
+    until(lambda: not named(name))
+
+
+def test_where_threads_start_and_never_run_it_says_so_each_time(
+    name: str, run: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers(2, name=name)
+    done: list[str] = []
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    for _ in range(5):  # more than threads are allowed
+        with pytest.raises(RuntimeError, match="do not run"):
+            workers.do(lambda: done.append("refused"))
+        # They are waited for once: with so much patience a second wait would have no end.
+        monkeypatch.setattr(module, "_PATIENCE", 1e9)
+    assert not workers._waiting
+    run.set()
+    until(lambda: not named(name))
+    workers.do(lambda: done.append("taken"))
+    until(lambda: done == ["taken"])
+
+
+def test_a_first_thread_that_runs_late_is_waited_for(
+    name: str, run: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 30.0)
+    workers = Workers(1, name=name)
+    done: list[str] = []
+    outcomes: list[object] = []
+    caller = threading.Thread(
+        target=lambda: outcomes.extend(in_threads(1, lambda: workers.do(lambda: done.append(""))))
+    )
+    caller.start()
+    until(lambda: named(name), "the first thread")
+    assert not outcomes
+    run.set()
+    caller.join(30)
+    assert outcomes == [None]
+    until(lambda: done == [""])

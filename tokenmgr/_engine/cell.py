@@ -1,8 +1,9 @@
-"""TokenKeeper: what stands behind a manager: the token in hand, the one flight, the back-off.
+"""A cell keeps the token of one key: the current one, the flight for the next, the back-off.
 
-Its lock guards a few fields, and is held neither while anything waits nor while an event is told.
-Callers board, through :meth:`TokenKeeper.board`; the flight's leader, in whichever thread, lands
-it; the refresher boards for everybody when renewal is due.
+Callers come through :meth:`Cell.request`, and get the current token, or the key's one flight to
+wait for. Workers fetch, and land it. The refresher comes back when the token ages. The cell's lock
+guards a few fields; under it nobody waits for a fetch, and no source, store, hook or logger is
+called.
 """
 
 from __future__ import annotations
@@ -12,277 +13,258 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import NamedTuple
 
-from .._runtime.clock import Clock
-from .._runtime.forks import make_new_in_child
-from .._runtime.refresher import Refresher
-from .._runtime.workers import Workers
+from .. import events
+from .._context import Context
+from .._runtime.forks import renew_in_child
+from .._runtime.refresher import Plan
 from .._sharing.fetch_once import SharedToken, Wanted
+from .._sharing.slot import SealedStore
 from ..errors import (
     ConfigurationError,
+    ServiceUnavailableError,
     TokenManagerError,
     TokenRequestError,
 )
-from ..events import (
-    BackingOff,
-    FlightJoined,
-    Hook,
-    RequestFailed,
-    ServedStale,
-    TokenAdopted,
-    TokenInvalidated,
-    TokenLetGo,
-    TokenRenewed,
-    TokenRequested,
-    TokenStatus,
-)
-from ..policy import Action, RefreshPolicy, decide
+from ..events import TokenStatus
+from ..policy import Action, decide, new_record
 from ..token import Record, TokenKey, TokenSource
-from .boarding import Boarding, Need
-from .current import NOTHING, HeldToken, hold
+from .current import NOTHING, Current, arrived
+from .failures import Failures
 from .flight import Flight
-from .setback import Setback
 
-__all__ = ["TokenKeeper"]
+__all__ = ["LATELY", "Cell", "Request"]
 
-#: A flight that no worker has taken up by then is led by the next caller in its own thread: some
-#: servers start threads that never run.
-_PATIENCE = 1.0
+#: When a token was last asked for: not since its renewal began; before the last look into the
+#: store; since then.
+UNUSED, EARLIER, LATELY = range(3)
 
+#: Seconds that a flight is given beyond what a fetch may take. Then the key starts another, as
+#: whoever leads this one has vanished, or hangs.
+_GRACE = 5.0
 
 #: A shared record is looked at so often, in seconds, while its token is in use: what other workers
 #: renewed or had to renew is known here by then.
 _LOOK_EVERY = 60.0
 
+#: Seconds between two looks whether what a failure came from is gone.
+_SOURCE_EVERY = 1.0
+
 #: So many tokens in a row may be refused while they are new; then the next one is kept for a while.
 _MOST_REFUSALS = 3
 
 
-class TokenKeeper:
-    """Keeps the token of one source.
+class Request(NamedTuple):
+    """What a call asks for."""
 
-    Args:
-        source: Where tokens come from.
-        key: What makes its tokens different from all others.
-        policy: When to renew, how to back off.
-        clock: The time.
-        refresher: What says when renewal is due.
-        workers: The threads of fetches that no caller leads.
-        hook: Where events go.
-        shared: Its part in the store; None when other workers have none in it.
-    """
+    #: Seconds of validity; None when any will do.
+    min_ttl: float | None = None
+    #: Whether only a token will do that is fetched now.
+    renew: bool = False
+
+
+class Cell:
+    """Keeps the token of one key, whose claims are those that the source is asked with."""
 
     def __init__(
         self,
         source: TokenSource,
         key: TokenKey,
-        *,
-        policy: RefreshPolicy,
-        clock: Clock,
-        refresher: Refresher,
-        workers: Workers,
-        hook: Hook,
-        shared: SharedToken | None = None,
+        context: Context,
+        sealed: SealedStore | None = None,
+        beside: Failures | None = None,
     ) -> None:
         self.key = key
         self._source = source
-        self._policy = policy
-        self._clock = clock
-        self._refresher = refresher
-        self._workers = workers
-        self._emit = hook.emit
-        self._shared = shared
+        self.context = context
+        self._sealed = sealed
+        read_proof = getattr(source, "read_proof", None)
+        self._shared = None if sealed is None else SharedToken(sealed, key, read_proof)
         #: Read without the lock, written with it.
-        self.held: HeldToken = NOTHING
-        #: Whether anybody has asked since the refresher was here last; set without the lock.
-        self.used: bool = False
-        #: Whether anybody has asked since the last renewal began.
-        self._used_in_life = False
-        #: The tokens that were dropped last, lest the store give one again.
+        self.current: Current = NOTHING
+        #: When it was last asked for; set without the lock.
+        self.used: int = UNUSED
+        #: The tokens that were refused last, lest the store give one again.
         self._refused: deque[str] = deque(maxlen=_MOST_REFUSALS)
-        self._flight: Flight[HeldToken] | None = None
-        self._setback = Setback()
-        self._claims_setback = Setback()
+        #: How many in a row were refused while they were new.
+        self._refusals = 0
+        self._flight: Flight[Current] | None = None
+        self._failures = Failures(context.policy, beside)
+        #: When the source was asked last whether what a failure came from is gone.
+        self._looked_at = float("-inf")
+        self._plan: Plan | None = None
         self._last_success: float | None = None
         self._waits = 0
-        self._refusals = 0
         self._closed = False
-        make_new_in_child(self)
-        self.after_fork()
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
-        """Keeps the token in the child, and makes the lock anew: the flight's leader is gone."""
-        #: Guards the fields above.
-        self._lock = threading.Lock()
+    def _start_anew(self) -> None:
+        """Keeps the token in the child, and makes the lock anew: whoever led the flight is gone."""
+        #: Guards the fields above. A signal's handler, or an object's end, may come back for it.
+        self._lock = threading.RLock()
         self._flight = None
 
-    def board(self, need: Need, lead: Callable[[Flight[HeldToken]], None]) -> Boarding:
-        """Finds what serves a call, and sees that a flight is under way where one is due.
+    def for_claims(self, claims: str) -> Cell:
+        """Makes the cell of the same token with claims, which has a key of its own."""
+        key = replace(self.key, claims=claims)
+        cell = Cell(self._source, key, self.context, self._sealed, self._failures)
+        cell._closed = self._closed
+        return cell
+
+    def request(self, request: Request, *, early: bool = False) -> Current | Flight[Current]:
+        """Gives the token that serves a call, or the flight to wait for.
 
         Args:
-            need: What the call needs.
-            lead: Has a flight led that the call waits for; others fly in the background.
+            request: What the call asks for.
+            early: Whether to ask although a failure stands, as what it came from is gone.
 
         Raises:
             TokenManagerError: The last failure, while it stands.
             ConfigurationError: It is closed.
         """
+        failure = None
         with self._lock:
             self._check_open()
-            self.used = True
-            now, held = self._clock.elapsed(), self.held
-            if need.arrived_with(held) and now < held.valid_until:
-                return Boarding(held, None)
-            self._check_reachable(need, now)
-            setback = self._setback_of(need.claims)
+            self.used = LATELY
+            now, current = self.context.clock.elapsed(), self.current
+            self._check_reachable(request, now)
+            flight, serves = self._under_way(now), now < current.valid_until
+            if flight is not None and flight.leader == threading.get_ident():
+                return self._own(current, serves=serves)
+            until = self._failures.stands_until(serves=serves, renew=request.renew)
             action = decide(
                 now,
-                None if need.renew or held is NOTHING else held,
-                min_ttl=need.min_ttl,
-                retry_at=setback.retry_at,
+                None if request.renew or current is NOTHING else current,
+                min_ttl=request.min_ttl,
+                retry_at=float("-inf") if early else until,
             )
             if action is Action.RETURN:
-                return Boarding(held, None)
-            flight, joins = self._flight_at(now), True
+                return current
+            waits, joins, led = action is not Action.RETURN_AND_RENEW, flight is not None, True
+            if not waits and (joins or self.context.refresher.takes_care_of(self._plan)):
+                return current  # it spreads what is due together
+            reason = self._reason(request, current, now)
             if flight is None and action is Action.FAIL:
-                raise setback.last()
-            if action is Action.RETURN_AND_RENEW and self._refresher.takes_care_of(self):
-                return Boarding(held, None)  # it spreads what is due together
-            if flight is None:
-                flight, joins = self._take_off(now, need.claims, renew=need.renew), False
-            waits = action is not Action.RETURN_AND_RENEW
-            self._waits += waits
-            stalled = not flight.has_leader and now - flight.started_at >= _PATIENCE
-            stalled = stalled and not self._workers.have_run
-        if joins and waits:
-            self._emit(FlightJoined(at=self._clock.wall(), key=self.key))
-        if not joins:
-            self._emit(TokenRequested(self._clock.wall(), self.key, need.reason(held, now)))
-            (lead if waits else self.lead_elsewhere)(flight)
-        elif stalled:
-            self.lead(flight)
-        if not waits:
-            return Boarding(held, None)
-        return Boarding(held, flight, ours=need.claims is None or need.claims == flight.claims)
+                failure = self._failures.repeated(now, until)
+            elif flight is None:
+                flight, led = self._start(now, reason, renew=request.renew)
+            self._waits += waits and failure is None
+        if flight is None:
+            return self._ask_early(request, failure)
+        if joins:
+            self._tell(events.FlightJoined)
+        if not led:
+            self._lead(flight, reason)
+        # Who fetched by himself may have done so for longer than the token in hand lived.
+        return flight if waits or not led else current
 
-    def lead(self, flight: Flight[HeldToken]) -> None:
-        """Fetches in this thread, unless somebody does already, and lands the flight."""
-        if not flight.claim():
-            return
-        with self._lock:
-            given_up = self._flight is not flight
-            # However long it stood in a queue, its leader has the whole time.
-            flight.started_at = self._clock.elapsed()
-        if given_up:  # nobody took it up in time, and another may be under way
-            flight.lose()
-            return
-        elapsed, wall = self._clock.elapsed(), self._clock.wall()
-        try:
-            record, fetched = self._obtain(flight)
-            held = hold(record, elapsed - wall, self._clock, self._policy, aged=not fetched)
-        except Exception as exc:  # noqa: BLE001 - a source may be anybody's code
-            self._crash(flight, _typed(exc), elapsed)
-        except BaseException:  # this thread is being interrupted, and knows nothing of the service
-            with self._lock:
-                self._forget(flight)
-            flight.lose()
-            raise
-        else:
-            self._land(flight, held, elapsed, fetched=fetched)
-
-    def lead_elsewhere(self, flight: Flight[HeldToken]) -> None:
-        """Has a worker fetch; where no thread can be started, this one does."""
-        self._do_elsewhere(lambda: self.lead(flight))
+    def _ask_early(
+        self, request: Request, failure: TokenManagerError | None
+    ) -> Current | Flight[Current]:
+        """Asks before its time where what the failure came from is gone; raises it where not."""
+        now, error = self.context.clock.elapsed(), self._failures.error
+        is_gone = getattr(self._source, "is_gone", None)
+        looks = now - self._looked_at >= _SOURCE_EVERY and not self._failures.is_asked(now)
+        if looks and is_gone is not None and error is not None:
+            self._looked_at = now
+            if is_gone(error, self._failures.failed_at):
+                return self.request(request, early=True)
+        assert failure is not None  # noqa: S101 - there is no flight
+        raise failure
 
     def renew_if_used(self) -> None:
         """Renews in the background what somebody still asks for; for the refresher."""
+        flight, led, used = None, True, self.used
         with self._lock:
-            now = self._clock.elapsed()
-            if self._closed or self._flight_at(now) is not None:
-                return  # the flight under way is followed when it lands
-            asked, self.used = self.used, False
-            self._used_in_life = self._used_in_life or asked
-            looks = self._shared is not None and now < self.held.fresh_until
-            flight = None
-            if looks:
+            now = self.context.clock.elapsed()
+            looks = now < self.current.fresh_until
+            # What is under way is followed when it lands, and what has just landed is already.
+            if self._closed or self._under_way(now) or (looks and self._shared is None):
+                return
+            serves = now < self.current.valid_until
+            waits = not looks and now < self._failures.stands_until(serves=serves)
+            if waits and serves:  # a renewal that was planned before the failure
                 self._follow(now)
-            elif self._used_in_life:
-                self._used_in_life = False
-                flight = self._take_off(now, None)
-        if looks:
-            if asked:
-                with suppress(RuntimeError):  # where no thread can be started, callers renew
-                    self._workers.do(self._look)
-            return
-        if flight is None:
-            self._emit(TokenLetGo(self._clock.wall(), self.key))
-            return
-        self._emit(TokenRequested(self._clock.wall(), self.key, "aging"))
-        self.lead_elsewhere(flight)
+            elif waits:
+                return  # whoever asks next renews
+            elif looks:
+                self.used = min(used, EARLIER)
+                self._follow(now)
+            elif used:
+                self.used = UNUSED
+                flight, led = self._start(now, "aging")
+        if looks or waits:
+            if looks and used is LATELY:
+                with suppress(RuntimeError):  # where no thread runs, callers renew
+                    self.context.workers.do(self._look)
+        elif flight is None:
+            self._tell(events.TokenLetGo)
+        elif not led:
+            self._lead(flight, "aging")
 
     def adopt(self, record: Record) -> None:
         """Takes a token in hand that was fetched elsewhere, if it is newer than the one there."""
-        elapsed, wall = self._clock.elapsed(), self._clock.wall()
-        try:
-            held = hold(record, elapsed - wall, self._clock, self._policy, aged=True)
-        except TokenManagerError:  # it has expired meanwhile
-            return
-        with self._lock:
-            newer = (
-                record.obtained_at > self.held.record.obtained_at
-                and held.secret not in self._refused
-            )
-            if self._closed or not newer:
-                return
-            self._take(held, record.obtained_at)
-        self._emit(TokenAdopted(wall, self.key, held.valid_until - elapsed))
+        with suppress(ServiceUnavailableError):  # it has expired meanwhile
+            current = arrived(record, self.context)
+            with self._lock:
+                newer = self._is_newer(current) and not self._closed
+                if newer:
+                    self._take(current, record.obtained_at)
+            if newer:
+                self._tell(events.TokenAdopted, current.valid_until - self.context.clock.elapsed())
 
     def invalidate(self, secret: str) -> None:
         """Drops the token in hand if it is this one, and for other workers too."""
         with self._lock:
-            held = self.held
-            if held.secret != secret or held is NOTHING:
+            current = self.current
+            if current.secret != secret or current is NOTHING:
                 return
             # A resource that refuses every token must not turn each of its answers into a fetch.
-            young = self._clock.elapsed() - held.fetched_at < self._policy.backoff_cap
-            self._refusals = self._refusals + 1 if young else 1
+            self._refusals = (
+                self._refusals + 1 if self._is_young(self.context.clock.elapsed()) else 1
+            )
             if self._refusals > _MOST_REFUSALS:
                 return
-            self.held = NOTHING
+            self.current = NOTHING
             self._refused.append(secret)
-        self._emit(TokenInvalidated(self._clock.wall(), self.key))
-        shared = self._shared
-        if shared is not None:
+        self._tell(events.TokenInvalidated)
+        if self._shared is not None:
             # Not here: an event loop's thread may have brought the refusal.
-            self._do_elsewhere(lambda: shared.drop(secret))
+            self.context.workers.do_or_here(partial(self._shared.drop, secret))
 
     def status(self) -> TokenStatus:
         """Says how it stands."""
         with self._lock:
-            now, held, error = self._clock.elapsed(), self.held, self._setback.error
-            state: Literal["fresh", "aging", "expired", "none"] = (
-                "fresh" if now < held.fresh_until else "aging"
-            )
-            if now >= held.valid_until:
-                state = "none" if held is NOTHING else "expired"
+            now, current, error = self.context.clock.elapsed(), self.current, self._failures.error
+            until = self._failures.stands_until(serves=now < current.valid_until)
             return TokenStatus(
                 key=self.key,
-                state=state,
-                expires_in=max(0.0, held.valid_until - now),
+                state=current.state(now),
+                expires_in=max(0.0, current.valid_until - now),
                 last_success=self._last_success,
                 last_error=None if error is None else f"{type(error).__name__}: {error}",
+                retry_in=None if error is None else max(0.0, until - now),
+                store=None if self._sealed is None else self._sealed.store.state,
                 waits=self._waits,
             )
+
+    def rest(self) -> None:
+        """Has its token renewed no more, as another one takes its place."""
+        self.used = UNUSED  # what is under way may land yet
+        self.context.refresher.forget(self._plan)
 
     def close(self) -> None:
         """Lets its token go; every later call raises."""
         with self._lock:
             self._closed = True
-            self.held = NOTHING
-        self._refresher.forget(self)
-        getattr(self._source, "close", lambda: None)()
+            self.current = NOTHING
+        self.rest()
+
+    def _tell(self, kind: Callable[..., events.Event], *facts: object) -> None:
+        self.context.emit(kind(self.context.clock.wall(), self.key, *facts))
 
     # With the lock held:
 
@@ -292,121 +274,182 @@ class TokenKeeper:
                 "this manager is closed, with its registry: make a new TokenRegistry"
             )
 
-    def _check_reachable(self, need: Need, now: float) -> None:
+    def _own(self, current: Current, *, serves: bool) -> Current:
+        """Serves whoever asks in the middle of the fetch that he leads, and waits for himself."""
+        if serves:
+            return current
+        raise TokenRequestError(
+            "this token was asked for by what fetches it (its source, its store, or a log "
+            "handler): give these another way to sign in",
+            retryable=True,
+        )
+
+    def _is_young(self, now: float) -> bool:
+        return now - self.current.fetched_at < self.context.policy.backoff_cap
+
+    def _check_reachable(self, request: Request, now: float) -> None:
         """Refuses a ``min_ttl`` that has just been seen to be more than the tokens live."""
-        held = self.held
-        young = now - held.fetched_at < self._policy.backoff_cap
-        if need.min_ttl is not None and young and held.valid_until - held.fetched_at < need.min_ttl:
+        current, min_ttl = self.current, request.min_ttl
+        lived = current.valid_until - current.fetched_at
+        if min_ttl is not None and self._is_young(now) and lived < min_ttl:
             raise TokenRequestError(
-                f"the newest token is valid for {held.valid_until - now:.0f} s, and min_ttl asks "
-                f"for {need.min_ttl:g} s: ask for less than the service's tokens live"
+                f"the newest token is valid for {current.valid_until - now:.0f} s, and min_ttl "
+                f"asks for {min_ttl:g} s: ask for less than the service's tokens live"
             )
 
-    def _flight_at(self, now: float) -> Flight[HeldToken] | None:
-        """The flight under way, unless its leader has vanished, or hangs: the key must not."""
-        if self._flight and now - self._flight.started_at >= self._policy.max_wait:
+    def _reason(self, request: Request, current: Current, now: float) -> str:
+        """Says why the token in hand does not do; for events."""
+        if request.renew:
+            return "claims" if self.key.claims else "forced"
+        state = current.state(now)
+        short = request.min_ttl is not None and state == "aging"
+        return "min_ttl" if short or state == "fresh" else state
+
+    def _under_way(self, now: float) -> Flight[Current] | None:
+        """The flight, unless whoever leads it has vanished, or hangs: the key must not."""
+        longest = self.context.fetch_timeout + _GRACE
+        longest += 0.0 if self._shared is None else self._shared.longest_search
+        if self._flight and now - self._flight.started_at >= longest:
             self._flight = None
         return self._flight
 
-    def _take_off(
-        self, now: float, claims: str | None, *, renew: bool = False
-    ) -> Flight[HeldToken]:
-        self._flight = Flight(now, claims, renew=renew)
-        return self._flight
+    def _start(
+        self, now: float, reason: str, *, renew: bool = False
+    ) -> tuple[Flight[Current], bool]:
+        """Starts a flight; says whether a worker leads it, and not the caller has to."""
+        flight = Flight[Current](now, renew=renew)
+        try:
+            self._flight = flight
+            self.context.workers.do(partial(self._lead, flight, reason))
+        except RuntimeError:  # no thread runs here
+            return flight, False
+        except BaseException:  # interrupted: there is no flight that nobody leads
+            self._flight = None
+            raise
+        return flight, True
 
-    def _take(self, held: HeldToken, success: float) -> None:
+    def _take(self, current: Current, success: float) -> None:
         """Takes a new token in hand, and forgets what failed before it."""
-        self.held = held
-        self._setback, self._claims_setback = Setback(), Setback()
+        self.current = current
+        self._failures.clear()
         self._last_success = success
-        self._follow(self._clock.elapsed())
+        self._follow(self.context.clock.elapsed())
+
+    def _is_newer(self, current: Current) -> bool:
+        newer = current.record.obtained_at > self.current.record.obtained_at
+        return newer and current.secret not in self._refused
 
     def _follow(self, now: float) -> None:
-        """Has the refresher come back when the token ages, or to look at what others have."""
-        due = self.held.fresh_until
-        if self._shared is not None:
+        """Has the refresher come back when the token ages, or to look at what others have.
+
+        Claims that fail bring no renewal forward, and a back-off is waited for.
+        """
+        current = self.current
+        due = max(current.fresh_until, self._failures.stands_until(serves=True))
+        if self._shared is not None and now < current.fresh_until:
             look = _LOOK_EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - spreads looks
             due = min(due, now + look)
-        self._refresher.follow(self, due, self.held.valid_until)
-
-    def _forget(self, flight: Flight[HeldToken]) -> bool:
-        """Says whether the flight was the one under way still."""
-        current = self._flight is flight
-        if current:
-            self._flight = None
-        return current
-
-    def _setback_of(self, claims: str | None) -> Setback:
-        if claims is None:
-            return self._setback
-        if self._claims_setback.claims != claims:
-            self._claims_setback = Setback(claims)
-        return self._claims_setback
-
-    # Without it:
-
-    def _obtain(self, flight: Flight[HeldToken]) -> tuple[Record, bool]:
-        """Gives a token, of another worker's or new, and whether it was fetched here."""
-        ask = partial(self._source.fetch_token, claims=flight.claims)
-        if self._shared is None:
-            obtained_at = self._clock.wall()
-            return Record(ask(), obtained_at, flight.claims), True
-        held = self.held
-        wanted = Wanted(
-            unlike={held.secret, *self._refused},
-            fresh=self._clock.elapsed() < held.valid_until,
-            new=flight.renew and flight.claims is None,
-            claims=flight.claims,
+        self._plan = self.context.refresher.follow(
+            self, due, self.current.valid_until, instead=self._plan
         )
-        return self._shared.obtain(ask, wanted)
+
+    def _ends(self, flight: Flight[Current]) -> bool:
+        """Ends a flight; says whether it was the one under way still."""
+        mine = self._flight is flight
+        if mine:
+            self._flight = None
+        return mine
+
+    # Without it, in a worker:
+
+    def _lead(self, flight: Flight[Current], reason: str) -> None:
+        """Fetches, and lands the flight."""
+        if not self._begins(flight):
+            flight.lose()
+            return
+        clock, fetched = self.context.clock, True
+        ask = partial(self._source.fetch_token, claims=self.key.claims or None)
+        try:
+            self._tell(events.TokenRequested, reason)  # here, lest what comes of it be told before
+            while True:
+                elapsed, wall = clock.elapsed(), clock.wall()
+                if self._shared is None:
+                    record = new_record(ask(), wall, self.context.policy)
+                else:
+                    record, fetched = self._shared.obtain(ask, self._wanted(flight))
+                slept = clock.elapsed() - elapsed > 2 * self.context.fetch_timeout
+                if not (slept and clock.wall() >= record.token.expires_at):
+                    break  # else the machine slept in the middle, for longer than the token lives
+            offset = elapsed - wall
+            current = arrived(record, self.context, offset=offset, fetched=fetched)
+        except Exception as exc:  # noqa: BLE001 - a source may be anybody's code
+            self._fail(flight, _typed(exc))
+        except BaseException:  # this thread is being interrupted, and knows nothing of the service
+            with self._lock:
+                self._ends(flight)
+            flight.lose()
+            raise
+        else:
+            self._land(flight, current, fetched=fetched)
+
+    def _begins(self, flight: Flight[Current]) -> bool:
+        """Notes who leads a flight from now on; says whether it is still the key's."""
+        with self._lock:
+            # However long it stood in a queue, it has the whole time.
+            flight.started_at = self.context.clock.elapsed()
+            flight.leader = threading.get_ident()
+            return self._flight is flight
+
+    def _wanted(self, flight: Flight[Current]) -> Wanted:
+        current = self.current
+        return Wanted(
+            unlike={current.secret, *self._refused},
+            after=current.record.obtained_at,
+            fresh=self.context.clock.elapsed() < current.valid_until,
+            new=flight.renew and not self.key.claims,
+        )
 
     def _look(self) -> None:
-        record = None if self._shared is None else self._shared.look()
+        record = None if self._shared is None else self._shared.look(tuple(self._refused))
         if record is not None:
             self.adopt(record)
 
-    def _do_elsewhere(self, work: Callable[[], object]) -> None:
-        try:
-            self._workers.do(work)
-        except RuntimeError:  # no thread can be started
-            work()
-
-    def _land(
-        self, flight: Flight[HeldToken], held: HeldToken, started: float, *, fetched: bool
-    ) -> None:
-        wall = self._clock.wall()
+    def _land(self, flight: Flight[Current], current: Current, *, fetched: bool) -> None:
         with self._lock:
-            if self._forget(flight) and not self._closed:
+            # One that was given up brings a token all the same, if nothing newer has come.
+            if (self._ends(flight) or self._is_newer(current)) and not self._closed:
                 # Under the lock, so that close() cannot come in between and be followed after.
-                self._take(held, wall if fetched else held.record.obtained_at)
-        flight.land(held)
-        now = self._clock.elapsed()
-        lives = held.valid_until - now
+                wall = self.context.clock.wall()
+                self._take(current, wall if fetched else current.record.obtained_at)
+        flight.land(current)
+        now = self.context.clock.elapsed()
+        lives = current.valid_until - now
         if fetched:
-            self._emit(TokenRenewed(wall, self.key, took=now - started, expires_in=lives))
+            self._tell(events.TokenRenewed, now - flight.started_at, lives)
         else:
-            self._emit(TokenAdopted(wall, self.key, expires_in=lives))
+            self._tell(events.TokenAdopted, lives)
 
-    def _crash(self, flight: Flight[HeldToken], error: TokenManagerError, started: float) -> None:
+    def _fail(self, flight: Flight[Current], error: TokenManagerError) -> None:
+        seconds = None
         with self._lock:
-            now, valid_until = self._clock.elapsed(), self.held.valid_until
-            current = self._forget(flight) and not self._closed
-            setback = self._setback_of(flight.claims)
-            seconds = setback.add(error, self._policy, now, valid_until)
-            # Its lifetime goes on, and so does what was said about its use.
-            self.used = True
-            # Without a token in hand nobody is served by it: the next caller asks, and waits.
-            if current and now < valid_until:
-                # Claims that fail neither bring its renewal forward nor end its back-off.
-                due = max(self.held.fresh_until, self._setback.retry_at)
-                self._refresher.follow(self, due, valid_until)
+            now, valid_until = self.context.clock.elapsed(), self.current.valid_until
+            if self._ends(flight) and not self._closed:  # one that was given up changes nothing
+                seconds = self._failures.add(error, now, self.context.clock.wall(), valid_until)
+                # Its lifetime goes on, and so does what was said about its use.
+                self.used = max(self.used, EARLIER)
+                # Without a token in hand nobody is served by it: the next caller asks, and waits.
+                if now < valid_until:
+                    self._follow(now)
         flight.fail(error)
-        wall = self._clock.wall()
-        name = type(error).__name__
-        self._emit(RequestFailed(wall, self.key, now - started, name, error.error_codes))
-        self._emit(BackingOff(wall, self.key, seconds))
-        if now < valid_until:
-            self._emit(ServedStale(wall, self.key, valid_until - now))
+        if self._closed:
+            return  # its end is no failure
+        facts = (now - flight.started_at, type(error).__name__, error.error_codes, str(error))
+        serves = max(0.0, valid_until - now)
+        self._tell(events.RequestFailed, *facts, serves, seconds or 0.0)
+        if seconds is not None:
+            self._tell(events.BackingOff, seconds)
+            if serves:
+                self._tell(events.ServedStale, serves)
 
 
 def _typed(error: Exception) -> TokenManagerError:

@@ -2,72 +2,76 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
-from .._runtime.clock import Clock
+from .._context import Context
 from ..errors import ServiceUnavailableError
-from ..policy import RefreshPolicy, Times
+from ..events import TokenState
+from ..policy import Times, times
 from ..token import AccessToken, Record
 
-__all__ = ["NOTHING", "HeldToken", "hold"]
+__all__ = ["NOTHING", "Current", "arrived"]
 
 
-class HeldToken(Times):
+class Current(Times):
     """The token in hand, and how long it serves. Replaced whole, never changed."""
 
     __slots__ = ("fetched_at", "record", "secret", "token")
 
-    def __init__(self, record: Record, token: AccessToken, times: Times, fetched_at: float) -> None:
+    def __init__(self, record: Record, times: Times, fetched_at: float) -> None:
         super().__init__(times.fresh_until, times.valid_until)
-        #: The token as it came.
         self.record: Record = record
-        #: The same, with the time when it is to be renewed here.
-        self.token: AccessToken = token
-        self.secret: str = token.secret
+        self.token: AccessToken = record.token
+        self.secret: str = record.token.secret
         #: When it came from the service, here or in another worker, on the elapsed clock.
         self.fetched_at: float = fetched_at
 
+    def state(self, now: float) -> TokenState:
+        """Says how it stands."""
+        if now < self.fresh_until:
+            return "fresh"
+        if now < self.valid_until:
+            return "aging"
+        return "none" if self is NOTHING else "expired"
+
 
 _NEVER = float("-inf")
-_NO_TOKEN = AccessToken("", 0.0)
 #: Stands for no token, so that the hot path needs no test for None.
-NOTHING = HeldToken(Record(_NO_TOKEN, 0.0), _NO_TOKEN, Times(_NEVER, _NEVER), _NEVER)
+NOTHING = Current(Record(AccessToken("", 0.0), 0.0), Times(_NEVER, _NEVER), _NEVER)
 
 
-def hold(
-    record: Record, offset: float, clock: Clock, policy: RefreshPolicy, *, aged: bool = False
-) -> HeldToken:
+def arrived(
+    record: Record, context: Context, *, offset: float = float("inf"), fetched: bool = False
+) -> Current:
     """Takes a token that has just arrived in hand.
 
     Args:
         record: The token, whose times are the wall clock's.
-        offset: The elapsed clock less the wall clock, when the fetch began.
-        clock: The time.
-        policy: When it is to be renewed.
-        aged: Whether it has lived for a while, since another worker fetched it.
+        context: The time, and when it is to be renewed.
+        offset: The elapsed clock less the wall clock, when its fetch began, where it had one.
+        fetched: Whether it comes from the service; else it has lived for a while, since another
+            worker fetched it.
 
     Raises:
         ServiceUnavailableError: It has expired already.
     """
-    token, now, wall = record.token, clock.elapsed(), clock.wall()
-    age = max(0.0, wall - record.obtained_at) if aged else 0.0
+    token, now, wall = record.token, context.clock.elapsed(), context.clock.wall()
+    age = 0.0 if fetched else max(0.0, wall - record.obtained_at)
     # Where the wall clock was set during the fetch, its two readings disagree; nobody knows which
     # of them the source took, and the earlier end is safe.
-    ends = token.expires_at + min(offset, now - wall)
-    lifetime = ends - now
+    lifetime = token.expires_at + min(offset, now - wall) - now
     if lifetime <= 0:
         raise ServiceUnavailableError(
             "the token that came had expired already: compare this machine's clock with the "
             "service's"
         )
-    asked = token.refresh_at
-    times = policy.hold(
+    due = token.refresh_at
+    serves = times(
+        context.policy,
         now,
         lifetime,
-        refresh_in=None if asked is None else lifetime - (token.expires_at - asked),
+        refresh_in=None if due is None else lifetime - (token.expires_at - due),
         chance=random.random(),  # noqa: S311 - spreads renewals, guards nothing
         age=age,
     )
-    refresh_at = token.expires_at - (ends - times.fresh_until)
-    return HeldToken(record, dataclasses.replace(token, refresh_at=refresh_at), times, now - age)
+    return Current(record, serves, now - age)

@@ -1,24 +1,24 @@
 """One fetch under way, which every caller of its key waits for together.
 
-A flight belongs to whoever started it, its leader, and lands once: with a result, with an error,
-or *lost*, when its leader was interrupted before it knew. Threads and coroutines of any event
-loop wait for it alike, each with a deadline of its own, and none of them can stop it.
+A flight lands once: with a result, with an error, or *lost*, when whoever fetched was interrupted
+before it knew. Threads and coroutines of any event loop wait for it alike, each with a deadline of
+its own; each leaves a waker, and takes it along when it goes. None of them can stop it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["Flight", "FlightLostError", "again"]
+__all__ = ["Flight", "FlightLostError", "again", "bare"]
 
 T = TypeVar("T")
-
-
 E = TypeVar("E", bound=Exception)
+
+#: Seconds that anybody waits at most; more is too much for some clocks.
+_LONGEST = 1e6
 
 
 def again(error: E) -> E:
@@ -27,49 +27,50 @@ def again(error: E) -> E:
     Whoever raises an error leaves frames on it, and what was being handled meanwhile: in a server,
     another user's request.
     """
-    try:
-        copied = copy.copy(error)
-    except Exception:  # noqa: BLE001 - a class of the program's own, with arguments of its own
-        return error.with_traceback(None)
+    # Without its constructor, which in a class of the program's own may want other arguments.
+    copied = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
     copied.__cause__ = error.__cause__
     return copied
 
 
+def bare(error: E) -> E:
+    """Copies an error to keep it: without tracebacks, in itself and in all that it came from."""
+    copied = again(error)
+    cause, context = error.__cause__, error.__context__
+    copied.__cause__ = bare(cause) if isinstance(cause, Exception) else None
+    hidden = error.__suppress_context__ or not isinstance(context, Exception)
+    copied.__context__ = None if hidden else bare(context)  # type: ignore[type-var]
+    return copied.with_traceback(None)
+
+
 class FlightLostError(Exception):
-    """The leader was interrupted, and nobody knows the outcome: board another flight."""
+    """Whoever fetched was interrupted, and nobody knows the outcome: start another flight."""
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST)
 
 
 class Flight(Generic[T]):
-    """One fetch under way.
+    """One fetch under way."""
 
-    Args:
-        started_at: The elapsed clock when it was announced, in seconds; whoever leads it sets it
-            anew.
-        claims: The claims that it asks for; None when it asks for none.
-        renew: Whether it was started for a token that is fetched now.
-    """
-
-    def __init__(
-        self, started_at: float, claims: str | None = None, *, renew: bool = False
-    ) -> None:
-        self.started_at = started_at
-        self.claims = claims
-        self.renew = renew
-        self._landed = threading.Event()
+    def __init__(self, started_at: float, *, renew: bool = False) -> None:
+        #: The elapsed clock when it was started; the worker that leads it sets it anew.
+        self.started_at: float = started_at
+        #: Whether it was started for a token that is fetched now.
+        self.renew: bool = renew
+        #: The thread that leads it; 0 as long as none does.
+        self.leader: int = 0
         self._outcome: Callable[[], T] | None = None
-        #: Guards the wakers, and that whoever comes as it lands is woken too.
-        self._lock = threading.Lock()
-        self._wakers: list[Callable[[], object]] = []
-        self._leader = threading.Lock()
-
-    def claim(self) -> bool:
-        """Makes the caller its leader; False when it has one."""
-        return self._leader.acquire(blocking=False)
+        #: What wakes those that wait; each of them adds one, and looks once more whether it has
+        #: landed meanwhile.
+        self._wakers: set[Callable[[], object]] = set()
 
     @property
-    def has_leader(self) -> bool:
-        """Whether somebody leads it."""
-        return self._leader.locked()
+    def landed(self) -> bool:
+        """Whether its outcome is known."""
+        return self._outcome is not None
 
     def land(self, result: T) -> None:
         """Gives every waiter the result."""
@@ -84,32 +85,47 @@ class Flight(Generic[T]):
         self._settle(outcome)
 
     def lose(self) -> None:
-        """Tells every waiter that the leader was interrupted."""
+        """Tells every waiter that whoever fetched was interrupted."""
         self.fail(FlightLostError())
 
     def wait(self, timeout: float) -> bool:
         """Waits in this thread, for at most ``timeout`` seconds, and says whether it landed."""
-        return self._landed.wait(timeout)
+        alarm = threading.Lock()
+        alarm.acquire()
+        wake = alarm.release
+        try:
+            self._wakers.add(wake)
+            if not self.landed:
+                alarm.acquire(timeout=_bounded(timeout))
+        finally:
+            self._wakers.discard(wake)
+        return self.landed
 
     async def join(self, timeout: float) -> bool:
         """Waits in this event loop, for at most ``timeout`` seconds; answers as :meth:`wait`."""
         import asyncio  # 20 ms that a program without event loops does not have to spend
 
         loop = asyncio.get_running_loop()
-        landed = asyncio.Event()
+        woken = loop.create_future()
+
+        def stop_waiting() -> None:
+            if not woken.done():
+                woken.set_result(None)
 
         def wake() -> None:
             # A loop may be closed while it waits; the other waiters are still to be woken.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(landed.set)
+                loop.call_soon_threadsafe(stop_waiting)
 
-        with self._lock:
-            if self._landed.is_set():
-                return True
-            self._wakers.append(wake)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(landed.wait(), timeout)
-        return self._landed.is_set()
+        deadline = loop.call_later(_bounded(timeout), stop_waiting)
+        try:
+            self._wakers.add(wake)
+            if not self.landed:
+                await woken
+        finally:
+            deadline.cancel()
+            self._wakers.discard(wake)
+        return self.landed
 
     def result(self) -> T:
         """Gives or raises what it landed with; only once it has landed."""
@@ -117,9 +133,12 @@ class Flight(Generic[T]):
         return self._outcome()
 
     def _settle(self, outcome: Callable[[], T]) -> None:
+        if self._outcome is not None:
+            return
+        # First the outcome, then the wakers: who waits adds its waker first, and then looks.
         self._outcome = outcome
-        with self._lock:
-            self._landed.set()
-            wakers, self._wakers = self._wakers, []
-        for wake in wakers:
-            wake()
+        while self._wakers:
+            with contextlib.suppress(KeyError):  # the last one has just gone
+                wake = self._wakers.pop()
+                with contextlib.suppress(RuntimeError):
+                    wake()

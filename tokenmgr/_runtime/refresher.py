@@ -2,7 +2,8 @@
 
 The thread is started with the first key that is to be followed and ends with the last one. It
 only says when: the fetches run in workers, so that a slow key delays no other. Renewals that fall
-due together are started one after another, spread over the time that they have.
+due together are started one after another, spread over the time that they have, and first those
+whose tokens are about to run out.
 """
 
 from __future__ import annotations
@@ -12,22 +13,20 @@ import heapq
 import itertools
 import threading
 import weakref
-from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from .clock import SYSTEM_CLOCK, Clock
-from .forks import make_new_in_child
+from .forks import renew_in_child
 
-__all__ = ["Refresher", "Renewable", "refresher_for"]
+__all__ = ["Plan", "Refresher", "Renewable", "refresher_for"]
 
 #: A sleeping machine's timers oversleep with it: nobody looks at the clock later than this.
 _LONGEST_NAP = 30.0
 #: Due renewals are started at most this far apart, so that few keys do not wait for each other.
 _LONGEST_GAP = 0.25
-#: Starts per second are held to this many times what the keys need on average...
-_PACE = 1.5
-#: ...unless those that are due would not all be started in this share of the time that they have:
-#: the rest is for a service that is slow.
+#: All that are due are started in this share of the time that they have: the rest is for a service
+#: that is slow.
 _SHARE = 0.5
 
 
@@ -39,92 +38,87 @@ class Renewable(Protocol):
         ...
 
 
-class _Entry:
-    """A renewal that is planned. It stays queued when another takes its place, and is void."""
+class Plan:
+    """A renewal that is planned, until it is started or another takes its place."""
 
-    __slots__ = ("due", "live", "load", "number", "renewable", "valid_until")
+    __slots__ = ("due", "latest", "live", "renewable")
 
     def __init__(
-        self, due: float, number: int, valid_until: float, load: float, renewable: Renewable
+        self,
+        renewable: Renewable,
+        due: float,
+        valid_until: float,
+        gone: Callable[[object], None] | None = None,
     ) -> None:
-        self.due = due
-        self.number = number
-        self.valid_until = valid_until
-        self.load = load
-        self.renewable = weakref.ref(renewable)
-        self.live = True
+        self.renewable: weakref.ref[Renewable] = weakref.ref(renewable, gone)
+        self.due: float = due
+        #: When it has to be started, lest its token run out before it is renewed.
+        self.latest: float = due + _SHARE * (valid_until - due)
+        self.live: bool = True
 
-    def __lt__(self, other: _Entry) -> bool:
-        return (self.due, self.number) < (other.due, other.number)
+
+#: Ordered by a moment, then by a number, and so plans are never compared.
+_Heap = list[tuple[float, int, Plan]]
 
 
 class Refresher:
-    """Says when renewals are due.
-
-    Args:
-        clock: The time.
-    """
+    """Says when renewals are due."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._numbers = itertools.count()
-        self._entries: weakref.WeakKeyDictionary[Renewable, _Entry] = weakref.WeakKeyDictionary()
+        #: What is not due yet, the next one first.
+        self._queue: _Heap = []
+        #: What is due, and first what has to be started first.
+        self._ready: _Heap = []
         self._next_start = float("-inf")
-        make_new_in_child(self)
-        self.after_fork()
+        #: Longer than this, the queue is cleared of what is live no more.
+        self._long = 64
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Follows the same keys in the child; its thread starts with the next key followed."""
-        #: Guards all fields, and wakes the thread; no renewal is started under it.
-        self._changed = threading.Condition(threading.Lock())
+        #: Guards the fields above. A signal's handler, or an object's end, may come back for it.
+        self._lock = threading.RLock()
+        #: Wakes the thread when it is released.
+        self._alarm = threading.Lock()
         self._thread: threading.Thread | None = None
         #: Whether the thread has ever run: in some servers it starts, and never does.
         self._awake = False
-        # The parent's thread may have been in the middle of changing these.
-        self._queue = list(self._entries.values())
-        heapq.heapify(self._queue)
-        self._ready: deque[_Entry] = deque()
-        #: Renewals per second that the keys need on average.
-        self._load = sum(entry.load for entry in self._queue)
 
-    def follow(self, renewable: Renewable, due: float, valid_until: float) -> None:
-        """Has a key renewed when it is due, in place of what was planned for it before.
+    def follow(
+        self, renewable: Renewable, due: float, valid_until: float, *, instead: Plan | None = None
+    ) -> Plan:
+        """Plans a renewal, ``instead`` of another one. Moments are on the elapsed clock.
 
         Args:
-            renewable: The key's keeper.
-            due: When, on the elapsed clock, in seconds.
+            renewable: What is renewed.
+            due: When.
             valid_until: Until when its token serves; whoever is close to it is not held up.
+            instead: The plan that this one takes the place of.
         """
-        with self._changed:
-            self._drop(renewable)
-            load = 1.0 / max(due - self._clock.elapsed(), 0.1)
-            entry = _Entry(due, next(self._numbers), valid_until, load, renewable)
-            self._entries[renewable] = entry
-            self._load += load
-            heapq.heappush(self._queue, entry)
+        if instead is not None:
+            instead.live = False
+        plan = Plan(renewable, due, valid_until, self._wake)
+        with self._lock:
+            self._clear_when_long()
+            heapq.heappush(self._queue, (due, next(self._numbers), plan))
             if not self._runs():
                 self._start()
-            elif self._queue[0] is entry:
-                self._changed.notify()
+            elif self._queue[0][2] is plan:
+                self._wake()
+        return plan
 
-    def takes_care_of(self, renewable: Renewable) -> bool:
+    def takes_care_of(self, plan: Plan | None) -> bool:
         """Whether a renewal that is due will be started in time, so that its caller need not."""
-        with self._changed:
-            entry = self._entries.get(renewable)
-            now = self._clock.elapsed()
-            awake = self._awake and self._runs()
-            return awake and entry is not None and now < _latest_start(entry)
+        awake = self._awake and self._runs()
+        return awake and plan is not None and plan.live and self._clock.elapsed() < plan.latest
 
-    def forget(self, renewable: Renewable) -> None:
+    def forget(self, plan: Plan | None) -> None:
         """Follows a key no longer. The thread ends with the last one."""
-        with self._changed:
-            self._drop(renewable)
-            thread = None if self._entries else self._thread
-            self._changed.notify()
-        if thread is not None and thread is not threading.current_thread():
-            # A thread that a server never ran cannot be joined, nor can one as Python ends.
-            with contextlib.suppress(RuntimeError):
-                thread.join(1.0)
+        if plan is not None:
+            plan.live = False
+            self._wake()
 
     def step(self) -> float | None:
         """Starts one renewal if one is due; what the thread does over and over.
@@ -132,7 +126,7 @@ class Refresher:
         Returns:
             Seconds until the next is due; None when no key is followed.
         """
-        with self._changed:
+        with self._lock:
             pause = self._pause()
             renewable = self._take() if pause == 0.0 else None
         if renewable is not None:
@@ -142,17 +136,22 @@ class Refresher:
     def _runs(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    def _wake(self, _: object = None) -> None:
+        """Has the thread look again. It takes no lock, as the garbage collector calls it too."""
+        with contextlib.suppress(RuntimeError):  # it has been woken already
+            self._alarm.release()
+
     def _run(self) -> None:
         self._awake = True
         while True:
             self.step()
-            with self._changed:
+            with self._lock:
                 pause = self._pause()
                 if pause is None:
                     self._thread = None
                     return
-                if pause > 0.0:
-                    self._changed.wait(min(pause, _LONGEST_NAP))
+            if pause > 0.0:
+                self._alarm.acquire(timeout=min(pause, _LONGEST_NAP))
 
     # With the lock held:
 
@@ -163,70 +162,46 @@ class Refresher:
         except RuntimeError:  # where no thread can run, the callers renew by themselves
             self._thread = None
 
-    def _drop(self, renewable: Renewable) -> None:
-        entry = self._entries.pop(renewable, None)
-        if entry is not None:
-            self._void(entry)
-        if len(self._queue) > 64 + 2 * len(self._entries):
-            self._queue = [entry for entry in self._queue if entry.live]
+    def _clear_when_long(self) -> None:
+        if len(self._queue) > self._long:
+            self._queue = [entry for entry in self._queue if _is_live(entry[2])]
             heapq.heapify(self._queue)
-
-    def _void(self, entry: _Entry) -> None:
-        entry.live = False
-        self._load -= entry.load
+            self._long = 64 + 2 * len(self._queue)
 
     def _pause(self) -> float | None:
         """Seconds until a renewal may start, 0 when one may; None when there is none."""
         now = self._clock.elapsed()
-        while self._first_live(self._queue) and self._queue[0].due <= now:
-            self._ready.append(heapq.heappop(self._queue))
-        if self._first_live(self._ready):
-            late = now >= _latest_start(self._ready[0])
+        while self._queue and (self._queue[0][0] <= now or not _is_live(self._queue[0][2])):
+            due, number, plan = first = self._queue[0]
+            # First there, then gone from here: a fork in between must not lose it.
+            if due <= now and _is_live(plan):
+                heapq.heappush(self._ready, (plan.latest, number, plan))
+            popped = heapq.heappop(self._queue)
+            if popped is not first:  # whoever came back to this thread has changed which one is
+                heapq.heappush(self._queue, popped)
+        while self._ready and not _is_live(self._ready[0][2]):
+            heapq.heappop(self._ready)
+        if self._ready:
+            late = now >= self._ready[0][0]
             return 0.0 if late else max(0.0, self._next_start - now)
-        if self._queue:
-            return self._queue[0].due - now
-        self._load = 0.0
-        return None
-
-    def _first_live(self, entries: list[_Entry] | deque[_Entry]) -> bool:
-        """Drops what is void from the front; says whether anything is left."""
-        while entries:
-            entry = entries[0]
-            if entry.live and entry.renewable() is None:
-                self._void(entry)
-            if entry.live:
-                return True
-            if isinstance(entries, deque):
-                entries.popleft()
-            else:
-                heapq.heappop(entries)
-        return False
+        return self._queue[0][0] - now if self._queue else None
 
     def _take(self) -> Renewable | None:
-        entry = self._ready.popleft()
+        latest, _, plan = self._ready[0]
         now = self._clock.elapsed()
-        slack = max(0.0, _latest_start(entry) - now)
-        gap = min(_LONGEST_GAP, 1.0 / (_PACE * self._load), slack / (len(self._ready) + 1))
-        self._next_start = now + gap
-        renewable = entry.renewable()
-        if renewable is None:
-            self._void(entry)
-        else:
-            self._drop(renewable)
+        self._next_start = now + min(_LONGEST_GAP, max(0.0, latest - now) / len(self._ready))
+        renewable = plan.renewable() if plan.live else None
+        plan.live = False  # and so it leaves the queue at the next look
         return renewable
 
 
-def _latest_start(entry: _Entry) -> float:
-    return entry.due + _SHARE * (entry.valid_until - entry.due)
+def _is_live(plan: Plan) -> bool:
+    return plan.live and plan.renewable() is not None
 
 
 _SHARED = Refresher()
 
 
 def refresher_for(clock: Clock) -> Refresher:
-    """Gives the one of this process, however many registries there are; one more for a fake clock.
-
-    Args:
-        clock: The time.
-    """
+    """Gives the one of this process, however many registries there are; its own to a fake clock."""
     return _SHARED if clock is SYSTEM_CLOCK else Refresher(clock)

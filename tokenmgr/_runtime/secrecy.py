@@ -1,10 +1,22 @@
-"""What keeps secrets in this process."""
+"""What keeps secrets in this process, and out of what is shown of it."""
 
 from __future__ import annotations
 
+from types import CellType as Hidden
 from typing import NoReturn
 
-__all__ = ["Unpicklable"]
+__all__ = ["Hidden", "Unpicklable", "is_unicode"]
+
+# Whoever reports an exception shows the variables of its frames, and takes apart the dicts, lists
+# and dataclasses among them. So what is secret is in no variable but as a ``Hidden``, and is taken
+# out (``cell_contents``) in the expression that needs it. A cell of Python's own is that: its repr
+# tells the type alone, it is no container to anybody, and it is made without a line of Python that
+# could be interrupted. A function that is given a secret as it is hides it in its first statement.
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can say it: not what the environment holds of another encoding."""
+    return text.encode(errors="ignore").decode() == text
 
 
 class Unpicklable:

@@ -1,0 +1,69 @@
+"""What the managers of a registry have in common: one value, made once, passed on as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.refresher import Refresher, refresher_for
+from ._runtime.workers import Workers
+from .errors import ConfigurationError
+from .events import Event, Hook
+from .policy import RefreshPolicy
+
+__all__ = ["Context", "new_context"]
+
+#: Fetches of one registry that may be under way at once.
+_MOST_FETCHES = 64
+#: Seconds that a fetch of a program's own source is given, which has its own deadline.
+_OWN_SOURCE = 30.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the managers of a registry have in common."""
+
+    clock: Clock
+    policy: RefreshPolicy
+    #: Where events go.
+    emit: Callable[[Event], None]
+    #: The threads that fetch.
+    workers: Workers
+    #: What says when renewals are due.
+    refresher: Refresher
+    #: Seconds that one fetch may take, with all that is repeated in it.
+    fetch_timeout: float
+    #: Waits for that many seconds at most until what is under way has ended, and been told of.
+    settle: Callable[[float], None]
+
+
+def new_context(
+    *,
+    policy: RefreshPolicy | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    on_event: Callable[[Event], object] | None = None,
+    fetch_timeout: float = _OWN_SOURCE,
+) -> Context:
+    """Makes the context of a registry, or of a manager that stands alone.
+
+    Raises:
+        ConfigurationError: The policy is none.
+    """
+    if policy is not None and not isinstance(policy, RefreshPolicy):
+        raise ConfigurationError("policy= is a RefreshPolicy")
+    workers, hook = Workers(_MOST_FETCHES, name="tokenmgr-fetch"), Hook(on_event)
+
+    def settle(seconds: float) -> None:
+        workers.settle(seconds)
+        hook.settle(seconds)
+
+    return Context(
+        clock=clock,
+        policy=policy or RefreshPolicy(),
+        emit=hook.emit,
+        workers=workers,
+        refresher=refresher_for(clock),
+        fetch_timeout=fetch_timeout,
+        settle=settle,
+    )

@@ -1,0 +1,119 @@
+"""The failures of a key in a row, and until when the last one stands."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from ..errors import TokenManagerError
+from ..policy import RefreshPolicy, new_backoff
+from .flight import again, bare
+
+__all__ = ["Failures"]
+
+#: Without a valid token in hand nobody is kept from asking for longer, in seconds, unless the
+#: service wants it so.
+_LONGEST_WITHOUT = 15.0
+#: Who wants a new token now is kept from asking for so long, in seconds, after the last try.
+_LONGEST_RENEWAL = 1.0
+#: While a token lives there is to be another try; in its last seconds not without a pause.
+_PAUSE = 1.0
+
+
+@dataclass
+class _Asked:
+    """Until when the service wants to be left alone, whatever claims it is asked with."""
+
+    until: float = float("-inf")
+    error: TokenManagerError | None = None
+    #: When that began, in seconds since 1970.
+    since: float = 0.0
+
+
+class Failures:
+    """The failures in a row; none when it is new. Moments are on the elapsed clock.
+
+    What the service asked for holds for the same token with other claims too: ``beside`` is theirs.
+    """
+
+    def __init__(self, policy: RefreshPolicy, beside: Failures | None = None) -> None:
+        self._policy = policy
+        self._backoff = new_backoff(policy)
+        self.asked: _Asked = _Asked() if beside is None else beside.asked
+        self._error: TokenManagerError | None = None
+        self._failed_at = float("-inf")
+        #: When the first of them was, in seconds since 1970.
+        self._since = 0.0
+
+    @property
+    def error(self) -> TokenManagerError | None:
+        """The failure that stands; None after a success."""
+        return self._error
+
+    @property
+    def failed_at(self) -> float:
+        """When the last one was."""
+        return self._failed_at
+
+    def clear(self) -> None:
+        """Forgets all of them, after a success."""
+        self._backoff.clear()
+        self._error = None
+        self.asked.until, self.asked.error = float("-inf"), None
+
+    def add(self, error: TokenManagerError, now: float, wall: float, valid_until: float) -> float:
+        """Adds a failure; gives the seconds for which it stands.
+
+        Args:
+            error: The failure. What is kept of it has no traceback, and so nothing of a call.
+            now: The elapsed clock.
+            wall: The wall clock.
+            valid_until: Until when the token in hand serves.
+        """
+        left, most = valid_until - now, float("inf")
+        if left > 0:
+            most = max(_PAUSE, left / 2) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads tries
+        if self._error is None:
+            self._since = wall
+        self._error, self._failed_at = bare(error), now
+        self._backoff.fail(now, most=most)
+        if error.retry_after is not None:
+            spread = 1.0 + self._policy.jitter * random.random()  # noqa: S311 - spreads tries
+            asked = min(error.retry_after, self._policy.retry_after_cap) * spread
+            if now + asked > self.asked.until:
+                self.asked.until, self.asked.error = now + asked, self._error
+                self.asked.since = self._since
+        return max(0.0, self.stands_until(serves=left > 0) - now)
+
+    def stands_until(self, *, serves: bool, renew: bool = False) -> float:
+        """Says until when nobody asks.
+
+        Args:
+            serves: Whether there is a valid token in hand.
+            renew: Whether a caller wants a new one now.
+        """
+        own = self._backoff.until
+        if renew:
+            own = min(own, self._failed_at + _LONGEST_RENEWAL)
+        elif not serves:
+            own = min(own, self._failed_at + _LONGEST_WITHOUT)
+        return max(own, self.asked.until)
+
+    def is_asked(self, now: float) -> bool:
+        """Whether it is the service that wants to be left alone."""
+        return now < self.asked.until
+
+    def repeated(self, now: float, until: float) -> TokenManagerError:
+        """Gives the failure that stands, for one more caller: it says so."""
+        error, began = self._error, self._since
+        if self.is_asked(now):
+            error, began = self.asked.error, self.asked.since
+        assert error is not None  # noqa: S101 - what stands was set along with it
+        repeated = again(error)
+        since = datetime.fromtimestamp(began, timezone.utc).strftime("%H:%M:%S")
+        message = f"{error} (failing since {since} UTC; asked again in {until - now:.0f} s)"
+        repeated.args = (message, *error.args[1:])
+        if repeated.retry_after is not None:
+            repeated.retry_after = max(0.0, until - now)
+        return repeated
