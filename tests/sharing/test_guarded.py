@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from fork_marks import needs_fork, unwarned_forks
 from forking import held, in_child
-from support import FakeClock, RecordingStore
+from support import FakeClock, HandWorkers, RecordingStore, make_context
 
 from tokenmgr import StoreError
-from tokenmgr._runtime.workers import Workers
 from tokenmgr._sharing.guarded import GuardedStore, StoreAwayError
 from tokenmgr.events import Event, StoreFailed, StoreRecovered
-
-
-class HandWorkers(Workers):
-    """Threads that a test steps; without any, when it is told so."""
-
-    def __init__(self) -> None:
-        super().__init__(1, name="hand")
-        self.given: list[Callable[[], object]] = []
-        self.can_start = True
-
-    def do(self, work: Callable[[], object]) -> None:
-        if not self.can_start:
-            raise RuntimeError("can't start new thread")
-        self.given.append(work)
-
-    def run(self) -> None:
-        while self.given:
-            self.given.pop(0)()
 
 
 @pytest.fixture
@@ -51,7 +33,8 @@ def workers() -> HandWorkers:
 def store(
     flaky: RecordingStore, clock: FakeClock, events: list[Event], workers: HandWorkers
 ) -> GuardedStore:
-    return GuardedStore(flaky, clock, events.append, probe_key="test:probe", workers=workers)
+    context = replace(make_context(clock, workers=workers), emit=events.append)
+    return GuardedStore(flaky, context, probe_key="test:probe")
 
 
 def away(store: GuardedStore) -> None:
@@ -176,8 +159,9 @@ def test_a_lease_is_given_back_and_put_over_although_the_store_is_away(store, fl
     flaky.error = OSError("gone")
     away(store)
     flaky.error = None
-    store.put_over("lease", b"word", 30.0)
-    store.give_back("lease", b"word")
+    store.put_over("lease", b"verdict", 30.0)
+    assert flaky.get("lease") == b"verdict"
+    store.give_back("lease", b"verdict")
     assert flaky.get("lease") is None
     away(store)
 
@@ -206,7 +190,7 @@ def test_where_no_thread_can_be_started_the_call_probes(store, flaky, clock, wor
     assert store.get("key") is None
 
 
-def test_where_threads_start_and_never_run_the_next_call_probes(
+def test_a_probe_that_begins_late_asks_a_store_that_is_well_nothing(
     store, flaky, clock, events, workers
 ):
     flaky.error = OSError("gone")
@@ -216,12 +200,12 @@ def test_where_threads_start_and_never_run_the_next_call_probes(
     away(store)
     clock.advance(29.9)
     away(store)
-    clock.advance(0.1)
-    assert store.get("key") is None
     assert len(workers.given) == 1
-    flaky.asked.clear()
-    workers.run()  # it begins after all
-    assert not flaky.asked
+    clock.advance(0.1)
+    away(store)
+    assert len(workers.given) == 2, "the first may never begin"
+    workers.run()
+    assert flaky.asked == ["get", "lease", "put", "get", "delete"]
     assert [type(event) for event in events] == [StoreFailed, StoreRecovered]
 
 
@@ -232,7 +216,7 @@ def test_where_threads_start_and_never_run_the_next_call_probes(
         (StoreError("the disk is full: make room"), "StoreError: the disk is full: make room"),
     ],
 )
-def test_only_our_own_words_are_told(store, flaky, clock, events, error, told):
+def test_only_the_text_of_our_own_errors_is_told(store, flaky, clock, events, error, told):
     flaky.error = error
     with pytest.raises(StoreAwayError) as caught:
         store.get("key")
@@ -250,18 +234,24 @@ def test_an_interruption_is_no_failure_of_the_store(store, flaky, events):
     assert not events
 
 
+@needs_fork
+@unwarned_forks
 def test_a_child_asks_although_its_parent_was_just_asking(store):
     store.put("key", b"value", 30.0)
     with held(store._lock):
         assert in_child(lambda: store.get("key") == b"value")
 
 
+@needs_fork
+@unwarned_forks
 def test_a_child_probes_although_its_parent_was_just_probing(store, flaky, clock, workers):
     flaky.error = OSError("gone")
     away(store)
     flaky.error = None
     clock.advance(2.0)
     away(store)
+
+    workers.given.clear()  # a thread of the parent has taken it
 
     def probe() -> bool:
         away(store)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenmgr._runtime import forks
+from tokenmgr._sharing import seal
 from tokenmgr._sharing.seal import BrokenSealError, SealingKey
 
 KEY = SealingKey(b"the client secret's value")
@@ -36,10 +39,10 @@ def test_a_name_tells_nothing_and_is_the_same_for_who_has_the_key():
 
 def test_any_flipped_bit_breaks_the_seal():
     sealed = KEY.seal(CONTENT, NAME)
-    for place in range(len(sealed)):
+    for at in range(len(sealed)):
         for bit in range(8):
             flipped = bytearray(sealed)
-            flipped[place] ^= 1 << bit
+            flipped[at] ^= 1 << bit
             with pytest.raises(BrokenSealError):
                 KEY.open(bytes(flipped), NAME)
 
@@ -79,3 +82,36 @@ def test_a_key_neither_shows_itself_nor_travels():
     assert "secret" not in repr(KEY)
     with pytest.raises(TypeError, match="does not pickle"):
         pickle.dumps(KEY)
+
+
+def test_no_fork_hits_the_middle_of_a_seal_whoever_asks_for_it(monkeypatch):
+    seen: list[tuple[str, bool]] = []
+
+    def note(module: Any, name: str) -> None:
+        call = getattr(module, name)
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            seen.append((name, forks._mine.reads))
+            return call(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, noted)
+
+    for module, name in (
+        (seal, "HKDF"),
+        (seal.hmac, "new"),
+        (seal.secrets, "token_bytes"),
+        (seal, "HKDFExpand"),
+        (seal, "AESGCM"),
+    ):
+        note(module, name)
+    key = SealingKey(b"the client secret's value")
+    sealed = key.seal(CONTENT, key.name("a key"))
+    assert key.open(sealed, NAME) == CONTENT
+    for foreign in (sealed[:-1], b"", None):
+        with pytest.raises(BrokenSealError):
+            key.open(foreign, NAME)
+    ciphers = ["HKDFExpand", "AESGCM"]
+    expected = ["HKDF", "HKDF", "new", "token_bytes", *ciphers, *ciphers, *ciphers]
+    assert seen == [(name, True) for name in expected]
+    assert not forks._mine.reads
+    assert not forks._lock._readers

@@ -31,3 +31,20 @@ def test_a_child_goes_on_with_a_copy():
     store.put("key", b"value", 30.0)
     with store._lock:
         assert in_child(lambda: store.get("key") == b"value")
+
+
+def test_who_comes_back_in_the_middle_of_an_operation_is_served():
+    """As a signal's handler does, or the end of an object that the garbage collector finds."""
+
+    class Clock(FakeClock):
+        def elapsed(self) -> float:
+            if not found:
+                found.append(None)
+                store.put("another", b"value", 30.0)
+                found.append(store.get("another"))
+            return super().elapsed()
+
+    found: list[bytes | None] = []
+    store = MemoryStore(Clock())
+    store.put("key", b"value", 30.0)
+    assert store.get("key") == found[1] == b"value"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from .._runtime.clock import Clock
-from .._runtime.forks import make_new_in_child
-from .._runtime.workers import FETCHERS, Workers
+from .._context import Context
+from .._runtime.backoff import Backoff
+from .._runtime.forks import renew_in_child
 from ..errors import StoreError
-from ..events import Event, StoreFailed, StoreRecovered
+from ..events import StoreFailed, StoreRecovered
 from ..stores.base import TokenStore
 
 __all__ = ["GuardedStore", "StoreAwayError"]
@@ -28,7 +27,7 @@ T = TypeVar("T")
 
 
 class StoreAwayError(Exception):
-    """The store failed, or is left alone: go on without it."""
+    """The store failed, is left alone, or is of no help: go on without it."""
 
 
 class GuardedStore:
@@ -38,45 +37,29 @@ class GuardedStore:
     have used it has it probed, behind its back, and goes on without: who asks for a token waits
     for a store that fails once (and to give a lease back that it has), and not again each time that
     it is tried. A probe does all that a store can do, since one that reads may be unable to write.
-
-    Args:
-        store: The store.
-        clock: The time.
-        emit: Where events go.
-        probe_key: What probes put their value under.
-        workers: The threads of probes.
     """
 
-    def __init__(
-        self,
-        store: TokenStore,
-        clock: Clock,
-        emit: Callable[[Event], None],
-        *,
-        probe_key: str,
-        workers: Workers = FETCHERS,
-    ) -> None:
+    def __init__(self, store: TokenStore, context: Context, *, probe_key: str) -> None:
         self._store = store
-        self._clock = clock
-        self._emit = emit
+        self._context = context
         self._probe_key = probe_key
-        self._workers = workers
-        #: How often it has failed in a row; it is away while this is not 0. Read without the lock.
-        self._failures = 0
-        #: When the next probe is due, on the elapsed clock.
-        self._probe_at = float("-inf")
-        make_new_in_child(self)
-        self.after_fork()
+        self._rest = Backoff(_FIRST_REST, _LONGEST_REST, least=0.5)
+        #: Whether it is away. Read without the lock.
+        self._away = False
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Makes its locks anew; a store that is away is so in the child, which probes it itself."""
-        #: Guards the fields above and the next one; the store is not called under it.
-        self._lock = threading.Lock()
-        #: Whether a worker was given a probe that it has not begun: in some servers none ever does.
-        self._unbegun = False
+        #: Guards the fields above; the store is not called under it.
+        self._lock = threading.RLock()
         #: Held by the one probe under way, for as long as the store keeps it.
-        self._probing = threading.Lock()
-        self._probe_at = float("-inf")
+        self._probing = threading.RLock()
+        self._rest.until = float("-inf")
+
+    @property
+    def state(self) -> Literal["well", "away"]:
+        """Whether it can be used."""
+        return "away" if self._away else "well"
 
     def get(self, key: str) -> bytes | None:
         """Gives what is under a key."""
@@ -106,9 +89,9 @@ class GuardedStore:
         self._tried("put", lambda: self._store.put(key, value, ttl))
 
     def _guarded(self, operation: str, call: Callable[[], T]) -> T:
-        if self._failures:
+        if self._away:
             self._have_it_probed()
-        if self._failures:
+        if self._away:
             raise StoreAwayError
         return self._tried(operation, call)
 
@@ -121,53 +104,45 @@ class GuardedStore:
 
     def _fail(self, operation: str, error: Exception, *, probe: bool) -> None:
         with self._lock:
-            if self._failures and not probe:
+            if self._away and not probe:
                 return  # it failed many calls at once, and those that follow say nothing new
-            longest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(self._failures, 30))
-            seconds = random.uniform(longest / 2, longest)  # noqa: S311 - spreads, guards nothing
-            self._failures += 1
-            self._probe_at = self._clock.elapsed() + seconds
+            self._away = True
+            seconds = self._rest.fail(self._context.clock.elapsed())
         # The text of a foreign error may hold anything, so that only its class is told.
         reason = type(error).__name__ + (f": {error}" if isinstance(error, StoreError) else "")
-        self._emit(StoreFailed(self._clock.wall(), operation, reason, seconds))
+        self._context.emit(StoreFailed(self._context.clock.wall(), operation, reason, seconds))
 
     def _have_it_probed(self) -> None:
         with self._lock:
-            now = self._clock.elapsed()
-            if not self._failures or now < self._probe_at:
+            now = self._context.clock.elapsed()
+            if not self._away or now < self._rest.until:
                 return
-            self._probe_at = now + _LONGEST_REST  # unless it ends, and says when the next one is
-            no_worker_runs, self._unbegun = self._unbegun, True
-        if no_worker_runs:
-            self._probe()
-            return
-        try:
-            self._workers.do(self._probe)
-        except RuntimeError:  # no thread can be started
-            self._probe()
+            self._rest.until = now + _LONGEST_REST  # unless it ends, and says when the next one is
+        self._context.workers.do_or_here(self._probe)
 
     def _probe(self) -> None:
-        with self._lock:
-            self._unbegun = False
-            if not self._failures:
-                return  # it took so long to begin that another one has found it well
-        if not self._probing.acquire(blocking=False):
-            return
-        store, key, value = self._store, self._probe_key, secrets.token_bytes(16)
         try:
-            with suppress(StoreAwayError):
-                self._tried("lease", lambda: store.lease(key, value, _PROBE_TTL), probe=True)
-                self._tried("put", lambda: store.put(key, value, _PROBE_TTL), probe=True)
-                self._tried("get", lambda: _as_bytes(store.get(key)), probe=True)
-                self._tried("delete", lambda: store.delete(key, value), probe=True)
-                self._recover()
+            # It may have taken so long to begin that another one has found the store well.
+            if self._away and self._probing.acquire(blocking=False):
+                self._try_all()
         finally:
-            self._probing.release()
+            with suppress(RuntimeError):  # another thread probes
+                self._probing.release()
+
+    def _try_all(self) -> None:
+        store, key, value = self._store, self._probe_key, secrets.token_bytes(16)
+        with suppress(StoreAwayError):
+            self._tried("lease", lambda: store.lease(key, value, _PROBE_TTL), probe=True)
+            self._tried("put", lambda: store.put(key, value, _PROBE_TTL), probe=True)
+            self._tried("get", lambda: _as_bytes(store.get(key)), probe=True)
+            self._tried("delete", lambda: store.delete(key, value), probe=True)
+            self._recover()
 
     def _recover(self) -> None:
         with self._lock:
-            self._failures = 0
-        self._emit(StoreRecovered(self._clock.wall()))
+            self._away = False
+            self._rest.clear()
+        self._context.emit(StoreRecovered(self._context.clock.wall()))
 
 
 def _as_bytes(value: object) -> bytes | None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._runtime.forks import no_fork
-from .._runtime.secrecy import Unpicklable
+from .._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from ..errors import ConfigurationError, TokenManagerError
 from ..identity.credentials import Certificate, ClientCredential, ClientSecret
-from ..identity.proofs import KeyPair
+from ..identity.proofs import KeyPair, Proof
 
 if TYPE_CHECKING:
     from .seal import SealingKey
 
-__all__ = ["EncryptionKey", "Keyring"]
+__all__ = ["EncryptionKey", "SealingKeys"]
 
-#: A given key shorter than this can be guessed by whoever reads the store.
-_SHORTEST = 32
+#: A given key shorter than this, or with fewer characters that differ, can be guessed by whoever
+#: reads the store.
+_SHORTEST, _FEWEST = 32, 8
+#: Rounds of PBKDF2-HMAC-SHA256 (RFC 8018), which FIPS 140 allows too: some 50 ms for each guess at
+#: a client secret.
+_ROUNDS = 150_000
+#: So many stretched secrets are remembered.
+_MOST_REMEMBERED = 64
 
 #: A key, or several, of which the first seals and all open.
 EncryptionKey = str | bytes | Sequence[str | bytes]
 
 
-class Keyring(Unpicklable):
+class SealingKeys(Unpicklable):
     """The keys of a registry's records.
 
     Args:
@@ -31,21 +39,22 @@ class Keyring(Unpicklable):
             it from the credential: whoever can ask for a token can then open its record, and
             nobody else.
         credential: What it is derived from.
+        salt: What a guess at the credential has to be made for anew: whose it is.
 
     Raises:
-        ConfigurationError: A key is too short, or there is nothing to derive one from.
+        ConfigurationError: A key can be guessed, or there is nothing to derive one from.
     """
 
     def __init__(
         self,
         encryption_key: EncryptionKey | None,
         credential: ClientCredential,
+        *,
+        salt: str = "",
     ) -> None:
-        try:
-            self._given = _materials(encryption_key)
-        finally:
-            del encryption_key  # so that no traceback shows it
-        if not self._given and not isinstance(credential, (ClientSecret, Certificate)):
+        encryption_key, given = None, Hidden(encryption_key)
+        self._given = _materials(given)
+        if self.is_derived and not isinstance(credential, (ClientSecret, Certificate)):
             raise ConfigurationError(
                 "what is shared in a store is encrypted, and this credential changes too often to "
                 "derive a key from: pass encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the "
@@ -53,55 +62,95 @@ class Keyring(Unpicklable):
                 "print(secrets.token_urlsafe(32))' makes one"
             )
         self._credential = credential
-        #: The keys, and what they are made of; replaced together.
-        self._made: tuple[tuple[bytes, ...], tuple[SealingKey, ...]] = (), ()
+        self._salt = f"tokenmgr store, 2\n{salt}".encode()
+        #: The keys, and what they are made of: one value, replaced whole.
+        self._made: tuple[Hidden, tuple[SealingKey, ...]] = Hidden(()), ()
 
     @property
     def is_derived(self) -> bool:
         """Whether all who share records have the same credential."""
-        return not self._given
+        return not self._given.cell_contents
 
-    def sealing_keys(self, *, anew: bool = False) -> tuple[SealingKey, ...]:
-        """Gives the keys; none where the credential cannot be read.
+    def of(self, proof: Proof | None) -> tuple[SealingKey, ...]:
+        """Gives the keys of a proof that has just been read, the first to seal.
 
-        Args:
-            anew: Whether to read the credential again, which may have been renewed.
+        Where it cannot be read, the last keys count; none, where nothing was ever read.
         """
-        material, keys = self._made
-        if anew or not keys:
-            material = self._given or self._derived() or material
-        if material != self._made[0]:
-            with no_fork():
-                from .seal import SealingKey
+        made_of, keys = self._made
+        material = self._given
+        if self.is_derived and proof is not None:
+            material = Hidden((_secret_of(proof),))
+        if material.cell_contents in ((), made_of.cell_contents):
+            return keys
+        with no_fork():
+            from .seal import SealingKey
 
-                keys = tuple(SealingKey(each) for each in material)
-            self._made = material, keys
+        if self.is_derived and not isinstance(proof, KeyPair):
+            stretched = _stretched(material.cell_contents[0], self._salt)
+            keys = (SealingKey(stretched.cell_contents),)
+        else:
+            keys = tuple(map(SealingKey, material.cell_contents))
+        self._made = material, keys
         return keys
 
-    def _derived(self) -> tuple[bytes, ...]:
+    def known(self) -> tuple[SealingKey, ...]:
+        """Gives the keys without a fetch: the last ones, or those of the credential as it is."""
+        keys = self.of(None)
+        if keys:
+            return keys
         try:
-            proof = self._credential.read()
+            return self.of(self._credential.read())
         except TokenManagerError:  # the fetch that follows says so, to whom it concerns
             return ()
-        return (
-            (proof.private_key if isinstance(proof, KeyPair) else proof.text).encode(
-                errors="surrogatepass"
-            ),
+
+
+def _secret_of(proof: Proof) -> bytes:
+    return (proof.private_key if isinstance(proof, KeyPair) else proof.text).encode()
+
+
+#: The last secrets that were stretched, and what came of each.
+_remembered: dict[tuple[bytes, bytes], bytes] = {}
+#: Held while one is stretched, lest all first fetches do it; without a fork alone, and so free in
+#: every child.
+_stretching = threading.RLock()
+
+
+def _stretched(secret: bytes, salt: bytes) -> Hidden:
+    """Makes a key of what a person may have made up; once in a process."""
+    secret, what = b"", Hidden((secret, salt))
+    with no_fork(), _stretching:  # it takes locks of OpenSSL's
+        known = Hidden(_remembered.get(what.cell_contents))
+        if known.cell_contents is None:
+            known = Hidden(hashlib.pbkdf2_hmac("sha256", what.cell_contents[0], salt, _ROUNDS))
+            for oldest in map(Hidden, list(_remembered)[: 1 - _MOST_REMEMBERED]):
+                _remembered.pop(oldest.cell_contents, None)
+            _remembered[what.cell_contents] = known.cell_contents
+        return known
+
+
+def _is_strong(key: object) -> bool:
+    return isinstance(key, bytes) and len(key) >= _SHORTEST and len(set(key)) >= _FEWEST
+
+
+def _as_bytes(key: object) -> object:
+    return key.encode() if isinstance(key, str) and is_unicode(key) else key
+
+
+def _materials(given: Hidden) -> Hidden:
+    if given.cell_contents is None:
+        return Hidden(())
+    several = isinstance(given.cell_contents, (list, tuple))
+    keys = Hidden(tuple(given.cell_contents) if several else (given.cell_contents,))
+    keys = Hidden(tuple(map(_as_bytes, keys.cell_contents)))
+    if keys.cell_contents and all(map(_is_strong, keys.cell_contents)):
+        return keys
+    if str in map(type, keys.cell_contents):
+        raise ConfigurationError(
+            "encryption_key= (or TOKENMGR_ENCRYPTION_KEY) has characters that UTF-8 cannot say, as "
+            "when it was set in another encoding: set it in UTF-8"
         )
-
-
-def _materials(given: EncryptionKey | None) -> tuple[bytes, ...]:
-    if given is None:
-        return ()
-    keys = tuple(given) if isinstance(given, (list, tuple)) else (given,)
-    materials = tuple(
-        key.encode(errors="surrogatepass") if isinstance(key, str) else key for key in keys
-    )
-    if keys and all(isinstance(each, bytes) and len(each) >= _SHORTEST for each in materials):
-        return materials
-    del given, keys, materials  # a traceback would show them
     raise ConfigurationError(
-        f"encryption_key= is a text or bytes of {_SHORTEST} or more, or several in a list, the "
-        "first of which seals: python -c 'import secrets; print(secrets.token_urlsafe(32))' makes "
-        "one"
+        f"encryption_key= is a text or bytes of {_SHORTEST} or more, {_FEWEST} of them different, "
+        "or several in a list, the first of which seals: python -c 'import secrets; "
+        "print(secrets.token_urlsafe(32))' makes one"
     )

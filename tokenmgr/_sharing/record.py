@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from .. import errors
 from ..token import AccessToken, Record
 
-__all__ = ["Failure", "record_from_bytes", "record_to_bytes"]
+#: What an error says besides its message.
+_SAID = (
+    *("retryable", "error", "error_codes", "correlation_id", "trace_id"),
+    *("claims", "retry_after", "status"),
+)
+
+__all__ = ["Verdict", "record_from_bytes", "record_to_bytes"]
 
 
 def record_to_bytes(record: Record) -> bytes:
@@ -21,7 +27,6 @@ def record_to_bytes(record: Record) -> bytes:
         refresh_at=token.refresh_at,
         scopes=token.scopes,
         obtained_at=record.obtained_at,
-        claims=record.claims,
     )
 
 
@@ -39,61 +44,48 @@ def record_from_bytes(content: bytes) -> Record:
         scopes=tuple(str(scope) for scope in said.get("scopes") or ()),
         token_type=_text(said, "token_type"),
     )
-    claims = None if said.get("claims") is None else _text(said, "claims")
-    return Record(token, _number(said, "obtained_at"), claims)
+    return Record(token, _number(said, "obtained_at"))
 
 
-class Failure(NamedTuple):
-    """What a lease's holder leaves behind when there is no token."""
+class Verdict(NamedTuple):
+    """What a lease's holder leaves in its place when there is no token."""
 
     #: What the service answered, for all who waited; None when it could not be reached, which
-    #: another host may be able to.
+    #: another host may be able to: then each asks for itself.
     error: errors.TokenManagerError | None
     #: When, in seconds since 1970.
     at: float
-    #: The claims that were asked for; None when none were.
-    asked_claims: str | None = None
+    #: Until when it counts, likewise. A store may keep it for longer, or bring it back.
+    until: float
 
     def to_bytes(self) -> bytes:
         """Writes it, as what a store keeps, once that is sealed."""
         error = self.error
         if error is None:
-            return _to_bytes(at=self.at, kind=None)
-        return _to_bytes(
-            at=self.at,
-            asked_claims=self.asked_claims,
-            kind=type(error).__name__,
-            message=str(error),
-            retryable=error.retryable,
-            error=error.error,
-            error_codes=error.error_codes,
-            correlation_id=error.correlation_id,
-            trace_id=error.trace_id,
-            claims=error.claims,
-            retry_after=error.retry_after,
-            status=error.status,
-        )
+            return _to_bytes(at=self.at, until=self.until, kind=None)
+        said = {name: getattr(error, name) for name in _SAID}
+        said |= {"kind": type(error).__name__, "message": str(error)}
+        return _to_bytes(at=self.at, until=self.until, **said)
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Failure:
+    def from_bytes(cls, content: bytes) -> Verdict:
         """Reads it.
 
         Raises:
             ValueError: It is none.
         """
         said = _from_bytes(content)
-        at, name = _number(said, "at"), said.pop("kind", None)
+        at, until, name = _number(said, "at"), _number(said, "until"), said.pop("kind", None)
         if name is None:
-            return cls(None, at)
+            return cls(None, at, until)
         kind = getattr(errors, name, None) if name in errors.__all__ else None
         if kind is None:
             raise ValueError("an error of a later version")
         message = _text(said, "message")
-        asked_claims = said.pop("asked_claims", None)
-        del said["at"], said["message"]
+        del said["at"], said["until"], said["message"]
         codes = tuple(int(code) for code in said.pop("error_codes", ()))
         try:
-            return cls(kind(message, error_codes=codes, **said), at, asked_claims)
+            return cls(kind(message, error_codes=codes, **said), at, until)
         except TypeError:
             raise ValueError("an error of a later version") from None
 

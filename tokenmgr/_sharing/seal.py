@@ -15,12 +15,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from .._runtime.secrecy import Unpicklable
+from .._runtime.forks import no_fork
+from .._runtime.secrecy import Hidden, Unpicklable
 
 __all__ = ["BrokenSealError", "SealingKey"]
 
 #: What a sealed record begins with. The last byte is the version of all that is done here.
-_HEADER = b"tkm\x01"
+_HEADER = b"tkm\x02"
 #: AES-256, and the nonce that GCM is made for (NIST SP 800-38D, section 8.2).
 _KEY_BYTES, _NONCE_BYTES, _TAG_BYTES = 32, 12, 16
 
@@ -32,27 +33,30 @@ class BrokenSealError(Exception):
 class SealingKey(Unpicklable):
     """Names records, seals and opens them. Equal material, equal names and seals.
 
-    All of it takes locks of OpenSSL's: it is to be done in ``no_fork``.
-
     Args:
-        material: What the keys are derived from (RFC 5869): a client secret, a private key, or
-            a key that the program gives.
+        material: What the keys are derived from (RFC 5869): a client secret that was stretched,
+            a private key, or a key that the program gives.
     """
 
+    @no_fork()  # all of it takes locks of OpenSSL's
     def __init__(self, material: bytes) -> None:
-        self._naming = _derive(material, b"tokenmgr store names, 1")
-        self._sealing = _derive(material, b"tokenmgr store seal, 1")
+        material, given = b"", Hidden(material)
+        self._naming = _derive(given, b"tokenmgr store names, 2")
+        self._sealing = _derive(given, b"tokenmgr store seal, 2")
 
+    @no_fork()
     def name(self, text: str) -> str:
         """Gives the name of what ``text`` describes, which tells nothing about it."""
         return hmac.new(self._naming, text.encode(), hashlib.sha256).hexdigest()
 
+    @no_fork()
     def seal(self, content: bytes, name: str) -> bytes:
         """Seals a record's content under its name."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._cipher(name).encrypt(nonce, content, _HEADER + name.encode())
         return _HEADER + nonce + sealed
 
+    @no_fork()
     def open(self, sealed: bytes, name: str) -> bytes:
         """Opens what was sealed under this name.
 
@@ -77,7 +81,7 @@ class SealingKey(Unpicklable):
         return AESGCM(expand.derive(self._sealing))
 
 
-def _derive(material: bytes, purpose: bytes) -> bytes:
+def _derive(material: Hidden, purpose: bytes) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=None, info=purpose).derive(
-        material
+        material.cell_contents
     )

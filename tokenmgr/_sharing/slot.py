@@ -1,170 +1,240 @@
-"""What lies in a store for one key: its record, and beside it the lease of whoever fetches."""
+"""A store as the library sees it: sealed, and for each key one slot.
+
+In a slot lies a key's record, and beside it, while a worker fetches, that worker's lease. What it
+is called there, and what it is sealed with, is the slot's own business.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import TYPE_CHECKING, TypeVar
 
-from .._runtime.clock import Clock
-from .._runtime.forks import no_fork
-from ..token import Record
+from .._context import Context
+from .._runtime.secrecy import Unpicklable
+from ..errors import ConfigurationError
+from ..events import RecordRefused
+from ..identity.proofs import Proof
+from ..stores.base import MOST_BYTES, TokenStore
+from ..token import Record, TokenKey
 from .guarded import GuardedStore
-from .record import Failure, record_from_bytes, record_to_bytes
+from .keys import SealingKeys
+from .leases import Leases
+from .record import Verdict, record_from_bytes, record_to_bytes
 
 if TYPE_CHECKING:
     from .seal import SealingKey
 
-__all__ = ["Lease", "Place"]
+__all__ = ["Lease", "SealedStore", "Slot"]
 
 #: Long enough never to be the same by chance, and shorter than anything sealed.
 _OWNER_BYTES = 16
+#: Seconds that a lease lasts beyond the longest fetch: its holder has a store to ask too.
+_MARGIN = 2.0
 #: A lease that ends in less than this, in seconds, may have ended by the store's clock.
 _SURE = 1.0
+#: What stores take as it is. Braces would put all of it on one node of a Redis Cluster.
+_NAMESPACE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
-T = TypeVar("T", Record, Failure)
+T = TypeVar("T", Record, Verdict)
 
 
-class Lease:
-    """The right to be the one worker that fetches.
+class SealedStore(Unpicklable):
+    """A registry's part in a store.
 
-    Args:
-        store: Where it lies.
-        sealing: What a word in its place is sealed with.
-        name: Under which name.
-        ttl: Seconds after which it ends by itself.
-        clock: The time.
+    Raises:
+        ConfigurationError: It is no store, or no namespace.
     """
 
     def __init__(
-        self, store: GuardedStore, sealing: SealingKey, name: str, ttl: float, clock: Clock
+        self, store: TokenStore | object, keys: SealingKeys, *, namespace: str, context: Context
     ) -> None:
-        self._store = store
+        if not isinstance(store, TokenStore):
+            del store  # it may be a URL with a password, and a traceback would show it
+            raise ConfigurationError(
+                "store= is a URL, such as 'sqlite:///tokens.db', or a TokenStore, such as "
+                "SqliteStore(path)"
+            )
+        if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+            raise ConfigurationError(
+                "namespace= is up to 64 letters, digits and '.', '_', '-' or ':', such as the "
+                "program's name"
+            )
+        self.store: GuardedStore = GuardedStore(store, context, probe_key=f"{namespace}:probe")
+        #: Those that are this registry's.
+        self.leases: Leases = Leases()
+        self.keys = keys
+        self.namespace = namespace
+        self.context = context
+        #: Seconds after which a lease ends by itself.
+        self.lease_ttl: float = context.fetch_timeout + _MARGIN
+        #: Whether the registry is closed, and every wait ends. The store is closed by who made it.
+        self.closed: bool = False
+
+
+class Slot:
+    """What lies in a store for one key, under whichever of the keys that seal.
+
+    Every method may raise :class:`~tokenmgr._sharing.guarded.StoreAwayError`.
+    """
+
+    def __init__(self, sealed: SealedStore, key: TokenKey) -> None:
+        self._sealed = sealed
+        self._key = key
+        self._described = json.dumps(astuple(key))
+        #: The sealing keys, and the record's name under each: one value, replaced whole.
+        self._named: tuple[tuple[SealingKey, ...], tuple[str, ...]] = (), ()
+
+    def opens_with(self, proof: Proof | None) -> bool:
+        """Takes up a proof that has just been read; says whether anything can be sealed."""
+        keys = self._sealed.keys
+        return bool(keys.known() if proof is None else keys.of(proof))
+
+    def read(self, serves: Callable[[Record], bool]) -> Record | None:
+        """Gives the record; None when there is none that opens and serves."""
+        for sealing, name in self._places():
+            record, _ = self._read(sealing, name)
+            if record is not None and serves(record):
+                return record
+        return None
+
+    def write(self, record: Record, ttl: float) -> None:
+        """Keeps a record for ``ttl`` seconds, in place of what is there."""
+        sealing, name = self._places()[0]
+        self._sealed.store.put(name, sealing.seal(record_to_bytes(record), name), ttl)
+
+    def remove(self, secret: str) -> None:
+        """Takes away the record of this token, where it is still the one that lies there."""
+        for sealing, name in self._places():
+            record, content = self._read(sealing, name)
+            if record is not None and content is not None and record.token.secret == secret:
+                self._sealed.store.delete(name, content)
+
+    def lease(self) -> Lease:
+        """Makes the right to fetch, which is yet to be taken."""
+        sealing, name = self._places()[0]
+        return Lease(self._sealed, sealing, f"{name}:lease", self._refuse)
+
+    def _places(self) -> list[tuple[SealingKey, str]]:
+        keys, names = self._named
+        if self._sealed.keys.known() is not keys:
+            keys = self._sealed.keys.known()
+            names = tuple(f"{self._sealed.namespace}:{each.name(self._described)}" for each in keys)
+            self._named = keys, names
+        return list(zip(keys, names, strict=True))
+
+    def _read(self, sealing: SealingKey, name: str) -> tuple[Record | None, bytes | None]:
+        content = self._sealed.store.get(name)
+        if content is None:
+            return None, None
+        return _opened(content, sealing, name, record_from_bytes, self._refuse), content
+
+    def _refuse(self, reason: str) -> None:
+        context = self._sealed.context
+        context.emit(RecordRefused(context.clock.wall(), self._key, reason))
+
+
+class Lease:
+    """The right to be the one worker that fetches; ``refuse`` is told what does not open."""
+
+    def __init__(
+        self,
+        sealed: SealedStore,
+        sealing: SealingKey,
+        name: str,
+        refuse: Callable[[str], None],
+    ) -> None:
+        self._store = sealed.store
+        self._leases = sealed.leases
+        self._clock = sealed.context.clock
         self._sealing = sealing
         self._name = name
-        self._clock = clock
+        self._refuse = refuse
         self._ends = float("-inf")
         self._owner = secrets.token_bytes(_OWNER_BYTES)
-        self.ttl: float = ttl
-        #: Whether it has been taken here, and not been given back.
+        #: Seconds after which it ends by itself.
+        self.ttl: float = sealed.lease_ttl
+        #: Whether it has been taken here, as far as the store has said so, and not been given back.
         self.taken: bool = False
-        #: Who had it when it was last looked at, or the word that one left; None when it was free.
+        #: Who had it when it was last looked at, or the verdict that one left; None when it was
+        #: free.
         self.holder: bytes | None = None
 
     def take(self) -> bool:
         """Takes it if nobody has it; says whether it is ours."""
-        # Where an answer was lost on the way and the question repeated, it may be ours already.
         self._ends = self._clock.elapsed() + self.ttl
+        # First noted: the answer may be lost on the way, and the lease be ours all the same. Where
+        # the question was repeated then, and answered with no, a look tells.
+        self._leases.add(self)
         self.taken = (
             self._store.lease(self._name, self._owner, self.ttl) or self.look() == self._owner
         )
+        if not self.taken:
+            self._leases.discard(self)
         return self.taken
 
     def look(self) -> bytes | None:
-        """Looks who has it, or what word is in its place; None when it is free."""
+        """Looks who has it, or what verdict is in its place; None when it is free."""
         self.holder = self._store.get(self._name)
         return self.holder
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was a lease that was seen in its place, and not what was left there."""
+        return self.holder is not None and len(self.holder) == _OWNER_BYTES
+
+    def verdict(self) -> Verdict | None:
+        """Gives the verdict that was seen in its place; None when there was none that opens."""
+        if self.holder is None or self.is_held:
+            return None
+        return _opened(self.holder, self._sealing, self._name, Verdict.from_bytes, self._refuse)
+
     def give_back(self) -> None:
-        """Gives it back, if it has been taken and is ours still."""
-        if self.taken:
-            self.taken = False
-            self._store.give_back(self._name, self._owner)
+        """Gives it back, if it is ours, or may be: later, where the store is away."""
+        if self in self._leases:
+            self._leases.give_back(self, later=self._store.state == "away")
 
-    def leave_word(self, failure: Failure, ttl: float) -> None:
-        """Leaves word of a failure in its place, if it has been taken.
+    def end(self) -> None:
+        """Takes it out of the store, if it is ours still."""
+        self.taken = False
+        self._store.give_back(self._name, self._owner)
 
-        Args:
-            failure: What came of it.
-            ttl: Seconds for which the word stands.
-        """
+    def clear(self) -> bool:
+        """Takes away what was seen in its place, and is over; says whether it has gone."""
+        seen = self.holder
+        return seen is None or self._store.delete(self._name, seen) or self.look() != seen
+
+    def leave(self, verdict: Verdict) -> None:
+        """Leaves a verdict in its place, for as long as it counts, if it has been taken."""
         # Put over it, not after it was given back: another one would take it in between, and ask
         # the same. Later than this it may be another one's already.
         if self.taken and self._clock.elapsed() < self._ends - _SURE:
-            with no_fork():
-                word = self._sealing.seal(failure.to_bytes(), self._name)
-            self._store.put_over(self._name, word, ttl)
+            content = self._sealing.seal(verdict.to_bytes(), self._name)
+            self._store.put_over(self._name, content, verdict.until - verdict.at)
             self.taken = False
+            self._leases.discard(self)
 
 
-class Place:
-    """A key's place in a store, under one sealing key.
+def _opened(
+    content: bytes,
+    sealing: SealingKey,
+    name: str,
+    parse: Callable[[bytes], T],
+    refuse: Callable[[str], None],
+) -> T | None:
+    """Opens and reads what lies in a store; tells why it cannot."""
+    from .seal import BrokenSealError
 
-    Every method may raise :class:`~tokenmgr._sharing.guarded.StoreAwayError`.
-
-    Args:
-        store: The store.
-        sealing: What its content is named and sealed with.
-        namespace: What names in the store begin with.
-        described: Whose place it is.
-        refuse: Told why something that lies there does not open.
-    """
-
-    def __init__(
-        self,
-        store: GuardedStore,
-        sealing: SealingKey,
-        namespace: str,
-        described: str,
-        refuse: Callable[[str], None],
-    ) -> None:
-        self._store = store
-        self._sealing = sealing
-        with no_fork():
-            self._name = f"{namespace}:{sealing.name(described)}"
-        self._lease_name = f"{self._name}:lease"
-        self._refuse = refuse
-
-    def read(self) -> Record | None:
-        """Gives the record; None when there is none that opens."""
-        return self._read()[0]
-
-    def write(self, record: Record, ttl: float) -> None:
-        """Keeps a record, in place of what is there.
-
-        Args:
-            record: The record.
-            ttl: Seconds after which it is gone.
-        """
-        with no_fork():
-            sealed = self._sealing.seal(record_to_bytes(record), self._name)
-        self._store.put(self._name, sealed, ttl)
-
-    def remove(self, secret: str) -> None:
-        """Takes away the record of this token, if it is still the one that lies there."""
-        record, sealed = self._read()
-        if record is not None and sealed is not None and record.token.secret == secret:
-            self._store.delete(self._name, sealed)
-
-    def lease(self, ttl: float, clock: Clock) -> Lease:
-        """Makes the right to fetch, which is yet to be taken.
-
-        Args:
-            ttl: Seconds after which it ends by itself.
-            clock: The time.
-        """
-        return Lease(self._store, self._sealing, self._lease_name, ttl, clock)
-
-    def word_of(self, holder: bytes) -> Failure | None:
-        """Gives what is left where a lease was; None when its holder fetches still."""
-        if len(holder) == _OWNER_BYTES:
-            return None
-        return self._open(holder, self._lease_name, Failure.from_bytes)
-
-    def _read(self) -> tuple[Record | None, bytes | None]:
-        sealed = self._store.get(self._name)
-        if sealed is None:
-            return None, None
-        return self._open(sealed, self._name, record_from_bytes), sealed
-
-    def _open(self, sealed: bytes, name: str, parse: Callable[[bytes], T]) -> T | None:
-        from .seal import BrokenSealError
-
-        try:
-            with no_fork():
-                return parse(self._sealing.open(sealed, name))
-        except BrokenSealError as exc:
-            self._refuse(str(exc))
-        except (ValueError, TypeError, RecursionError):
-            self._refuse("not what this version writes")
+    if len(content) > MOST_BYTES:
+        refuse("larger than anything that is put there")
         return None
+    try:
+        return parse(sealing.open(content, name))
+    except BrokenSealError as exc:
+        refuse(str(exc))
+    except (ValueError, TypeError, RecursionError):
+        refuse("not what this version writes")
+    return None

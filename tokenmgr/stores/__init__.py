@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .._runtime.secrecy import Hidden, is_unicode
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,19 +41,22 @@ def open_store(url: str) -> TokenStore:
     Raises:
         ConfigurationError: It names none.
     """
-    scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
-    try:
-        if scheme == "sqlite":
-            from .sqlite.store import SqliteStore
+    url, given = "", Hidden(url)  # it may hold a password
+    if not isinstance(given.cell_contents, str):
+        given = Hidden("")
+    if not is_unicode(given.cell_contents):
+        raise ConfigurationError(
+            "store= (or TOKENMGR_STORE) has characters that UTF-8 cannot say: write those of the "
+            "password as %E4 and the like"
+        )
+    if given.cell_contents.lower().startswith("sqlite:"):
+        from .sqlite.store import SqliteStore
 
-            return SqliteStore.from_url(url)
-        if scheme in ("redis", "rediss", "unix"):
-            from .redis import RedisStore
+        return SqliteStore.from_url(given.cell_contents)
+    if given.cell_contents.lower().startswith(("redis:", "rediss:", "unix:")):
+        from .redis import RedisStore
 
-            return RedisStore.from_url(url)
-    finally:
-        del url  # it may hold a password, and a traceback would show it
-    del scheme
+        return RedisStore.from_url(given.cell_contents)
     raise ConfigurationError(
         "store= is a URL such as 'sqlite:///tokens.db' or 'redis://host:6379/0', or a TokenStore: "
         "correct it"

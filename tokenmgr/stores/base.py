@@ -31,7 +31,10 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-__all__ = ["TokenStore"]
+__all__ = ["MOST_BYTES", "TokenStore"]
+
+#: What is larger was put by somebody else, and counts for nothing.
+MOST_BYTES = 65_536
 
 
 @runtime_checkable
@@ -39,7 +42,8 @@ class TokenStore(Protocol):
     """Records that workers share, each under a key, each with an end.
 
     A key is ASCII text of at most 200 characters, out of letters, digits and ``:._-``. A value is
-    bytes, of at most some 64 KiB. Times are seconds, fractions included, always more than 0.
+    bytes, of at most 64 KiB (``MOST_BYTES``): of what is larger, any part will do that is larger
+    too. Times are seconds, fractions included, always more than 0.
 
     Every operation is atomic among all threads, processes and hosts that share the store, and is
     called by any of them. It ends by itself, soon: a worker that waits for a store could have

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from .._runtime.clock import SYSTEM_CLOCK, Clock
-from .._runtime.forks import make_new_in_child
+from .._runtime.forks import renew_in_child
 
 __all__ = ["MemoryStore"]
 
@@ -27,13 +27,12 @@ class MemoryStore:
         #: Each value with its end, on the elapsed clock.
         self._records: dict[str, tuple[bytes, float]] = {}
         self._puts = 0
-        make_new_in_child(self)
-        self.after_fork()
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Makes its lock anew."""
-        #: Guards the fields above.
-        self._lock = threading.Lock()
+        #: Guards the fields above. A signal's handler, or an object's end, may come back for it.
+        self._lock = threading.RLock()
 
     def get(self, key: str) -> bytes | None:
         """Gives what is under a key; see :class:`~tokenmgr.stores.TokenStore`."""
@@ -58,7 +57,7 @@ class MemoryStore:
         with self._lock:
             found = self._get(key) == value
             if found:
-                del self._records[key]
+                self._records.pop(key, None)
             return found
 
     def close(self) -> None:
@@ -74,5 +73,6 @@ class MemoryStore:
         now = self._clock.elapsed()
         self._puts += 1
         if self._puts % _SWEEP_EVERY == 0:
-            self._records = {k: record for k, record in self._records.items() if now < record[1]}
+            for ended in [k for k, (_, ends) in list(self._records.items()) if ends <= now]:
+                self._records.pop(ended, None)
         self._records[key] = (value, now + ttl)

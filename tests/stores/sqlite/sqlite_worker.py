@@ -1,6 +1,7 @@
 """Workers that share a SQLite store, each a program of its own.
 
-``hammer PATH SECONDS THREADS PATIENCE``: does all operations at once; says what came of it.
+``hammer PATH SECONDS THREADS PATIENCE``: says that it is ready, and once its input has ended does
+    all operations at once; says what came of it.
 ``inherit PATH``: forks while its store is in use; parent and child then end as programs do.
 ``use PATH``: uses a store, and ends without a word.
 """
@@ -77,6 +78,8 @@ def hammer(path: str, seconds: str, threads: str, patience: str) -> None:
     workers = [
         threading.Thread(target=one.run, args=(float(seconds),)) for _ in range(int(threads))
     ]
+    say("ready")
+    sys.stdin.read()
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -18,38 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import Child, held, in_child, until
+from fork_marks import unwarned_forks
+from forking import Child, held, in_child
+from nobody import become_nobody, give_away
 from programs import run
 from sqlite_files import beside, checked, fill, mode, said_by, works
 from support import FakeClock, in_threads
+from waiting import until
 
 from tokenmgr import ConfigurationError, StoreError
 from tokenmgr.stores import SqliteStore, open_store
 from tokenmgr.stores.contract import TokenStoreContract
+from tokenmgr.stores.sqlite.file import DatabaseFile
 
-# Python 3.12 warns of what is proven in test_sqlite_workers.py to be safe.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
-#: The user that nobody is, for what root may do all the same.
-NOBODY = 65534
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tokens.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SqliteStore]:
-    with contextlib.closing(SqliteStore(path)) as store:
-        yield store
-
-
-@pytest.fixture
-def other(path: Path) -> Iterator[SqliteStore]:
-    """Another worker's."""
-    with contextlib.closing(SqliteStore(path)) as other:
-        yield other
+pytestmark = unwarned_forks
 
 
 @pytest.fixture
@@ -194,7 +176,7 @@ def test_a_worker_that_waited_for_the_file_does_not_take_what_was_leased_meanwhi
     outcomes: list[bool] = []
     waiting = threading.Thread(target=lambda: outcomes.append(late.lease("key", b"late", 12.0)))
     waiting.start()
-    until(late._database._lock.locked, "its waiting")
+    until(lambda: late._database._inside, "its waiting")
     clock.advance(5.0)
     assert timed.lease("key", b"in time", 12.0)
     connection.execute("COMMIT")
@@ -346,9 +328,7 @@ def without_rights() -> Iterator[Path]:
     store = SqliteStore(path)
     store.put("key", b"value", 60.0)
     store.close()
-    if os.geteuid() == 0:
-        for each in (directory, *directory.iterdir()):
-            os.chown(each, NOBODY, NOBODY)
+    give_away(directory, *directory.iterdir())
     yield path
     directory.chmod(0o700)
     shutil.rmtree(directory)
@@ -358,9 +338,7 @@ def as_nobody(work: Callable[[], Any]) -> Any:
     """Does it in a child that is not root."""
 
     def run_it() -> Any:
-        if os.geteuid() == 0:
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+        become_nobody()
         return work()
 
     return in_child(run_it)
@@ -612,7 +590,7 @@ def test_who_waits_for_a_lock_gets_it(store: SqliteStore, other: SqliteStore):
 def test_a_worker_that_stops_while_it_opens_the_file_is_an_error(store: SqliteStore):
     other = SqliteStore(store.path)
     works(store)
-    with store._database._file.locked(time.monotonic() + 10):
+    with DatabaseFile(store.path).locked(time.monotonic() + 10):  # another's
         assert "-lock, and end it" in said_by(lambda: other.get("key"))
         store.close()  # might remove what the other one makes, and leaves it open
         assert store._database._connection is not None

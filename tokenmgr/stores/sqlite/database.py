@@ -7,12 +7,26 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 from ..._runtime.clock import Clock
-from ..._runtime.forks import make_new_in_child
+from ..._runtime.forks import renew_in_child
 from ...errors import StoreError
+from .connection import (
+    EMPTY_LOG,
+    TAKE_ENDED_AWAY,
+    Outcome,
+    execute,
+    explained,
+    is_full,
+    is_locked,
+    is_stuck,
+    opened,
+    prepare,
+    verify,
+)
 from .file import DatabaseFile, Identity, pause
 
 __all__ = ["Database", "Outcome"]
@@ -25,40 +39,7 @@ _LONGEST_USE = 5.0
 #: SQLITE_IOERR_SHORT_READ (https://sqlite.org/rescode.html): less is there than there should be.
 _SHORT_READ = 522
 
-#: "tkmg": says whose the file is (https://sqlite.org/fileformat2.html, section 1.3.13).
-_APPLICATION = 0x746B6D67
-#: The version of the schema below.
-_VERSION = 1
-_TABLE = (
-    "CREATE TABLE records (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, "
-    "begun REAL NOT NULL, ends REAL NOT NULL)"
-)
-#: A new file is opened under a lock that others wait for. It need not outlive a power cut in the
-#: middle of its making, and so nothing waits for the disk.
-_MAKE_IN_HASTE = "PRAGMA synchronous = OFF"
-_MAKE_SCHEMA = (
-    "BEGIN IMMEDIATE",
-    _TABLE,
-    f"PRAGMA application_id = {_APPLICATION}",
-    f"PRAGMA user_version = {_VERSION}",
-    "COMMIT",
-)
-_SETTINGS = (
-    # A power cut may cost the last records, and never the file.
-    "PRAGMA synchronous = NORMAL",
-    # Reading a mapped file that somebody cuts short kills the process.
-    "PRAGMA mmap_size = 0",
-    # Finds more of what is damaged, and sooner.
-    "PRAGMA cell_size_check = ON",
-)
-
-
-class Outcome(NamedTuple):
-    """What came of a statement."""
-
-    rows: list[tuple[Any, ...]]
-    #: How many rows it changed.
-    changed: int
+T = TypeVar("T")
 
 
 class Database:
@@ -84,44 +65,45 @@ class Database:
         self._identity: Identity | None = None
         #: Whether SQLite may have the file open.
         self._in_use = False
-        #: What the last statement found: to be opened anew; to be put aside.
-        self._failed = self._damaged = False
-        make_new_in_child(self)
-        self._make_locks()
+        #: Whether it is to be opened anew: what was begun with it did not come to its end.
+        self._failed = True
+        #: What the last statement found: that it is to be put aside; that its disk is so full that
+        #: nothing can even be taken away.
+        self._damaged = self._stuck = False
+        renew_in_child(self._start_anew, before=self._put_away)
 
-    def _make_locks(self) -> None:
+    def _start_anew(self) -> None:
+        """Forgets what could not be closed before the fork; it is never finalized either."""
+        if self._in_use:
+            Database._inherited = True
+        self._connection = None
         #: Guards the fields above, and the connection's use. Waits for it have an end: a disk that
-        #: hangs stops one thread, and the others get an error.
-        self._lock = threading.Lock()
+        #: hangs stops one thread, and the others get an error. It knows who has it, and so does the
+        #: door: who is interrupted as he takes them gives back what is his.
+        self._lock = threading.RLock()
         #: Held while one waits for the lock. Who has just had it finds this one taken, and cannot
         #: take the lock again before those that wait.
-        self._door = threading.Lock()
+        self._door = threading.RLock()
+        #: The thread that is in the middle of an operation; 0 when none is.
+        self._inside = 0
 
-    def before_fork(self) -> Callable[[], None]:
+    def _put_away(self) -> Callable[[], None]:
         """Closes the file, and keeps it closed until the fork is done.
 
         A connection must not be carried over a fork, not even to be closed there
         (https://sqlite.org/howtocorrupt.html, section 2.6).
         """
         deadline = time.monotonic() + _LONGEST_USE
-        lock = self._taken(deadline)
-        if lock is None:
-            return _nothing
         try:
+            if self._inside == threading.get_ident() or not self._take(deadline):
+                return _nothing
             self._close(deadline)
         except (StoreError, OSError):
-            return lock.release
+            pass
         except BaseException:
-            lock.release()
+            self._leave()
             raise
-        return lock.release
-
-    def after_fork(self) -> None:
-        """Forgets what could not be closed before the fork; it is never finalized either."""
-        if self._in_use:
-            Database._inherited = True
-        self._connection = None
-        self._make_locks()
+        return self._leave
 
     def run(self, sql: str, parameters: Mapping[str, object]) -> Outcome:
         """Runs one statement, which is a transaction of its own.
@@ -130,46 +112,79 @@ class Database:
             StoreError: It cannot be run; the message says what to do.
         """
         deadline = time.monotonic() + _PATIENCE
-        lock = self._taken(deadline)
-        if lock is None:
-            raise StoreError(
-                f"{self._file.path} takes too long to answer: check its disk, and what else locks "
-                "the file",
-                retryable=True,
-            )
         try:
-            return self._run(sql, parameters, deadline)
+            return self._alone(partial(self._run, sql, parameters, deadline), deadline)
         except sqlite3.Error as exc:
-            raise _explained(exc, self._file.path) from None
+            raise explained(exc, self._file.path) from None
         except OSError as exc:
             raise StoreError(
                 f"{exc.filename or self._file.path} cannot be used ({exc.strerror}): check that "
                 "this user may write it and its directory, and that its disk is a local one with "
                 "room left"
             ) from None
-        finally:
-            lock.release()
+
+    def empty_log(self) -> None:
+        """Empties the log, in which there is all that was written of late, unless it is read now.
+
+        Raises:
+            StoreError: The file cannot be used.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while self.run(EMPTY_LOG, {}).rows[0][0] and pause(deadline):
+            pass  # another worker is in the middle of a statement
 
     def close(self) -> None:
         """Closes the file, unless another thread or process is in the way for too long."""
         deadline = time.monotonic() + _PATIENCE
-        lock = self._taken(deadline)
-        if lock is not None:
-            try:
-                with contextlib.suppress(StoreError, OSError):
-                    self._close(deadline)
-            finally:
-                lock.release()
+        with contextlib.suppress(StoreError, OSError):
+            self._alone(partial(self._close, deadline), deadline)
 
-    def _taken(self, deadline: float) -> threading.Lock | None:
-        """Takes the lock, and gives it; None if it is not to be had."""
-        door, lock = self._door, self._lock
-        if not door.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            return None
+    def _alone(self, work: Callable[[], T], deadline: float) -> T:
+        """Does ``work`` with the lock.
+
+        Raises:
+            StoreError: It is not to be had. It never is where a signal's handler, or the end of an
+                object, comes back in the middle of what this thread does with it.
+        """
+        me, left = threading.get_ident(), False
+        if self._inside == me:
+            raise self._too_long()
         try:
-            return lock if lock.acquire(timeout=max(0.0, deadline - time.monotonic())) else None
+            try:
+                if not self._take(deadline):
+                    raise self._too_long()
+                self._inside = me
+                return work()
+            finally:
+                self._leave()
+                left = True
         finally:
-            door.release()
+            if not left:  # an interruption has hit the leaving itself
+                self._leave()
+
+    def _take(self, deadline: float) -> bool:
+        """Takes the lock; says whether it was to be had. Whoever calls it calls :meth:`_leave`."""
+        try:
+            return self._door.acquire(timeout=max(0.0, deadline - time.monotonic())) and (
+                self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            )
+        finally:
+            _try_to(self._door.release)
+
+    def _leave(self) -> None:
+        """Gives back what this thread has taken, wherever it was interrupted."""
+        if self._inside == threading.get_ident():
+            self._file.unlock()
+            self._inside = 0
+        _try_to(self._door.release)
+        _try_to(self._lock.release)
+
+    def _too_long(self) -> StoreError:
+        return StoreError(
+            f"{self._file.path} takes too long to answer: check its disk, and what else locks "
+            "the file",
+            retryable=True,
+        )
 
     # With the lock held:
 
@@ -177,18 +192,41 @@ class Database:
         try:
             return self._attempt(sql, parameters, deadline)
         except sqlite3.Error:
-            if not self._damaged:
+            if not (self._damaged or self._stuck):
                 raise
         return self._attempt(sql, parameters, deadline)
 
     def _attempt(self, sql: str, parameters: Mapping[str, object], deadline: float) -> Outcome:
         connection = self._connected(deadline)
+        self._failed = True
         try:
-            return _execute(connection, sql, parameters, deadline)
+            outcome = execute(connection, sql, parameters, deadline)
         except sqlite3.Error as exc:
-            self._failed = not (_is_locked(exc) or _is_full(exc))  # nor then could it be reopened
-            self._damaged = self._shows_damage(exc)
-            raise
+            if not is_full(exc):
+                self._failed = not is_locked(exc)
+                self._damaged = self._shows_damage(exc)
+                raise
+            outcome = self._attempt_with_room(connection, sql, parameters, deadline)
+        self._failed = False
+        return outcome
+
+    def _attempt_with_room(
+        self,
+        connection: sqlite3.Connection,
+        sql: str,
+        parameters: Mapping[str, object],
+        deadline: float,
+    ) -> Outcome:
+        """Makes room on a disk that is full, and runs the statement once more."""
+        # A log that does not fit into the file, which would have to grow, is there for good.
+        self._stuck = is_stuck(connection, deadline)
+        self._failed = self._stuck  # else it could not even be opened anew
+        with contextlib.suppress(sqlite3.Error):
+            execute(connection, TAKE_ENDED_AWAY, {}, deadline)
+        is_stuck(connection, deadline)
+        outcome = execute(connection, sql, parameters, deadline)
+        self._stuck = False
+        return outcome
 
     def _connected(self, deadline: float) -> sqlite3.Connection:
         connection = self._connection
@@ -210,10 +248,13 @@ class Database:
 
     def _renew(self, deadline: float) -> sqlite3.Connection:
         # Asked before the old file is closed: until then no new one has the same inode.
-        damaged = self._damaged and self._file.identity() == self._identity
+        same = self._file.identity() == self._identity
+        damaged, stuck = self._damaged and same, self._stuck and same
         self._disconnect()
         if damaged:
             self._file.put_aside()
+        elif stuck:
+            self._file.throw_away()
         try:
             return self._connect(deadline)
         except sqlite3.Error as exc:
@@ -235,21 +276,24 @@ class Database:
         identity = self._file.prepare()
         self._in_use = True
         try:
-            connection = self._connection = _opened(self._file.path, self._clock)
-            _verify(connection, self._file.path, deadline)
+            connection = self._connection = opened(self._file.path)
+            prepare(connection, self._clock)
+            verify(connection, self._file.path, deadline)
             self._file.accept(identity)
         except BaseException:
             self._disconnect()
             raise
         self._identity = identity
+        self._failed = False
         return connection
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        self._failed = True
+        if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
-                connection.close()
-        self._in_use = self._failed = self._damaged = False
+                self._connection.close()
+        self._connection = None
+        self._in_use = self._damaged = self._stuck = False
 
     def _shows_damage(self, exc: sqlite3.Error) -> bool:
         # SQLITE_CORRUPT and SQLITE_NOTADB are those that have no class of their own. Python 3.10
@@ -266,110 +310,7 @@ def _nothing() -> None:
     """What there is to do after a fork that did not wait."""
 
 
-def _opened(path: Path, clock: Clock) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    # It keeps itself alive until it is closed, where no garbage collector sees it: a child of a
-    # fork that has it all the same must never finalize it, not even when it exits.
-    connection.create_function("itself", 0, lambda: connection is not None)
-    # Asked for by the statement when it has its lock: before its wait it would be another time.
-    # Processes of one host have the wall clock in common, also after the host was started anew.
-    connection.create_function("now", 0, clock.wall)
-    connection.text_factory = bytes  # damaged text is not always UTF-8
-    return connection
-
-
-def _execute(
-    connection: sqlite3.Connection, sql: str, parameters: Mapping[str, object], deadline: float
-) -> Outcome:
-    while isinstance(outcome := _try(connection, sql, parameters), sqlite3.Error):
-        if not pause(deadline):
-            raise outcome
-    return outcome
-
-
-def _try(
-    connection: sqlite3.Connection, sql: str, parameters: Mapping[str, object]
-) -> Outcome | sqlite3.OperationalError:
-    """Runs a statement; gives the error if another connection was in the way."""
-    try:
-        # To its last row: what is left open would keep the file from being cleaned up.
-        with contextlib.closing(connection.execute(sql, parameters)) as cursor:
-            return Outcome(cursor.fetchall(), cursor.rowcount)
-    except sqlite3.OperationalError as exc:
-        if not _is_locked(exc):
-            raise
-        return exc
-    except UnicodeDecodeError:  # of the text of SQLite's error, which repeats what is damaged
-        raise sqlite3.DatabaseError("database disk image is malformed") from None
-
-
-def _verify(connection: sqlite3.Connection, path: Path, deadline: float) -> None:
-    """Makes the schema in an empty database, and refuses one that is not tokenmgr's.
-
-    Raises:
-        StoreError: It is somebody else's.
-        sqlite3.DatabaseError: It is tokenmgr's, and damaged.
-    """
-
-    def ask(sql: str) -> Any:
-        rows = _execute(connection, sql, {}, deadline).rows
-        return rows[0][0] if rows else None
-
-    application, version = ask("PRAGMA application_id"), ask("PRAGMA user_version")
-    rows = _execute(
-        connection, "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL", {}, deadline
-    ).rows
-    schema = {sql for (sql,) in rows}
-    empty = not schema and application == version == 0
-    complete = _TABLE.encode() in schema
-    ours = application == _APPLICATION or complete
-    if not (empty or ours):
-        raise StoreError(
-            f"{path} is another program's database: give tokenmgr a file of its own, such as "
-            "'sqlite:////var/lib/app/tokens.db'"
-        )
-    if version > _VERSION:
-        raise StoreError(
-            f"{path} was written by a newer tokenmgr (format {version}): upgrade this one, or give "
-            "it a file of its own"
-        )
-    if ours and not (complete and version == _VERSION):
-        raise sqlite3.DatabaseError("the schema is damaged")
-    if empty:
-        ask(_MAKE_IN_HASTE)
-    if ask("PRAGMA journal_mode = WAL") != b"wal":
-        raise StoreError(f"{path} is on a disk without shared memory: give a path on a local disk")
-    for statement in (*(_MAKE_SCHEMA if empty else ()), *_SETTINGS):
-        ask(statement)
-
-
-def _is_locked(exc: sqlite3.Error) -> bool:
-    return isinstance(exc, sqlite3.OperationalError) and "lock" in str(exc)
-
-
-def _is_full(exc: sqlite3.Error) -> bool:
-    return "full" in str(exc)
-
-
-def _explained(exc: sqlite3.Error, path: Path) -> StoreError:
-    said = str(exc)
-    if _is_locked(exc):
-        return StoreError(
-            f"{path} is locked by another process ({said}): see which one holds it, such as a "
-            "backup or an open sqlite3 shell, and end it",
-            retryable=True,
-        )
-    if _is_full(exc) or "I/O" in said:
-        return StoreError(
-            f"{path} cannot be written or read ({said}): free space on its disk, and check the "
-            "disk, its quota and this process's limit on the size of files"
-        )
-    if "readonly" in said or "unable to open" in said:
-        return StoreError(
-            f"{path} cannot be opened to write ({said}): check that this user may write it, the "
-            "-wal and -shm beside it and their directory, and that files may still be opened"
-        )
-    return StoreError(
-        f"{path} cannot be used ({said}): stop whoever uses it, and delete it with the -wal and "
-        "-shm beside it; a new one is made"
-    )
+def _try_to(release: Callable[[], None]) -> None:
+    """Releases a lock, if it is this thread's."""
+    with contextlib.suppress(RuntimeError):
+        release()

@@ -20,6 +20,7 @@ and the kernel gives its lock back: the next one goes on from there.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import random
@@ -82,7 +83,10 @@ class DatabaseFile:
         self.path: Path = path
         self._companions = [self._beside(suffix) for suffix in _COMPANIONS]
         self._lock_path = self._beside("-lock")
-        self._lock_file = -1
+        #: Open while the lock is held; closing it twice does nothing.
+        self._lock_file: io.FileIO | None = None
+        #: Whether it was told who else may write to the directory.
+        self._told = False
 
     def identity(self) -> Identity | None:
         """Tells which file is there now; None if there is none."""
@@ -105,15 +109,19 @@ class DatabaseFile:
             StoreError: It is not to be had.
         """
         self._make_directory()
-        file = self._take_lock(deadline)
-        self._lock_file = file
         try:
+            self._take_lock(deadline)
             yield
         finally:
-            self._lock_file = -1
+            self.unlock()
+
+    def unlock(self) -> None:
+        """Gives the lock back, if it is held."""
+        file = self._lock_file
+        if file is not None and not file.closed:
             if fcntl:  # closing is not enough where a child of a fork has the descriptor too
                 fcntl.flock(file, fcntl.LOCK_UN)
-            os.close(file)
+            file.close()
 
     def prepare(self) -> Identity:
         """Makes the file if there is none, and sees that nothing beside it is another's.
@@ -127,6 +135,7 @@ class DatabaseFile:
         for path in (self.path, *self._companions):
             if status := _status(path):
                 _check(path, status)
+        self._tell_of_others()
         status = _status(self.path)
         if status and status.st_mode & stat.S_IWUSR:
             self._make_companions_writable()
@@ -146,12 +155,14 @@ class DatabaseFile:
         for path in (self.path, *self._companions):
             status = _status(path)
             if status and os.name == "posix" and status.st_mode & 0o077:
+                _check(path, status)
                 path.chmod(status.st_mode & 0o700)
         if self._last_used() != identity.inode:
-            os.ftruncate(self._lock_file, 0)
-            os.lseek(self._lock_file, 0, os.SEEK_SET)
-            os.write(self._lock_file, b"%d" % identity.inode)
-            os.fsync(self._lock_file)  # a power cut damages the database, and not what tells whose
+            file = self._held()
+            file.truncate(0)
+            file.seek(0)
+            file.write(b"%d" % identity.inode)
+            os.fsync(file)  # a power cut damages the database, and not what tells whose
 
     def put_aside(self) -> None:
         """Puts the damaged file out of the way, in place of one that was put there earlier.
@@ -168,6 +179,11 @@ class DatabaseFile:
         with contextlib.suppress(FileNotFoundError):
             self.path.replace(aside)
             _logger.warning("%s was damaged: it is %s now, and made anew", self.path, aside)
+
+    def throw_away(self) -> None:
+        """Removes a file that can take nothing any more, and only fills its disk."""
+        self.path.unlink(missing_ok=True)
+        _logger.warning("%s had no room on its disk: it is made anew", self.path)
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
@@ -190,19 +206,32 @@ class DatabaseFile:
                 directory.mkdir(mode=0o700)
                 directory.chmod(0o700)  # whatever the umask is
 
-    def _take_lock(self, deadline: float) -> int:
-        while True:
-            file = _open_private(self._lock_path)
-            try:
-                _check(self._lock_path, os.fstat(file))
-                if self._locks(file, deadline):
-                    return file
-            except BaseException:
-                os.close(file)
-                raise
-            os.close(file)
+    def _tell_of_others(self) -> None:
+        """Tells once that others may put files of theirs in the place of these, or take them away.
 
-    def _locks(self, file: int, deadline: float) -> bool:
+        It is not refused: of a volume that only one container mounts, everybody may write to it.
+        """
+        if self._told or os.name != "posix":
+            return
+        self._told, status = True, self.path.parent.stat()
+        others = stat.S_IWOTH | (0 if status.st_gid == os.getegid() else stat.S_IWGRP)
+        may_write = status.st_mode & others and not status.st_mode & stat.S_ISVTX
+        if may_write or status.st_uid not in (0, os.geteuid()):
+            _logger.warning(
+                "other users may write to %s, and take the store's files away or put older ones in "
+                "their place: give the store a directory of its own, or chmod go-w this one",
+                self.path.parent,
+            )
+
+    def _take_lock(self, deadline: float) -> None:
+        while True:
+            file = self._lock_file = io.FileIO(_open_private(self._lock_path), "r+")
+            _check(self._lock_path, os.fstat(file.fileno()))
+            if self._locks(file, deadline):
+                return
+            file.close()
+
+    def _locks(self, file: io.FileIO, deadline: float) -> bool:
         while not _is_locked_by(file):
             if not pause(deadline):
                 raise StoreError(
@@ -212,13 +241,18 @@ class DatabaseFile:
                 )
         # Somebody may have deleted it meanwhile, and others lock another one of its name.
         with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(file), self._lock_path.lstat())
+            return os.path.samestat(os.fstat(file.fileno()), self._lock_path.lstat())
         return False
+
+    def _held(self) -> io.FileIO:
+        assert self._lock_file is not None, "without the lock"  # noqa: S101
+        return self._lock_file
 
     def _last_used(self) -> int | None:
         """The inode of tokenmgr's last file at this path; None if there never was one."""
-        os.lseek(self._lock_file, 0, os.SEEK_SET)
-        noted = os.read(self._lock_file, 32)
+        file = self._held()
+        file.seek(0)
+        noted = file.read(32)
         return int(noted) if noted.isdigit() else None
 
 
@@ -229,7 +263,7 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _is_locked_by(file: int) -> bool:
+def _is_locked_by(file: io.FileIO) -> bool:
     if fcntl:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -241,7 +275,8 @@ def _is_locked_by(file: int) -> bool:
 def _open_private(path: Path, flags: int = 0) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS | flags, 0o600)
     try:
-        if hasattr(os, "geteuid") and os.fstat(file).st_uid == os.geteuid():
+        status = os.fstat(file)
+        if hasattr(os, "geteuid") and status.st_uid == os.geteuid() and status.st_nlink == 1:
             os.fchmod(file, 0o600)  # whatever the umask is
     except BaseException:
         os.close(file)
@@ -260,4 +295,9 @@ def _check(path: Path, status: os.stat_result) -> None:
         raise StoreError(
             f"{path} belongs to another user (uid {status.st_uid}), who could read the tokens: "
             f"delete it, run as that user, or {_ANOTHER_FILE}"
+        )
+    if status.st_nlink > 1:
+        raise StoreError(
+            f"{path} is known under {status.st_nlink} names (hard links), and may be another "
+            f"program's file: delete it, or {_ANOTHER_FILE}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +12,13 @@ from urllib.parse import unquote
 from ..._runtime.clock import SYSTEM_CLOCK, Clock
 from ..._runtime.forks import no_fork
 from ...errors import ConfigurationError, StoreError
+from ..base import MOST_BYTES
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .database import Database, Outcome
+    from .connection import Outcome
+    from .database import Database
 
 __all__ = ["SqliteStore"]
 
@@ -29,16 +30,31 @@ _STEP = 1.0
 #: end, hardly more than a quarter of all is theirs.
 _SWEEP_EVERY, _SWEEP = 64, 128
 
+#: What is longer is a record, and leaves the log too when it is deleted; a lease holds no secret.
+_LONGEST_OWNER = 32
+
 #: What has not ended, and is not from before the clock was set back.
 _LIVE = f"(records.begun <= now() + {_STEP} AND records.ends > now())"
-_GET = f"SELECT value FROM records WHERE key = :key AND {_LIVE}"  # noqa: S608 - all of it is here
+#: Both without a look into what is no bytes, or larger than it may be: SQLite would read all of it.
+_GET = f"""
+    SELECT CASE
+        WHEN typeof(value) <> 'blob' THEN NULL
+        WHEN length(value) <= {MOST_BYTES} THEN value
+        ELSE zeroblob({MOST_BYTES} + 1)
+    END FROM records WHERE key = :key AND {_LIVE}
+"""  # noqa: S608 - all of it is here
+_DELETE = f"""
+    DELETE FROM records WHERE key = :key AND {_LIVE} AND CASE
+        WHEN typeof(value) <> 'blob' THEN 0
+        WHEN length(value) = length(:value) THEN value = :value
+    END
+"""  # noqa: S608
 _PUT = """
     INSERT INTO records (key, value, begun, ends) VALUES (:key, :value, now(), now() + :ttl)
     ON CONFLICT (key) DO UPDATE SET
         value = excluded.value, begun = excluded.begun, ends = excluded.ends
 """
 _LEASE = f"{_PUT} WHERE NOT {_LIVE}"
-_DELETE = f"DELETE FROM records WHERE key = :key AND value = :value AND {_LIVE}"  # noqa: S608
 #: Around the key just put: records' keys are keyed hashes, and so that is anywhere. An index by end
 #: would find them all, and have each put write two pages more.
 _SWEEP_ENDED = """
@@ -66,6 +82,9 @@ class SqliteStore:
         ConfigurationError: It is no path of a file.
     """
 
+    #: Made when it is first used.
+    _database: Database | None = None
+
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock = SYSTEM_CLOCK) -> None:
         text = os.fspath(path)
         if text == ":memory:":
@@ -82,9 +101,6 @@ class SqliteStore:
         self.path: Path = Path(text).absolute()
         self._clock = clock
         self._puts = 0
-        #: Guards the making of the next one. Held without a fork alone, and so free in every child.
-        self._making = threading.Lock()
-        self._database: Database | None = None
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -134,7 +150,11 @@ class SqliteStore:
 
     def delete(self, key: str, value: bytes) -> bool:
         """Takes away a value; see :class:`~tokenmgr.stores.TokenStore`."""
-        return self._run(_DELETE, key=key, value=value).changed == 1
+        deleted = self._run(_DELETE, key=key, value=value).changed == 1
+        if deleted and len(value) > _LONGEST_OWNER:
+            with contextlib.suppress(StoreError):  # it is gone all the same
+                self._load().empty_log()
+        return deleted
 
     def close(self) -> None:
         """Closes the file, unless it cannot be had in time; the next use opens it anew."""
@@ -142,19 +162,21 @@ class SqliteStore:
             self._database.close()
 
     def _run(self, sql: str, **parameters: object) -> Outcome:
-        database = self._database or self._load()
-        return database.run(sql, parameters)
+        return self._load().run(sql, parameters)
 
     def _load(self) -> Database:
-        with no_fork(), self._making:
+        if self._database is not None:
+            return self._database
+        with no_fork():
             try:
                 from .database import Database
             except ImportError:
                 raise StoreError(
                     "this Python has no sqlite3: use one that was built with it, or another store"
                 ) from None
-            if self._database is None:
-                self._database = Database(self.path, self._clock)
-                # Otherwise it stays open: see Database._connect.
-                weakref.finalize(self, self._database.close)
-            return self._database
+        made = Database(self.path, self._clock)
+        database: Database = vars(self).setdefault("_database", made)
+        if database is made:  # else another thread was faster
+            # Otherwise it stays open: see the database's preparing.
+            weakref.finalize(self, database.close)
+        return database
