@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import trustme
@@ -24,16 +25,17 @@ from tokenmgr.entra.client import ConfidentialClient
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.wire.connection import Connection
 from tokenmgr.identity.authority import Authority
+from tokenmgr.identity.clouds import CLOUDS
 
 TENANT = "contoso.onmicrosoft.com"
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 #: Whose names the rough server has a certificate for; a proxy leads there.
 HOSTS = (
-    "login.microsoftonline.com",
-    "login.microsoftonline.us",
+    *(cloud.host for cloud in CLOUDS),
     "login.private.example",
     "contoso.b2clogin.com",
     "contoso.ciamlogin.com",
+    "evil.example",
 )
 
 
@@ -53,6 +55,11 @@ class RoughHandler(http.server.BaseHTTPRequestHandler):
     server: RoughServer
     timeout = 20
 
+    def setup(self) -> None:
+        super().setup()
+        if self.server.on_connect is not None:
+            self.server.on_connect(self)
+
     def do_GET(self) -> None:
         self._receive()
         if self.server.on_get is not None:
@@ -62,7 +69,7 @@ class RoughHandler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._receive()
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
         self.server.on_post(self)
 
     def answer(self, status: int, body: str | bytes, **headers: str) -> None:
@@ -114,6 +121,7 @@ class RoughServer(http.server.ThreadingHTTPServer):
         self.connections = 0
         self.received: list[Received] = []
         self.stopping = threading.Event()
+        self.on_connect: Callable[[RoughHandler], None] | None = None
         self.on_get: Callable[[RoughHandler], None] | None = None
         self.on_post: Callable[[RoughHandler], None] = RoughHandler.token
         handler = type("Handler", (RoughHandler,), {"protocol_version": protocol})
@@ -128,6 +136,18 @@ class RoughServer(http.server.ThreadingHTTPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), name="rough")
         self._thread.start()
 
+    def stand_in_for(self, authority: Authority) -> None:
+        """Names the endpoints of another host, where a proxy leads here."""
+        self.metadata = {
+            "issuer": f"{authority.url}/v2.0",
+            "token_endpoint": f"{authority.url}/oauth2/v2.0/token",
+            "authorization_endpoint": f"{authority.url}/oauth2/v2.0/authorize",
+        }
+
+    @property
+    def gets(self) -> int:
+        return sum(each.method == "GET" for each in self.received)
+
     @property
     def posts(self) -> int:
         return sum(each.method == "POST" for each in self.received)
@@ -135,6 +155,8 @@ class RoughServer(http.server.ThreadingHTTPServer):
     def get_request(self) -> tuple[ssl.SSLSocket, Any]:
         connection, address = super().get_request()
         self.connections += 1
+        # What is written is there, and waits for no acknowledgement.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The handshake is left to the thread of the connection.
         return self.tls.wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
@@ -194,7 +216,7 @@ class ConnectProxy(socketserver.ThreadingTCPServer):
 
 @pytest.fixture(autouse=True)
 def _repeats_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenmgr.entra.wire.transport._BACKOFF", 0.0)
+    monkeypatch.setattr("tokenmgr.entra.wire.exchange._BACKOFF", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from support import EXACT, KEY, FakeClock, FakeSource, HandRefresher, make_manager
+from fork_marks import needs_fork, unwarned_forks
+from forking import held, in_child
+from support import EXACT, KEY, FakeClock, FakeSource, make_context
+from waiting import until
 
 from tokenmgr import (
+    AccessToken,
     AccessTokenManager,
     ConfigurationError,
     InvalidCredentialError,
@@ -20,9 +23,12 @@ from tokenmgr import (
     ThrottledError,
     TokenManagerError,
 )
+from tokenmgr._engine.cell import Cell
 from tokenmgr.emulator import EntraEmulator
-from tokenmgr.entra.breaker import Breaker, GuardedSource
+from tokenmgr.entra.breaker import Breaker
 from tokenmgr.events import BreakerClosed, BreakerOpened, Event
+from tokenmgr.manager import manager_of
+from tokenmgr.token import TokenKey
 
 KEYS = [replace(KEY, subject=f"user-{number}") for number in range(20)]
 DOWN = ServiceUnavailableError("down", retry_after=30.0)
@@ -30,11 +36,15 @@ URL = "https://login.microsoftonline.com/contoso.onmicrosoft.com"
 SCOPES = [f"api://service-{number}/.default" for number in range(6)]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up_at, "it does not come to pass"
-        threading.Event().wait(0.0005)
+class Watched:
+    """A source whose fetches the breaker watches, as a client's are."""
+
+    def __init__(self, source: FakeSource, key: TokenKey, breaker: Breaker) -> None:
+        self._source, self._key, self._breaker = source, key, breaker
+
+    def fetch_token(self, *, claims: str | None = None) -> AccessToken:
+        with self._breaker.watching(self._key):
+            return self._source.fetch_token(claims=claims)
 
 
 class Authority:
@@ -43,16 +53,12 @@ class Authority:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.events: list[Event] = []
-        self.breaker = Breaker(URL, clock, EXACT, self.events.append)
+        context = replace(make_context(clock), emit=self.events.append)
+        self.breaker = Breaker(URL, context)
         self.sources = [FakeSource(clock) for _ in KEYS]
-        self.refresher = HandRefresher(clock)
+        quiet = replace(context, emit=lambda event: None)
         self.managers = [
-            make_manager(
-                clock,
-                GuardedSource(source, key, self.breaker),  # type: ignore[arg-type]
-                key=key,
-                refresher=self.refresher,
-            )
+            manager_of(Cell(Watched(source, key, self.breaker), key, quiet))
             for key, source in zip(KEYS, self.sources, strict=True)
         ]
 
@@ -172,9 +178,10 @@ def test_a_failure_that_never_left_this_machine_says_nothing_of_the_authority(
 def test_a_probe_that_never_ends_lets_another_one_through_later(authority: Authority) -> None:
     authority.fail(0, 1, 2)
     authority.clock.advance(30)
-    authority.breaker.admit()  # and nobody ever hears of it again
+    probe = authority.breaker.watching(KEYS[3])
+    probe.__enter__()  # and nobody ever hears of it again
     with pytest.raises(ServiceUnavailableError):
-        authority.breaker.admit()
+        authority.managers[4].get_access_token()
     authority.clock.advance(EXACT.backoff_cap)
     assert authority.managers[4].get_access_token() == "token-1"
 
@@ -182,13 +189,46 @@ def test_a_probe_that_never_ends_lets_another_one_through_later(authority: Autho
 def test_requests_that_were_under_way_when_it_opened_do_not_lengthen_it(
     authority: Authority,
 ) -> None:
-    for key in KEYS[:3]:
-        authority.breaker.record(key, DOWN)
-    for key in KEYS[3:]:
-        authority.breaker.record(key, ServiceUnavailableError("down", retry_after=3000.0))
-    authority.clock.advance(30)
-    authority.breaker.admit()
+    under_way = [authority.breaker.watching(key) for key in KEYS]
+    for each in under_way:
+        each.__enter__()
+    late = ServiceUnavailableError("down", retry_after=3000.0)
+    for number, each in enumerate(under_way):
+        error = DOWN if number < 3 else late
+        assert not each.__exit__(type(error), error, None)
     assert len(authority.events) == 1
+    authority.clock.advance(30)
+    assert authority.managers[4].get_access_token() == "token-1"
+
+
+def test_an_interruption_says_nothing_of_the_authority(authority: Authority) -> None:
+    for number in range(3):
+        with pytest.raises(KeyboardInterrupt), authority.breaker.watching(KEYS[number]):
+            raise KeyboardInterrupt
+    authority.fail(0, 1)
+    with pytest.raises(KeyboardInterrupt), authority.breaker.watching(KEYS[2]):
+        raise KeyboardInterrupt
+    assert authority.managers[4].get_access_token() == "token-1"
+    authority.fail(5, 6, 7)
+    authority.clock.advance(30)
+    with pytest.raises(KeyboardInterrupt), authority.breaker.watching(KEYS[3]):
+        raise KeyboardInterrupt
+    assert [type(event) for event in authority.events] == [BreakerOpened]
+
+
+@needs_fork
+@unwarned_forks
+def test_what_a_child_knows_of_the_authority_is_what_its_parent_knew(authority: Authority) -> None:
+    authority.fail(0, 1, 2)
+
+    def work() -> str:
+        with pytest.raises(ServiceUnavailableError, match="left alone"):
+            authority.managers[3].get_access_token()
+        authority.clock.advance(30)
+        return authority.managers[3].get_access_token()
+
+    with held(authority.breaker._lock):
+        assert in_child(work) == "token-1"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from entra_calls import VAULT, failure, fetch
 from support import EXACT, SCOPE
 
 from tokenmgr import (
@@ -31,19 +32,7 @@ from tokenmgr import (
 )
 from tokenmgr.emulator import client_certificate
 
-VAULT = "https://vault.azure.net/.default"
 API = "https://contoso.onmicrosoft.com/api/.default"
-
-
-def fetch(tokens, scope=SCOPE):
-    return tokens.manager(scope).refresh_access_token()
-
-
-def failure(tokens, kind, scope=SCOPE):
-    with pytest.raises(kind) as caught:
-        fetch(tokens, scope)
-    assert type(caught.value) is kind
-    return caught.value
 
 
 def claims_of(token):
@@ -63,14 +52,14 @@ def while_asking(entra, tokens):
     """Runs the block while the app's token request waits for its answer, which is then yours."""
     taken = []
     before = entra.count()
-    entra.hold()
+    entra.pause()
     thread = threading.Thread(target=lambda: taken.append(fetch(tokens)), daemon=True)
     thread.start()
     entra.wait_for_requests(before + 1)
     try:
         yield taken
     finally:
-        entra.release()
+        entra.resume()
         thread.join(30)
 
 

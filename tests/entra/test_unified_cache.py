@@ -51,8 +51,8 @@ def client_of():
     """Makes clients of the emulator's app, or of the rough server's."""
     with ExitStack() as stack:
 
-        def make(server, authority=None, **settings):
-            connection = Connection(verify=server.ca_file, timeout=5.0)
+        def make(server, authority=None, proxies=None, **settings):
+            connection = Connection(verify=server.ca_file, proxies=proxies, timeout=5.0)
             stack.callback(connection.close)
             defaults = {
                 "client_id": getattr(server, "client_id", APP),
@@ -375,7 +375,7 @@ def test_of_two_imports_the_later_wins_entry_by_entry():
 
 
 def test_what_goes_round_twice_is_the_same(entra, client_of):
-    clock = FakeClock(time.time())
+    clock = FakeClock(time.time() + 60)  # a token that came later would be one of a clock ahead
     client = client_of(entra)
     first, second = cache_of(client, clock), cache_of(client, clock)
     first.load(written_by_msal(sign_in("ann"), now=int(clock.wall())))
@@ -424,6 +424,23 @@ def test_what_is_exported_is_found_under_the_guid(rough, client_of):
     (entry,) = entries(cache_of(client).dump([(key, ours)]))
 
     assert (entry["realm"], entry["environment"]) == (GUID, "127.0.0.1")
+
+
+def test_a_clouds_tenant_is_exported_under_its_guid_though_no_fetch_asks_for_it(
+    rough, proxy, client_of
+):
+    proxy.leads_to = rough.server_address
+    cloud = "https://login.microsoftonline.com"
+    rough.stand_in_for(Authority.parse(f"{cloud}/{GUID}"))
+    client = client_of(rough, f"{cloud}/contoso.com", proxies={"https": proxy.url})
+    key, ours = held_by(client)
+    fetched = [request.method for request in rough.received]
+
+    (entry,) = entries(cache_of(client).dump([(key, ours)]))
+
+    assert fetched == ["POST"]
+    assert [request.method for request in rough.received] == ["POST", "GET"]
+    assert (entry["realm"], entry["environment"]) == (GUID, "login.microsoftonline.com")
 
 
 def test_another_tenant_is_not_taken_for_it(rough, client_of):
@@ -977,7 +994,7 @@ def test_a_token_endpoint_that_cannot_be_had_is_a_typed_error(rough, client_of, 
 
 
 def test_metadata_that_makes_no_sense_is_a_typed_error(rough, client_of):
-    rough.metadata["token_endpoint"] = "https://"
+    rough.metadata["token_endpoint"] = rough.url
 
     with pytest.raises(AuthorityError, match=r"could not make sense of .* metadata"):
         client_of(rough).token_endpoint()

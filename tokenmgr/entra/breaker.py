@@ -6,21 +6,26 @@ by itself never opens it: that would make one user's trouble everybody's.
 
 from __future__ import annotations
 
-import random
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .._runtime.clock import Clock
-from .._runtime.forks import make_new_in_child
+from .._context import Context
+from .._runtime.forks import renew_in_child
 from ..errors import ServiceUnavailableError, ThrottledError, TokenManagerError
-from ..events import BreakerClosed, BreakerOpened, Event
-from ..policy import RefreshPolicy
-from ..token import AccessToken, TokenKey, TokenSource
+from ..events import BreakerClosed, BreakerOpened
+from ..policy import new_backoff
+from ..token import TokenKey
 
-__all__ = ["Breaker", "GuardedSource"]
+__all__ = ["Breaker"]
 
+#: Seconds for which it is open at the most, unless the service asks for more: without a token in
+#: hand nobody waits for longer than 15.
+_LONGEST = 12.0
 #: So many keys have to fail, and none succeed, before the service is taken for down.
 _KEYS_TO_OPEN = 3
+#: The HTTP statuses of a service in trouble begin here.
+_IN_TROUBLE = 500
 
 
 class Breaker:
@@ -28,48 +33,39 @@ class Breaker:
 
     Args:
         authority: Its URL, for events and messages.
-        clock: The time.
-        policy: How long it stays open.
-        emit: Where its events go.
+        context: The time, how long it stays open, and where its events go.
     """
 
-    def __init__(
-        self,
-        authority: str,
-        clock: Clock,
-        policy: RefreshPolicy,
-        emit: Callable[[Event], None],
-    ) -> None:
+    def __init__(self, authority: str, context: Context) -> None:
         self._authority = authority
-        self._clock = clock
-        self._policy = policy
-        self._emit = emit
+        self._context = context
         self._failing: set[TokenKey] = set()
-        #: How often it has opened in a row; 0 while it is closed.
-        self._openings = 0
-        self._open_until = 0.0
+        #: Whether it is open, and until when nobody asks; then one does, as a probe.
+        self._open = False
+        self._backoff = new_backoff(context.policy)
         self._probing = False
-        make_new_in_child(self)
-        self.after_fork()
+        #: When the authority answered last, on the elapsed clock.
+        self.answered_at: float = float("-inf")
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Makes its lock anew; what is known of the authority holds in the child too."""
         #: Guards the fields above.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def admit(self) -> None:
+    def _admit(self) -> None:
         """Lets a fetch through, or not; while open, one now and then, as a probe.
 
         Raises:
             ServiceUnavailableError: The authority is taken for down.
         """
         with self._lock:
-            if not self._openings:
+            if not self._open:
                 return
-            now = self._clock.elapsed()
-            left = self._open_until - now
+            now = self._context.clock.elapsed()
+            left = self._backoff.until - now
             if left <= 0:  # this one is the probe; the others wait for what it learns
-                self._open_until = now + self._policy.backoff_cap
+                self._backoff.until = now + self._context.fetch_timeout
                 self._probing = True
                 return
         raise ServiceUnavailableError(
@@ -78,62 +74,57 @@ class Breaker:
             retry_after=left,
         )
 
-    def record(self, key: TokenKey, error: Exception | None) -> None:
+    @contextmanager
+    def watching(self, key: TokenKey) -> Iterator[None]:
+        """Lets a fetch of a key through, or not, and learns from what comes of it.
+
+        Raises:
+            ServiceUnavailableError: The authority is taken for down.
+        """
+        self._admit()
+        try:
+            yield
+        except Exception as exc:
+            self._learn(key, exc)
+            raise
+        except BaseException:  # it says nothing of the authority, and another is the probe
+            with self._lock:
+                if self._probing:
+                    self._backoff.until = float("-inf")
+            raise
+        self._learn(key, None)
+
+    def _learn(self, key: TokenKey, error: Exception | None) -> None:
         """Learns from a fetch: any answer, a refusal too, shows that the authority is there."""
         if error is None or _is_answer(error):
             self._close()
+            return
         if not isinstance(error, ServiceUnavailableError):
             return  # an unreadable credential, say, shows nothing of the authority
         with self._lock:
             self._failing.add(key)
-            if len(self._failing) < _KEYS_TO_OPEN or (self._openings and not self._probing):
+            if len(self._failing) < _KEYS_TO_OPEN or (self._open and not self._probing):
                 return  # those that were under way when it opened say nothing new
-            self._openings += 1
-            self._probing = False
-            seconds = self._policy.backoff(
-                self._openings,
-                chance=random.random(),  # noqa: S311 - spreads probes, guards nothing
-                retry_after=error.retry_after,
-            )
-            self._open_until = self._clock.elapsed() + seconds
-        self._emit(BreakerOpened(at=self._clock.wall(), authority=self._authority, seconds=seconds))
+            self._open, self._probing = True, False
+            clock = self._context.clock
+            seconds = self._backoff.fail(clock.elapsed(), asked=error.retry_after, most=_LONGEST)
+        self._context.emit(BreakerOpened(clock.wall(), self._authority, seconds))
 
     def _close(self) -> None:
         with self._lock:
-            opened, self._openings = self._openings, 0
+            opened, self._open = self._open, False
+            self.answered_at = self._context.clock.elapsed()
+            self._backoff.clear()
             self._failing.clear()
         if opened:
-            self._emit(BreakerClosed(at=self._clock.wall(), authority=self._authority))
+            self._context.emit(BreakerClosed(self._context.clock.wall(), self._authority))
 
 
 def _is_answer(error: Exception) -> bool:
-    if isinstance(error, ServiceUnavailableError):
+    """Whether the authority was there to give it, and not in trouble; nonsense is an answer too."""
+    if not isinstance(error, TokenManagerError):
         return False
-    said = isinstance(error, TokenManagerError) and error.error is not None
+    if isinstance(error, ServiceUnavailableError):
+        return error.error is None and error.status is not None and error.status < _IN_TROUBLE
+    said = error.error is not None or error.status is not None
     return said or isinstance(error, ThrottledError)
-
-
-class GuardedSource:
-    """A source that asks its breaker first.
-
-    Args:
-        source: The source.
-        key: What it fetches.
-        breaker: The breaker of its authority.
-    """
-
-    def __init__(self, source: TokenSource, key: TokenKey, breaker: Breaker) -> None:
-        self._source = source
-        self._key = key
-        self._breaker = breaker
-
-    def fetch_token(self, *, claims: str | None = None) -> AccessToken:
-        """Fetches a token; see :class:`~tokenmgr.TokenSource`."""
-        self._breaker.admit()
-        try:
-            token = self._source.fetch_token(claims=claims)
-        except Exception as exc:
-            self._breaker.record(self._key, exc)
-            raise
-        self._breaker.record(self._key, None)
-        return token

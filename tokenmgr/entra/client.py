@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._runtime.clock import SYSTEM_CLOCK, Clock
+from .._context import Context, new_context
 from .._runtime.forks import no_fork
+from .._runtime.secrecy import Hidden, is_unicode
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -22,13 +23,16 @@ from ..errors import (
 from ..identity.authority import Authority
 from ..identity.credentials import ClientCredential
 from ..identity.proofs import KeyPair, Proof, SecretText
-from ..token import AccessToken
+from ..token import AccessToken, TokenKey
+from .answers import Answer, error_from_answer, token_from_answer
+from .breaker import Breaker
 from .wire.connection import Connection
 
 if TYPE_CHECKING:
     import msal
+    from typing_extensions import Self
 
-    from .wire.transport import Exchange
+    from .wire.exchange import Exchange
 
 __all__ = ["ConfidentialClient", "Grant"]
 
@@ -36,11 +40,27 @@ __all__ = ["ConfidentialClient", "Grant"]
 Grant = Callable[["msal.ConfidentialClientApplication"], "dict[str, Any]"]
 
 
-class _Answer(dict[str, Any]):
-    """What MSAL returned. A traceback that shows it shows no token."""
+class _MsalCall:
+    """One call of MSAL, and what came of it.
 
-    def __repr__(self) -> str:
-        return f"<answer with {', '.join(sorted(self))}>"
+    What MSAL raises is caught here, to be raised anew without what led to it: its frames hold the
+    request, with the secret.
+    """
+
+    application: msal.ConfidentialClientApplication | None = None
+    answer: Answer = Answer({})
+    failure: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        if exc is None:
+            return False
+        if not isinstance(exc, Exception):  # such as Ctrl-C
+            raise exc.with_traceback(None)
+        self.failure = exc.with_traceback(None)
+        return True
 
 
 class ConfidentialClient:
@@ -51,7 +71,7 @@ class ConfidentialClient:
         client_id: Its client id.
         credential: What proves that it is this app.
         connection: The way there; its own when left out.
-        clock: The time.
+        context: The time, and where events go; its own when left out.
 
     Raises:
         ConfigurationError: There is no client id.
@@ -64,52 +84,88 @@ class ConfidentialClient:
         credential: ClientCredential,
         *,
         connection: Connection | None = None,
-        clock: Clock = SYSTEM_CLOCK,
+        context: Context | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
             raise ConfigurationError("client_id= is missing: give the app's client id")
+        if not is_unicode(client_id):
+            raise ConfigurationError(
+                "client_id= has characters that UTF-8 cannot say: give the app's client id"
+            )
         self.authority = authority
         self.client_id: str = client_id.strip()
         self._credential = credential
         self._connection = connection or Connection()
-        self._clock = clock
+        self._context = context or new_context()
+        self._breaker = Breaker(str(authority), self._context)
+        #: The proof that the service refused last.
+        self._refused: Proof | None = None
 
     def close(self) -> None:
         """Closes the way to the service."""
         self._connection.close()
 
-    def ask(self, grant: Grant, scopes: tuple[str, ...]) -> AccessToken:
+    def read_proof(self) -> Proof:
+        """Reads what proves that it is this app.
+
+        Raises:
+            TokenManagerError: It cannot be read.
+        """
+        return self._credential.read()
+
+    def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
+        """Whether what a failure came from has changed since, so that asking again makes sense.
+
+        Args:
+            error: The failure.
+            failed_at: When it was, on the elapsed clock.
+        """
+        if isinstance(error, ServiceUnavailableError):
+            return self._breaker.answered_at > failed_at
+        if isinstance(error, (InvalidCredentialError, ConfigurationError)):
+            try:
+                return self._credential.read() != self._refused
+            except TokenManagerError:
+                return False
+        return False
+
+    def ask(self, grant: Grant, key: TokenKey, proof: Proof | None = None) -> AccessToken:
         """Asks for a token, and once more where the credential has been renewed meanwhile.
 
         Args:
             grant: The call of MSAL that asks.
-            scopes: What it asks for.
+            key: What it asks for.
+            proof: What the credential has just said; it is read when it is left out.
 
         Raises:
             TokenManagerError: There is none to be had.
         """
-        with no_fork():
-            import msal  # noqa: F401 - a tenth of a second: not before the first fetch
+        with self._breaker.watching(key):
+            proof = proof or self.read_proof()
+            exchange, tried_again = self._exchange(), False
+            while True:
+                # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
+                with _MsalCall() as call, no_fork():
+                    call.application = self._application(proof, exchange)
+                    call.answer = Answer(grant(call.application))
+                error = self._error(call, proof, exchange)
+                if error is None:
+                    return self._token(call, key, exchange)
+                refused = isinstance(error, InvalidCredentialError) and not tried_again
+                renewed = self._credential.reread(proof) if refused else None
+                if renewed is None:
+                    self._refused = proof if isinstance(error, InvalidCredentialError) else None
+                    raise error
+                proof, tried_again = renewed, True
 
-            from .answers import token_from_answer
-
-        proof = self._credential.read()
-        exchange = self._connection.exchange()
-        asked_at = self._clock.wall()
-        answer = self._answer(grant, proof, exchange)
-        error = self._error(answer, proof)
-        if isinstance(error, InvalidCredentialError):
-            renewed = self._credential.reread(proof)
-            if renewed is not None:
-                proof, asked_at = renewed, self._clock.wall()
-                answer = self._answer(grant, proof, exchange)
-                error = self._error(answer, proof)
-        if error is not None:
-            raise error
-        return token_from_answer(answer, asked_at=asked_at, scopes=scopes)
+    def _exchange(self, *, documented: bool = True) -> Exchange:
+        wall = self._context.clock.wall
+        return self._connection.exchange(self.authority, documented=documented, wall=wall)
 
     def token_endpoint(self) -> str:
         """Says where tokens are asked for, as the authority's metadata has it; kept for a day.
+
+        It is asked for also where the endpoints are documented, as it names a tenant by its GUID.
 
         Raises:
             TokenManagerError: The metadata cannot be had.
@@ -117,47 +173,51 @@ class ConfidentialClient:
         with no_fork():
             import msal
 
-        exchange = self._connection.exchange()
+        exchange = self._exchange(documented=False)
         try:
-            application = msal.ClientApplication(self.client_id, **self._address(exchange))
-            return str(application.authority.token_endpoint)
+            with no_fork():
+                application = msal.ClientApplication(self.client_id, **self._address(exchange))
         except TokenManagerError:
             raise
         except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
-            raise self._nonsense(AuthorityError, "metadata", exc) from None
+            raise self._nonsense(AuthorityError, "metadata", exc, exchange) from None
+        exchange.remember()
+        return str(application.authority.token_endpoint)
 
-    def _error(self, answer: _Answer, proof: Proof) -> TokenManagerError | None:
-        from .answers import error_from_answer
+    def _token(self, call: _MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
+        token = token_from_answer(
+            call.answer,
+            asked_at=exchange.asked_at,
+            scopes=key.scopes,
+            status=exchange.status,
+            host=self.authority.host,
+        )
+        exchange.remember()
+        return token
 
-        if "access_token" in answer:
+    def _error(self, call: _MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
+        """Gives the error to raise, where the call brought no token."""
+        if isinstance(call.failure, TokenManagerError):
+            return call.failure
+        # MSAL lets through whatever breaks inside it. Without an application it is the metadata,
+        # which will be the same next time.
+        if call.failure is not None and call.application is None:
+            exchange.forget()
+            return self._nonsense(AuthorityError, "metadata", call.failure, exchange)
+        if call.failure is not None:
+            return self._nonsense(ServiceUnavailableError, "answer", call.failure, exchange)
+        if "access_token" in call.answer:
             return None
-        secret = None if isinstance(proof, KeyPair) else proof.text
-        try:
-            return error_from_answer(answer, host=self.authority.host, secret=secret)
-        finally:
-            del secret
-
-    def _answer(self, grant: Grant, proof: Proof, exchange: Exchange) -> _Answer:
-        failure: TokenManagerError
-        application = None
-        try:
-            application = self._application(proof, exchange)
-            return _Answer(grant(application))
-        except TokenManagerError as exc:
-            failure = exc
-        except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
-            # Without an application it is the metadata, which will be the same next time.
-            if application is None:
-                failure = self._nonsense(AuthorityError, "metadata", exc)
-            else:
-                failure = self._nonsense(ServiceUnavailableError, "answer", exc)
-        except BaseException as exc:  # noqa: BLE001 - such as Ctrl-C, without MSAL's frames
-            raise exc.with_traceback(None)  # noqa: B904
-        # Raised out here without what led to it: MSAL's frames hold the request, with the secret.
-        raise failure.with_traceback(None)
+        return error_from_answer(
+            call.answer,
+            host=self.authority.host,
+            secret=None if isinstance(proof, KeyPair) else Hidden(proof.text),
+            status=exchange.status,
+        )
 
     def _application(self, proof: Proof, exchange: Exchange) -> msal.ConfidentialClientApplication:
-        import msal
+        with no_fork():
+            import msal  # a tenth of a second: not before the first fetch
 
         return msal.ConfidentialClientApplication(
             self.client_id, client_credential=_msal_credential(proof), **self._address(exchange)
@@ -175,11 +235,12 @@ class ConfidentialClient:
         }
 
     def _nonsense(
-        self, kind: type[TokenManagerError], what: str, exc: Exception
+        self, kind: type[TokenManagerError], what: str, exc: Exception, exchange: Exchange
     ) -> TokenManagerError:
         return kind(
             f"MSAL could not make sense of {self.authority.host}'s {what} "
-            f"({type(exc).__name__}): check the authority's address"
+            f"({type(exc).__name__}): check the authority's address",
+            status=exchange.status,
         )
 
 
@@ -187,12 +248,10 @@ def _msal_credential(proof: Proof) -> str | dict[str, Any]:
     if isinstance(proof, SecretText):
         return proof.text
     if isinstance(proof, KeyPair):
-        credential: dict[str, Any] = {
+        return {
             "private_key": proof.private_key,
             "public_certificate": "".join(proof.certificates),
-        }
-        if len(proof.certificates) > 1:
             # MSAL sends a whole chain only to where the key is named by its SHA-1 thumbprint.
-            credential["thumbprint"] = proof.thumbprint
-        return credential
+            **({"thumbprint": proof.thumbprint} if len(proof.certificates) > 1 else {}),
+        }
     return {"client_assertion": lambda: proof.text}

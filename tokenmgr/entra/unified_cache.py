@@ -24,9 +24,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .._runtime.clock import Clock
-from .._runtime.forks import make_new_in_child, no_fork
+from .._runtime.forks import no_fork, renew_in_child
 from .._runtime.secrecy import Unpicklable
 from ..errors import ConfigurationError, TokenManagerError
+from ..identity.clouds import cloud_of
 from ..token import AccessToken, Record, TokenKey
 from .client import ConfidentialClient
 from .grants.client_credentials import ClientCredentialsSource
@@ -55,22 +56,6 @@ _PLAIN = frozenset(
 #: told nothing of the user.
 _OF_USERS = frozenset({"openid", "profile", "offline_access"})
 
-#: Hosts of one cloud, whose tokens are the same: MSAL for Python writes the one that the program
-#: named, other MSALs the cloud's oldest.
-#: Source: https://login.microsoftonline.com/common/discovery/instance?api-version=1.1
-_CLOUDS = (
-    frozenset(
-        {
-            "login.microsoftonline.com",
-            "login.windows.net",
-            "login.microsoft.com",
-            "sts.windows.net",
-        }
-    ),
-    frozenset({"login.microsoftonline.us", "login.usgovcloudapi.net"}),
-    frozenset({"login.partner.microsoftonline.cn", "login.chinacloudapi.cn"}),
-)
-
 #: Some 100,000 tokens.
 _MOST_CHARACTERS = 1 << 28
 #: Sections, entries and fields make three, and what is in a field is nearly always a text.
@@ -94,15 +79,17 @@ class UnifiedCache(Unpicklable):
         self._client = client
         self._clock = clock
         host = urlsplit(client.authority.url).hostname or ""
-        self._hosts = next((cloud for cloud in _CLOUDS if host in cloud), frozenset({host}))
+        cloud = cloud_of(host)
+        #: Those whose tokens are the same: MSAL for Python writes the one that the program named,
+        #: other MSALs the cloud's oldest.
+        self._hosts = frozenset({host}) if cloud is None else cloud.hosts
         #: Whether the schema leaves out what tells this authority from its neighbours.
         self._told_by_url = client.authority.kind in ("b2c", "oidc")
         #: Replaced whole, never changed; read without the lock.
         self._imported: _Sections = {}
-        make_new_in_child(self)
-        self.after_fork()
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Keeps what was imported in the child, and makes the lock anew."""
         #: Guards the replacing of what was imported; never held over I/O.
         self._lock = threading.Lock()

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib3.util import parse_url
 
 from tokenmgr.errors import ConfigurationError, HostNotAllowedError
+from tokenmgr.identity.clouds import INITIAL_DOMAINS
 
 __all__ = ["HostBinding"]
 
@@ -26,8 +27,6 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ENDS_IN_A_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _PATTERN = re.compile(r"(\*\.)?(\[[^\]]*\]|[^\[\]:]*)(?::([0-9]{1,5}))?")
-# The domains that directories start with: worldwide, in the US government's cloud, in China's.
-_INITIAL_DOMAINS = (".onmicrosoft.com", ".onmicrosoft.us", ".partner.onmschina.cn")
 
 
 class HostBinding:
@@ -223,7 +222,7 @@ def _hosts_of(scopes: Iterable[str]) -> Iterator[str]:
         target = _Target.parse(scope)
         if target is None or target.scheme != "https" or "@" in urlsplit(scope).netloc:
             continue
-        if not f".{target.host}".endswith(_INITIAL_DOMAINS):
+        if not f".{target.host}".endswith(INITIAL_DOMAINS):
             yield str(target)
 
 

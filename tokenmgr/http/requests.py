@@ -6,16 +6,20 @@ Source of what it follows: https://requests.readthedocs.io/en/latest/user/advanc
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from requests import PreparedRequest, Response
+from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 from requests.cookies import extract_cookies_to_jar
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError
+from requests.utils import select_proxy
 
-from tokenmgr.errors import TokenManagerError
+from tokenmgr.errors import ConfigurationError, HostNotAllowedError, TokenManagerError
 
 from .hosts import HostBinding
 
@@ -42,6 +46,10 @@ class BearerAuth(AuthBase):
     * where the new token is the refused one.
 
     A redirect to another host carries no token, not even to a host that it is bound to.
+
+    Plain http to this machine, as in development, must not go through a proxy, which could read the
+    token: a session's, the request's own, or ``HTTP_PROXY`` without ``NO_PROXY=localhost``. Which
+    one a request takes that is prepared by hand nobody knows, and so it gets no token there.
 
     Example:
         >>> import requests
@@ -70,6 +78,11 @@ class BearerAuth(AuthBase):
     def __init__(
         self, manager: AccessTokenManager, *, hosts: str | Iterable[str] | None = None
     ) -> None:
+        if not hasattr(manager, "scopes"):
+            raise ConfigurationError(
+                f"BearerAuth takes a manager, and a {type(manager).__name__} was given: pass that "
+                "of one scope, as in BearerAuth(registry.manager(scope))"
+            )
         self._manager = manager
         self._hosts = HostBinding.of(manager.scopes, hosts=hosts)
 
@@ -80,11 +93,15 @@ class BearerAuth(AuthBase):
         """Puts the token on a request that is prepared.
 
         Raises:
-            HostNotAllowedError: It goes to a host that the token is not bound to, or goes there
-                without https. Nothing was sent, and no token fetched.
+            HostNotAllowedError: It goes to a host that the token is not bound to, goes there
+                without https, or without it through a proxy. Nothing was sent, and no token
+                fetched.
             TokenManagerError: There is no token to be had.
         """
-        self._hosts.check(r.url or "")
+        url = r.url or ""
+        self._hosts.check(url)
+        if urlsplit(url).scheme != "https":
+            _check_direct(url)
         token = self._manager.get_token()
         r.headers["Authorization"] = token.authorization
         renewal = _Renewal(self._manager, self._hosts, token, r.body)
@@ -161,6 +178,40 @@ class _Renewal:
         answer = response.connection.send(again, **kwargs)
         answer.history.append(response)
         return answer
+
+
+def _check_direct(url: str) -> None:
+    """Refuses a request without TLS that may not go straight to its host.
+
+    Raises:
+        HostNotAllowedError: A proxy is on its way, or nobody can tell.
+    """
+    host = urlsplit(url).hostname
+    sender = _sender(sys._getframe(1))  # noqa: SLF001 - requests tells an auth of no proxies
+    if sender is None:
+        raise HostNotAllowedError(
+            f"a request to {host} without https is prepared by hand, and so nobody can tell "
+            "whether a proxy will read the token: send it with the session's get, post or request, "
+            "or use https"
+        )
+    session, given = sender
+    settings = session.merge_environment_settings(url, dict(given or {}), None, None, None)
+    if select_proxy(url, settings["proxies"]):
+        raise HostNotAllowedError(
+            f"a request to {host} without https would take the token through a proxy in the clear: "
+            f"use https, or no proxy for it (NO_PROXY={host} in the environment, a session without "
+            "proxies=)"
+        )
+
+
+def _sender(frame: FrameType | None) -> tuple[Session, dict[str, str] | None] | None:
+    """The session in whose ``request`` a frame is, and the proxies of that call."""
+    while frame is not None:
+        variables = frame.f_locals if frame.f_code.co_name == "request" else {}
+        if isinstance(variables.get("self"), Session) and "proxies" in variables:
+            return variables["self"], variables["proxies"]
+        frame = frame.f_back
+    return None
 
 
 def _position(body: object) -> int | None:

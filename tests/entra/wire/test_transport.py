@@ -13,8 +13,11 @@ import time
 from email.utils import formatdate
 from pathlib import Path
 
+import msal
 import pytest
 import requests
+from entra_calls import VAULT, failure, fetch
+from fork_marks import needs_fork
 from support import EXACT, SCOPE
 from urllib3.exceptions import InsecureRequestWarning
 
@@ -29,20 +32,9 @@ from tokenmgr import (
     TokenManagerError,
 )
 from tokenmgr.entra.wire.connection import Connection
+from tokenmgr.identity.clouds import CLOUDS
 
-VAULT = "https://vault.azure.net/.default"
 JWT = "eyJ0eXAiOiJKV1Qi.eyJhdWQiOiJhcGk6Ly9h.c2lnbmF0dXJl"
-
-
-def fetch(tokens, scope=SCOPE):
-    return tokens.manager(scope).refresh_access_token()
-
-
-def failure(tokens, kind, scope=SCOPE, match=None):
-    with pytest.raises(kind, match=match) as caught:
-        fetch(tokens, scope)
-    assert type(caught.value) is kind
-    return caught.value
 
 
 def requested(entra, kind):
@@ -351,7 +343,7 @@ def test_a_token_endpoint_without_tls_gets_no_credential(rough, registry):
 @pytest.mark.parametrize("send", ["get", "post"])
 def test_nothing_is_ever_sent_without_tls(send):
     # Metadata name more endpoints than the one for tokens.
-    exchange = Connection().exchange()
+    exchange = Connection().exchange(Authority.oidc("https://127.0.0.1:9/contoso"))
 
     with pytest.raises(AuthorityError, match="without https"):
         getattr(exchange, send)("http://127.0.0.1:9/contoso", data={"client_secret": "hunter2"})
@@ -478,10 +470,9 @@ def test_a_proxy_that_is_not_there_is_named(rough, registry):
 @pytest.mark.parametrize(
     "url",
     [
-        "https://login.microsoftonline.com/contoso.onmicrosoft.com",
-        "https://login.microsoftonline.us/contoso.onmicrosoft.com",
         "https://login.private.example/contoso.onmicrosoft.com",
         "https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_signin",
+        "https://login.microsoftonline.com/contoso.onmicrosoft.com/b2c_1_signin",
         "https://contoso.ciamlogin.com",
     ],
 )
@@ -489,7 +480,7 @@ def test_nobody_but_the_authority_is_asked(rough, registry, proxy, url):
     # MSAL by itself asks login.microsoftonline.com about a host that it does not know.
     proxy.leads_to = rough.server_address
     authority = Authority.parse(url)
-    rough.metadata["token_endpoint"] = f"{authority.url}/oauth2/v2.0/token"
+    rough.stand_in_for(authority)
     tokens = registry(authority=authority, proxies={"https": proxy.url})
 
     assert fetch(tokens) == "a-token"
@@ -502,6 +493,65 @@ def test_nobody_but_the_authority_is_asked(rough, registry, proxy, url):
         ("POST", f"{path}/oauth2/v2.0/token"),
         ("POST", f"{path}/oauth2/v2.0/token"),
     ]
+
+
+@pytest.mark.parametrize("cloud", CLOUDS, ids=lambda cloud: cloud.name)
+def test_a_cloud_is_asked_for_nothing_but_tokens(rough, registry, proxy, cloud):
+    proxy.leads_to = rough.server_address
+    for host in (cloud.host, *cloud.aliases):
+        rough.received.clear()
+        tokens = registry(authority=f"https://{host}/contoso.com", proxies={"https": proxy.url})
+
+        assert fetch(tokens) == "a-token"
+
+        posted = [(each.method, each.path) for each in rough.received]
+        assert posted == [("POST", "/contoso.com/oauth2/v2.0/token")]
+    assert set(proxy.tunnels) == {f"{cloud.host}:443"}
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        Authority.entra("contoso.com", cloud="login.microsoftonline.com:8443"),
+        Authority.oidc("https://login.microsoftonline.com/contoso.com/v2.0"),
+        Authority.adfs("https://login.microsoftonline.com"),
+    ],
+    ids=str,
+)
+def test_what_is_not_documented_is_asked_for(rough, registry, proxy, authority):
+    proxy.leads_to = rough.server_address
+    rough.stand_in_for(authority)
+
+    assert fetch(registry(authority=authority, proxies={"https": proxy.url})) == "a-token"
+
+    assert [each.method for each in rough.received] == ["GET", "POST"]
+
+
+def test_a_tenant_that_is_not_there_is_told_by_the_token_endpoint(rough, registry, proxy):
+    proxy.leads_to = rough.server_address
+    text = "AADSTS90002: Tenant 'contoso.com' not found."
+    body = {"error": "invalid_request", "error_description": text, "error_codes": [90002]}
+    rough.on_post = lambda handler: handler.answer(400, json.dumps(body))
+    tokens = registry(authority=Authority.entra("contoso.com"), proxies={"https": proxy.url})
+
+    assert "tenant" in str(failure(tokens, ConfigurationError))
+
+
+def test_the_endpoints_are_those_that_microsoft_documents():
+    for name in ("contoso.com", "11111111-2222-3333-4444-555555555555", "organizations"):
+        exchange = Connection().exchange(Authority.entra(name))
+        application = msal.PublicClientApplication(
+            "an-app",
+            authority=f"https://login.microsoftonline.com/{name}",
+            http_client=exchange,
+            instance_discovery=False,
+        )
+        found = application.authority
+
+        endpoints = f"https://login.microsoftonline.com/{name}/oauth2/v2.0"
+        assert found.token_endpoint == f"{endpoints}/token"
+        assert found.authorization_endpoint == f"{endpoints}/authorize"
+        assert found.device_authorization_endpoint == f"{endpoints}/devicecode"
 
 
 # What is not sent
@@ -605,10 +655,10 @@ def test_a_closed_connection_opens_no_more():
     connection.close()
 
     with pytest.raises(ConfigurationError, match="closed"):
-        connection.exchange()
+        connection.exchange(Authority.entra("contoso.com"))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_opens_a_connection_of_its_own(make_rough, registry):
     rough = make_rough("HTTP/1.1")

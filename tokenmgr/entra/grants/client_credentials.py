@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ...errors import ConfigurationError, InvalidScopeError
+from operator import methodcaller
+
+from ..._runtime.secrecy import is_unicode
+from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError
+from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..client import ConfidentialClient
 
@@ -20,7 +24,7 @@ class ClientCredentialsSource:
         scopes: What the tokens are for: ``{resource}/.default``, one.
 
     Raises:
-        InvalidScopeError: The scope is not of that form, or there are several.
+        InvalidScopeError: The scope is not of that form, or no text, or there are several.
         ConfigurationError: The authority stands for many tenants.
     """
 
@@ -31,6 +35,8 @@ class ClientCredentialsSource:
                 f"an app's own token comes from one tenant, and {authority.tenant!r} stands for "
                 "many: set the tenant's id or domain name in the authority"
             )
+        if not all(map(is_unicode, scopes)):
+            raise InvalidScopeError("the scope has characters that UTF-8 cannot say: correct it")
         # Generic providers and AD FS have scopes of their own making.
         if authority.kind in ("entra", "b2c", "ciam"):
             _check(scopes)
@@ -47,12 +53,25 @@ class ClientCredentialsSource:
         """Closes the way to the service; for a manager that has it to itself."""
         self._client.close()
 
-    def fetch_token(self, *, claims: str | None = None) -> AccessToken:
-        """Fetches a token; see :class:`~tokenmgr.TokenSource`."""
-        return self._client.ask(
-            lambda app: app.acquire_token_for_client(list(self._scopes), claims_challenge=claims),
-            self._scopes,
+    def read_proof(self) -> Proof:
+        """Reads what proves who the app is, for one fetch."""
+        return self._client.read_proof()
+
+    def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
+        """Whether what a failure came from has changed since; see the client."""
+        return self._client.is_gone(error, failed_at)
+
+    def fetch_token(self, *, claims: str | None = None, proof: Proof | None = None) -> AccessToken:
+        """Fetches a token; see :class:`~tokenmgr.TokenSource`.
+
+        Args:
+            claims: As there.
+            proof: What :meth:`read_proof` has just given; it is read when it is left out.
+        """
+        grant = methodcaller(
+            "acquire_token_for_client", list(self._scopes), claims_challenge=claims
         )
+        return self._client.ask(grant, self.key, proof)
 
 
 def _check(scopes: tuple[str, ...]) -> None:

@@ -1,17 +1,24 @@
-"""The adapter of requests for a service that may be slow on purpose.
+"""The adapter of requests for a service that may be slow on purpose, or say more than it was asked.
 
 A socket's timeout starts anew with each piece that arrives, so that an answer that drips, header
 by header, holds its reader for hours. Here it is for the whole answer.
+
+One connection carries many keys' requests, one after another. What lies on it unread when the next
+one is sent would be taken for that one's answer, and be another key's token: so all of an answer
+is accounted for before its connection serves again.
 """
 
 from __future__ import annotations
 
+import http
 import http.client
 import io
 import socket
+import ssl
 import time
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import ProxyManager
 from urllib3.connection import HTTPSConnection
@@ -30,11 +37,15 @@ class _Reader(io.RawIOBase):
         self._socket = sock
         timeout = sock.gettimeout()
         self._deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        #: Whether nothing more is to be read.
+        self.ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self.ended:
+            return None
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer was not whole in time")
@@ -49,22 +60,71 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
+class _Received(io.BufferedReader):
+    """An answer as it is read; when it is closed, what was received beyond its end is left over."""
+
+    raw: _Reader
+    left_over = b""
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.ended = True
+            self.left_over = self.peek(1)
+        super().close()
+
+
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock))
+        self._received = _Received(_Reader(self.fp.detach(), sock))
+        self.fp = self._received
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # http.client reads past 100 alone, and takes any other of them for the answer, which
+            # then waits for the next request (RFC 9110, section 15.2).
+            self.headers = None  # type: ignore[assignment] # for it to begin anew
+            super().begin()
+        if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS or _is_ambiguous(self.headers):
+            self.will_close = True
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """Whether it was read to its end, and nothing was received beyond that."""
+        return self._received.closed and not self._received.left_over
 
 
 class _Connection(HTTPSConnection):
-    response_class = _Response
+    #: A socket that leads there already.
+    opened: socket.socket | None = None
+    #: The answer to the last request, if there was one.
+    _answer: _Response | None = None
+
+    def response_class(self, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
+        self._answer = _Response(*args, **kwargs)
+        return self._answer
 
     def connect(self) -> None:
         # A child that is forked in the middle of a handshake, by whichever thread, may hang in its
         # own first one: OpenSSL has locks that a fork leaves locked.
         with no_fork():
             super().connect()
+        self._answer = None  # a proxy's, that it leads there
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may carry a request: it is open, and nothing lies on it unasked for."""
+        answered = self._answer is None or self._answer.is_accounted_for
+        return answered and self.sock is not None and _is_silent(self.sock)
 
     def _new_conn(self) -> socket.socket:
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            for option in self.socket_options or ():
+                opened.setsockopt(*option)
+            opened.settimeout(self.timeout)
+            return opened
         with fork_allowed():  # without TLS as yet, and it can take long
             return super()._new_conn()
 
@@ -73,8 +133,47 @@ class _Connection(HTTPSConnection):
             super()._tunnel()
 
 
+def _is_ambiguous(headers: http.client.HTTPMessage) -> bool:
+    """Whether two readers may find its end in two places (RFC 9112, section 6.3)."""
+    lengths = headers.get_all("content-length", [])
+    if "transfer-encoding" in headers:
+        return lengths != []
+    return len(lengths) > 1 or not all(each.strip().isdecimal() for each in lengths)
+
+
+def _is_silent(sock: socket.socket) -> bool:
+    """Whether a connection is open, and has nothing to say.
+
+    To look at the socket alone would not do: TLS may have read on, and TLS 1.3 sends tickets that
+    are no data (RFC 8446, section 4.6.1).
+    """
+    timeout = sock.gettimeout()
+    try:
+        sock.settimeout(0.0)
+        sock.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True
+    except OSError:
+        return False
+    finally:
+        sock.settimeout(timeout)
+    return False
+
+
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
+
+    def connect_one(self, opened: socket.socket, seconds: float) -> None:
+        """Has a connection over an open socket in the pool, if TLS takes no longer than that."""
+        connection: Any = self._get_conn()
+        try:
+            connection.opened, connection.timeout = opened, seconds
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._put_conn(connection)
 
 
 _POOLS = {"http": HTTPConnectionPool, "https": _Pool}
@@ -82,6 +181,29 @@ _POOLS = {"http": HTTPConnectionPool, "https": _Pool}
 
 class DeadlineAdapter(HTTPAdapter):
     """Takes a request's read timeout for the whole answer. HTTPS, also through HTTP proxies."""
+
+    def connect(
+        self,
+        request: requests.PreparedRequest,
+        opened: socket.socket,
+        *,
+        verify: bool | str,
+        seconds: float,
+    ) -> None:
+        """Makes a connection of an open socket, for a request that goes through no proxy.
+
+        Args:
+            request: The request, or one like it.
+            opened: A socket that leads to its host.
+            verify: As for :meth:`send`.
+            seconds: How long it may take.
+
+        Raises:
+            OSError: It cannot be made; urllib3's and requests' own errors likewise.
+        """
+        pool: Any = self.get_connection_with_tls_context(request, verify)
+        self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call]
+        pool.connect_one(opened, seconds)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 - as the base
         super().init_poolmanager(*args, **kwargs)

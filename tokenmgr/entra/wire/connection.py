@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..._runtime.forks import make_new_in_child, no_fork
+from ..._runtime.forks import no_fork, renew_in_child
+from ..._runtime.secrecy import Hidden, is_unicode
 from ...errors import ConfigurationError
+from ...identity.authority import Authority
+from . import CONNECT_TIMEOUT
+from .documented import documented_metadata
+from .first_fetch import early_socket, import_ahead, import_msal, is_first_fetch
 
 if TYPE_CHECKING:
-    from .transport import Exchange, Transport
+    from .exchange import Exchange
+    from .transport import Transport
 
 __all__ = ["Connection"]
 
@@ -39,8 +46,8 @@ class Connection:
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
     ) -> None:
-        self._proxies = _checked_proxies(proxies)
-        del proxies  # a proxy's URL may hold its password, and a traceback would show it
+        proxies, given = None, Hidden(proxies)  # a proxy's URL may hold its password
+        self._proxies = _checked_proxies(given)
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
             raise ConfigurationError("timeout= is a number of seconds")
         if not 0 < timeout <= threading.TIMEOUT_MAX:
@@ -50,29 +57,70 @@ class Connection:
         self.timeout: float = float(timeout)
         self._transport: Transport | None = None
         self._closed = False
-        make_new_in_child(self)
-        self.after_fork()
+        renew_in_child(self._start_anew)
 
-    def after_fork(self) -> None:
+    def _start_anew(self) -> None:
         """Makes its lock anew; the transport does so by itself."""
         #: Guards the transport's making; never held over I/O.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def exchange(self) -> Exchange:
+    def exchange(
+        self,
+        authority: Authority,
+        *,
+        documented: bool = True,
+        wall: Callable[[], float] = time.time,
+    ) -> Exchange:
         """Opens the requests of one fetch, whose deadline starts to run now.
+
+        Args:
+            authority: Who is about to be asked.
+            documented: Whether its endpoints are taken as they are documented, where they are; else
+                it is asked for them first.
+            wall: The wall clock.
 
         Raises:
             ConfigurationError: It is closed.
         """
+        deadline = time.monotonic() + self.timeout
+        transport = (
+            self._opened_ahead(authority, deadline)
+            if documented and is_first_fetch()
+            else self._opened()
+        )
+        with no_fork():
+            from .exchange import Exchange
+
+        return Exchange(transport, deadline, authority, documented=documented, wall=wall)
+
+    def _opened_ahead(self, authority: Authority, deadline: float) -> Transport:
+        """Opens it, and the first connection, while MSAL is imported."""
+        self._check_open()
+        import_ahead()
+        metadata = documented_metadata(authority)
+        url = authority.url if metadata is None else metadata["token_endpoint"]
+        with early_socket(
+            url, bool(self._proxies.cell_contents), min(CONNECT_TIMEOUT, self.timeout)
+        ) as early:
+            transport = self._opened()
+            if early is not None:
+                transport.connect(url, early, deadline - time.monotonic())
+        import_msal()
+        return transport
+
+    def _opened(self) -> Transport:
         with no_fork():
             from .transport import Transport
 
         with self._lock:
-            if self._closed:
-                raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+            self._check_open()
             if self._transport is None:
-                self._transport = Transport(self._verify, self._proxies, self.timeout)
-            return self._transport.exchange()
+                self._transport = Transport(self._verify, self._proxies)
+            return self._transport
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
 
     def close(self) -> None:
         """Closes the connections, and ends every wait between two attempts."""
@@ -96,12 +144,18 @@ def _checked_verify(verify: bool | str | os.PathLike[str] | None) -> bool | str 
     )
 
 
-def _checked_proxies(proxies: Mapping[str, str] | None) -> dict[str, str]:
-    checked = dict(proxies) if isinstance(proxies, Mapping) else {}
-    texts = all(isinstance(text, str) for item in checked.items() for text in item)
-    if (proxies is not None and not isinstance(proxies, Mapping)) or not texts:
-        del proxies, checked  # a proxy's URL may hold its password, and a traceback would show it
-        raise ConfigurationError(
-            'proxies= is a dict of texts, such as {"https": "http://proxy.contoso.com:8080"}'
-        )
-    return checked
+def _checked_proxies(given: Hidden) -> Hidden:
+    if given.cell_contents is None:
+        return Hidden({})
+    if isinstance(given.cell_contents, Mapping):
+        texts = Hidden(dict(given.cell_contents))
+        if all(map(_is_text, (*texts.cell_contents, *texts.cell_contents.values()))):
+            return texts
+    raise ConfigurationError(
+        'proxies= is a dict of texts, such as {"https": "http://proxy.contoso.com:8080"}, which '
+        "UTF-8 can say: correct it"
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_unicode(value)
