@@ -13,6 +13,7 @@ from typing import Any
 from . import (
     chart,
     cold,
+    first_token,
     fleet,
     imports,
     managers,
@@ -61,6 +62,7 @@ def _sections() -> Iterator[Section]:
     yield shared_outage.section()
     yield shared_users.section()
     yield shared_start.section()
+    yield first_token.section()
     yield imports.section(rounds=15)
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tokenmgr import AccessToken, AccessTokenManager, TokenKey
+from tokenmgr._context import Context, new_context
+from tokenmgr._engine.cell import Cell
+from tokenmgr._runtime.clock import Clock
 from tokenmgr._runtime.refresher import Refresher
 from tokenmgr._runtime.workers import Workers
+from tokenmgr.manager import manager_of
 
-__all__ = ["ALL_AT_ONCE", "LIFETIME", "SPREAD", "Day", "live", "manager_of"]
+__all__ = ["ALL_AT_ONCE", "LIFETIME", "SPREAD", "Day", "live", "make_manager", "stepped_context"]
 
 DAY = 86_400
 #: How long a token lives, in seconds.
@@ -95,13 +99,20 @@ class Source:
         return AccessToken(self._secret, expires_at=self._clock.wall() + LIFETIME)
 
 
-def manager_of(
-    number: int, source: Source, clock: VirtualClock, refresher: Refresher, workers: Workers
-) -> AccessTokenManager:
+def stepped_context(clock: Clock) -> Context:
+    """What managers have in common on a clock that a simulation moves: nothing runs by itself."""
+    return replace(
+        new_context(clock=clock),
+        refresher=SteppedRefresher(clock),
+        workers=InlineWorkers(1, name="inline"),
+    )
+
+
+def make_manager(number: int, source: Source, context: Context) -> AccessTokenManager:
     """One of many managers, which differ in their scope."""
     scope = f"api://{number}/.default"
     key = TokenKey("https://localhost/tenant", "client", "client_credentials", (scope,))
-    return AccessTokenManager(source, key, clock=clock, refresher=refresher, workers=workers)
+    return manager_of(Cell(source, key, context))
 
 
 def live(count: int, first_calls: float, *, lasts: int = DAY, seed: int = 1) -> tuple[Day, int]:
@@ -117,17 +128,14 @@ def live(count: int, first_calls: float, *, lasts: int = DAY, seed: int = 1) -> 
         What happened, and how many calls waited for a token, beyond each manager's first.
     """
     clock, day, chance = VirtualClock(), Day(lasted=lasts), random.Random(seed)  # noqa: S311
-    refresher, workers = SteppedRefresher(clock), InlineWorkers(1, name="inline")
-    sources = [Source(clock, day) for _ in range(count)]
-    managers = [
-        manager_of(n, source, clock, refresher, workers) for n, source in enumerate(sources)
-    ]
+    context = stepped_context(clock)
+    managers = [make_manager(number, Source(clock, day), context) for number in range(count)]
     starting: list[list[AccessTokenManager]] = [[] for _ in range(lasts + 1)]
     for manager in managers:
         starting[int(chance.uniform(0, min(first_calls, lasts)))].append(manager)
     asked: list[list[AccessTokenManager]] = [[] for _ in range(_ASKED_EVERY)]
     for second in range(lasts):
-        _renew_until(second, clock, refresher)
+        _renew_until(second, clock, context.refresher)
         _ask(asked[second % _ASKED_EVERY])
         _ask(starting[second])
         for manager in starting[second]:  # from now on at any moment: callers are not in step

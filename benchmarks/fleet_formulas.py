@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from tokenmgr.policy import times
+
 from .fleet_load import DAY, Load
 from .fleet_world import LOOK_EVERY, Fleet, Variant
 
@@ -50,7 +52,7 @@ class Formulas:
         policy, life = Variant().policy, fleet.life
 
         def due(chance: float) -> float:
-            return policy.hold(0.0, life, chance=chance).fresh_until
+            return times(policy, 0.0, life, chance=chance).fresh_until
 
         #: When a token is due: without jitter, for one worker on average, for the first of all.
         self.due: float = due(0.0)

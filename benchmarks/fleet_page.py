@@ -6,7 +6,7 @@ from typing import Any
 
 # Private names, lest what is written should be other than what runs.
 from tokenmgr._sharing.guarded import _LONGEST_REST
-from tokenmgr.stores.redis import _CONNECTIONS as POOL
+from tokenmgr.stores.redis.client import _CONNECTIONS as POOL
 
 from . import fleet_store
 from .fleet_formulas import Day, Formulas, rows
@@ -157,9 +157,9 @@ an empty store, {warm_start:,} with a full one. Restart in batches.
 ## What is simulated, and what is not
 
 The rules are the library's: its policy says when tokens age, and
-`tests/test_fleet_simulation.py` compares the simulation with the library's own managers. A user's
-calls come one after another, and often enough for the worker to go on looking. Workers that
-restart call within a second, users when they would have called anyway. In the outage the store
+`tests/benchmarks/test_fleet_simulation.py` compares the simulation with the library's own managers.
+A user's calls come one after another, and often enough for the worker to go on looking. Workers
+that restart call within a second, users when they would have called anyway. In the outage the store
 answers nothing, and keeps what it has; attempts that come to nothing are not counted. The
 service never fails and never throttles. A process spreads renewals that fall due together; here
 each starts when it is due.
@@ -169,10 +169,10 @@ _BENCHMARKS = (
     "https://redis.io/docs/latest/operate/oss_and_stack/management/optimization/benchmarks/"
 )
 _COMMANDS = {
-    "found": "`GET` of a record",
+    "found": "`GETRANGE` of a record",
     "put": "`SET … PX` of a record",
     "leased": "`SET … PX … NX` of a lease",
-    "polled": "`GET` of a lease",
+    "polled": "`GETRANGE` of a lease",
     "released": "`EVAL` that gives a lease back",
 }
 

@@ -13,6 +13,7 @@ from tokenmgr import RefreshPolicy
 # Private names, lest what is simulated should be other than what runs.
 from tokenmgr._engine.cell import _LOOK_EVERY as LOOK_EVERY
 from tokenmgr._sharing.fetch_once import _FIRST_PAUSE, _LONGER, _LONGEST_PAUSE
+from tokenmgr.policy import times
 
 from .fleet_load import Times
 
@@ -91,22 +92,22 @@ class Lives:
     ) -> None:
         self._chance = chance
         lifetimes = chance.uniform(fleet.shortest_life, fleet.longest_life, size)
-        unspread = [policy.hold(0.0, lifetime, chance=0.0) for lifetime in lifetimes]
+        unspread = [times(policy, 0.0, lifetime, chance=0.0) for lifetime in lifetimes]
         self._lifetimes = lifetimes
-        self._due = np.array([times.fresh_until for times in unspread])
-        self._usable = np.array([times.valid_until for times in unspread])
+        self._due = np.array([each.fresh_until for each in unspread])
+        self._usable = np.array([each.valid_until for each in unspread])
         spread = [
-            policy.hold(0.0, fleet.longest_life, refresh_in=1.0, chance=drawn)
+            times(policy, 0.0, fleet.longest_life, refresh_in=1.0, chance=drawn)
             for drawn in chance.random(size)
         ]
         #: By what the jitter multiplies the time to the renewal.
-        self._shares = np.array([times.fresh_until for times in spread])
+        self._shares = np.array([each.fresh_until for each in spread])
 
     def draw(self, fetched: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
         """Gives for tokens fetched then: due for renewal, usable until, in the store until."""
         drawn = self._chance.integers(len(self._due), size=fetched.shape)
-        times = (self._due, self._usable, self._lifetimes)
-        return tuple(fetched + each[drawn] for each in times)
+        lives = (self._due, self._usable, self._lifetimes)
+        return tuple(fetched + each[drawn] for each in lives)
 
     def fresh_until(self, taken: Times, due: Times) -> npt.NDArray[np.float64]:
         """Gives when tokens age that are taken in hand then, and due for renewal then."""

@@ -6,7 +6,7 @@ import gc
 import secrets
 import tracemalloc
 
-from .day import Day, InlineWorkers, Source, SteppedRefresher, VirtualClock, manager_of
+from .day import Day, Source, VirtualClock, make_manager, stepped_context
 
 __all__ = ["TOKEN_LENGTH", "resident", "traced"]
 
@@ -41,11 +41,11 @@ def traced(count: int) -> float:
 
 def _fleet(count: int) -> list[object]:
     clock, day = VirtualClock(), Day()
-    refresher, workers = SteppedRefresher(clock), InlineWorkers(1, name="inline")
-    fleet: list[object] = [refresher]
+    context = stepped_context(clock)
+    fleet: list[object] = [context]
     for number in range(count):
         source = Source(clock, day, secrets.token_urlsafe(TOKEN_LENGTH * 3 // 4))
-        manager = manager_of(number, source, clock, refresher, workers)
+        manager = make_manager(number, source, context)
         manager.get_access_token()
         fleet.append(manager)
     return fleet

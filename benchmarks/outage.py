@@ -18,8 +18,8 @@ __all__ = ["TROUBLES", "longest_call", "section", "spell"]
 
 _CALLERS = 50
 #: When renewal falls due, and for how long callers call, in seconds.
-_DUE = 0.5
-_SPELL = 1.5
+_DUE = 1.0
+_SPELL = 2.5
 _PAUSE = 0.02
 #: The goal, in seconds.
 _GOAL = 0.005

@@ -27,7 +27,7 @@ from .turns import Contestant, awaited, called
 __all__ = ["DISTRIBUTIONS", "azure_call", "msal_call", "warm_peers"]
 
 #: Whose versions the results name.
-DISTRIBUTIONS = ("msal", "azure-identity", "google-auth", "botocore", "Authlib")
+DISTRIBUTIONS = ("msal", "azure-identity", "google-auth", "botocore", "Authlib", "requests")
 
 _HOUR = 3600.0
 

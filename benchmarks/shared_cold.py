@@ -105,7 +105,7 @@ def _cold(
     service.ask(methodcaller("clear"))
     crowd = Crowd(call_of, processes=processes, threads=threads)
     if kills:
-        service.ask(methodcaller("hold"))
+        service.ask(methodcaller("pause"))
     began = time.perf_counter()
     crowd.start()
     for number in range(kills):
@@ -113,7 +113,7 @@ def _cold(
         crowd.kill_who_asks(urlsplit(service.settings.url).port or 0)
     if kills:
         service.ask(methodcaller("wait_for_requests", kills + 1, _DEADLINE))
-        service.ask(methodcaller("release"))
+        service.ask(methodcaller("resume"))
     failures = crowd.failures()
     took = time.perf_counter() - began
     made = service.ask(methodcaller("count"))

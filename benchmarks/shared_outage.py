@@ -30,7 +30,7 @@ _LATENCY = 0.02
 #: Threads that call while their token is renewed, each every 20 ms.
 _CALLERS = 20
 #: Seconds until the token falls due for renewal meanwhile.
-_DUE = 0.3
+_DUE = 1.0
 #: Seconds in which one thread makes a thousand warm calls.
 _TURN = 0.0001
 
@@ -109,7 +109,7 @@ def section(
     *,
     cold: int = 100,
     rounds: int = 300,
-    lasts: float = 1.0,
+    lasts: float = 2.0,
 ) -> Section:
     """The figures. To be asked in a process of its own."""
     found = Section("A store in trouble", _METHOD.format(cold=cold, rounds=rounds, lasts=lasts))

@@ -8,16 +8,16 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import msal
 
-from tokenmgr import AccessToken
-from tokenmgr._runtime.clock import SYSTEM_CLOCK
-from tokenmgr._sharing.guarded import GuardedStore
-from tokenmgr._sharing.seal import SealingKey
-from tokenmgr._sharing.slot import Place
+from tokenmgr import AccessToken, ClientSecret, TokenKey
+from tokenmgr._context import new_context
+from tokenmgr._sharing.keys import SealingKeys
+from tokenmgr._sharing.slot import SealedStore, Slot
 from tokenmgr.stores import TokenStore, open_store
 from tokenmgr.token import Record
 
@@ -36,6 +36,9 @@ _SCOPE = "https://graph.microsoft.com/User.Read"
 _TURN = 1.0
 #: MSAL's turns are longer, and do not differ.
 _MSAL_ROUNDS = 3
+_KEY = TokenKey(
+    "https://login.microsoftonline.com/contoso.onmicrosoft.com", "app", "on_behalf_of", (_SCOPE,)
+)
 _ENDPOINT = "https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token"
 
 _METHOD = (
@@ -57,23 +60,23 @@ class Users:
     """
 
     def __init__(self, store: TokenStore, count: int) -> None:
-        self._store = GuardedStore(store, SYSTEM_CLOCK, _pass, probe_key="tokenmgr:probe")
-        self._sealing = SealingKey(b"the secret of an app")
+        keys = SealingKeys(None, ClientSecret("the secret of an app"))
+        self._sealed = SealedStore(store, keys, namespace="tokenmgr", context=new_context())
         now = time.time()
         self._record = Record(AccessToken(_TOKEN, now + _HOUR, scopes=(_SCOPE,)), now)
         self._count = count
         for number in range(count):
-            self._place_of(number).write(self._record, _HOUR)
+            self._slot_of(number).write(self._record, _HOUR)
 
     def put_and_get(self) -> None:
         """Puts the record of one of them, and gets it again."""
-        place = self._place_of(random.randrange(self._count))  # noqa: S311 - guards nothing
-        place.write(self._record, _HOUR)
-        if place.read() is None:
+        slot = self._slot_of(random.randrange(self._count))  # noqa: S311 - guards nothing
+        slot.write(self._record, _HOUR)
+        if slot.read(lambda record: record == self._record) is None:
             raise RuntimeError("the record that was put is not there")
 
-    def _place_of(self, number: int) -> Place:
-        return Place(self._store, self._sealing, "tokenmgr", f"user {number}", _pass)
+    def _slot_of(self, number: int) -> Slot:
+        return Slot(self._sealed, replace(_KEY, subject=f"user {number}"))
 
 
 def msal_call(users: int) -> Callable[[], None]:
@@ -94,7 +97,12 @@ def msal_call(users: int) -> Callable[[], None]:
 
 
 def section(
-    *, few: int = 10, many: int = 100_000, msal_many: int = 10_000, rounds: int = 15
+    *,
+    few: int = 10,
+    many: int = 100_000,
+    msal_many: int = 10_000,
+    rounds: int = 15,
+    turn: float = _TURN,
 ) -> Section:
     """The figures."""
     found = Section("One user's record among many users", _METHOD.format(rounds=rounds))
@@ -106,22 +114,25 @@ def section(
         for name, urls_of in urls.items():
             stores = [open_store(url) for url in urls_of]
             in_few, in_many = Users(stores[0], few), Users(stores[1], many)
-            share, measured = _compared(in_few.put_and_get, in_many.put_and_get, rounds)
+            share, measured = _compared(in_few.put_and_get, in_many.put_and_get, rounds, turn)
             what = f"{name}, {many:,} users over {few}"
             goal = f"at most {_GOAL} times"
             found.figures.append(Figure(what, measured, goal, share <= _GOAL))
             for store in stores:
                 store.close()
-    _, measured = _compared(msal_call(few), msal_call(msal_many), min(rounds, _MSAL_ROUNDS))
+    of_msal = (msal_call(few), msal_call(msal_many))
+    _, measured = _compared(*of_msal, min(rounds, _MSAL_ROUNDS), turn)
     what = f"MSAL's `SerializableTokenCache`, {msal_many:,} users over {few}"
     found.figures.append(Figure(what, measured))
     return found
 
 
-def _compared(few: Callable[[], None], many: Callable[[], None], rounds: int) -> tuple[float, str]:
+def _compared(
+    few: Callable[[], None], many: Callable[[], None], rounds: int, turn: float
+) -> tuple[float, str]:
     """How many times as much the many cost, and that in words."""
     contestants = {"few": called("call()", call=few), "many": called("call()", call=many)}
-    costs = in_turns(contestants, rounds=rounds, turn=_TURN)
+    costs = in_turns(contestants, rounds=rounds, turn=turn)
     share = ratio(costs["many"], costs["few"])
     cost_of_many, cost_of_few = (median(costs[name]) * 1000 for name in ("many", "few"))
     return share, f"{share:,.2f} times ({cost_of_many:.3g} ms against {cost_of_few:.3g} ms)"
@@ -136,7 +147,3 @@ def _add(cache: msal.SerializableTokenCache, number: int) -> None:
     }
     event = {"client_id": "app", "scope": [_SCOPE], "token_endpoint": _ENDPOINT}
     cache.add(event | {"response": response})
-
-
-def _pass(_: object) -> None:
-    """Takes what nobody wants to know."""

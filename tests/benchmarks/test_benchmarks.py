@@ -54,7 +54,7 @@ def test_warm_and_cold_calls_are_measured_against_a_service_of_another_process()
 def test_a_spell_of_trouble_is_survived_by_its_callers():
     with Service(refresh_in=0.1) as service:
         trouble = outage.TROUBLES["service answers 503"]
-        longest, failed = outage.spell(service, trouble, callers=2, lasts=0.3)
+        longest, failed = outage.spell(service, trouble, callers=2, lasts=1.4)
     assert longest > 0
     assert failed == 0
 

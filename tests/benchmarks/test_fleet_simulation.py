@@ -9,15 +9,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
-from support import KEY, STORE_KEY, FakeClock, FakeSource
+from support import KEY, FakeClock, FakeSource, make_sealed
 
-from tokenmgr import AccessTokenManager, RefreshPolicy
-from tokenmgr._sharing.fetch_once import SharedCache, Wanted
-from tokenmgr._sharing.keys import Keyring
-from tokenmgr.identity.credentials import ClientSecret
+from tokenmgr._engine.cell import Cell
+from tokenmgr._sharing import fetch_once
+from tokenmgr._sharing.slot import Slot
+from tokenmgr.manager import manager_of
 from tokenmgr.stores import MemoryStore, RedisStore
 
 np = pytest.importorskip("numpy")
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part
 
 # Only here, as they need numpy.
 from benchmarks import fleet_app, fleet_users  # noqa: E402
-from benchmarks.day import InlineWorkers, SteppedRefresher  # noqa: E402
+from benchmarks.day import stepped_context  # noqa: E402
 from benchmarks.fleet_formulas import Day, Formulas, rows  # noqa: E402
 from benchmarks.fleet_load import DAY, OPERATIONS, Load  # noqa: E402
 from benchmarks.fleet_world import Fleet, Variant, polls_of  # noqa: E402
@@ -66,18 +67,6 @@ class Counting(MemoryStore):
         return super().delete(key, value)
 
 
-def cache_over(store: Counting, clock: FakeClock) -> SharedCache:
-    return SharedCache(
-        store,
-        Keyring(STORE_KEY, ClientSecret("secret")),
-        namespace="test",
-        longest_fetch=10.0,
-        policy=RefreshPolicy(),
-        clock=clock,
-        emit=lambda event: None,
-    )
-
-
 class Workers:
     """Managers of one key in so many workers, on a clock that only this moves."""
 
@@ -86,18 +75,12 @@ class Workers:
         self.began = self.clock.elapsed()
         self.store = Counting(self.clock)
         self.source = FakeSource(self.clock, lifetime=4500.0)
-        self.refreshers = [SteppedRefresher(self.clock) for _ in range(count)]
-        self.managers = [self._manager(refresher) for refresher in self.refreshers]
-
-    def _manager(self, refresher: SteppedRefresher) -> AccessTokenManager:
-        return AccessTokenManager(
-            self.source,
-            KEY,
-            clock=self.clock,
-            refresher=refresher,
-            workers=InlineWorkers(1, name="inline"),
-            shared=cache_over(self.store, self.clock).of(KEY),
-        )
+        contexts = [stepped_context(self.clock) for _ in range(count)]
+        self.refreshers = [context.refresher for context in contexts]
+        self.managers = [
+            manager_of(Cell(self.source, KEY, context, make_sealed(self.store, context)))
+            for context in contexts
+        ]
 
     def live(self, calls: Sequence[tuple[float, int]], *, lasts: float, busy: bool = False) -> None:
         """Lets them be called, each when it is said, and renew and look in between.
@@ -189,12 +172,15 @@ def looks_of_one_that_waits(seconds: float) -> int:
     """How often a worker looks at a lease that another one gives back then."""
     clock = FakeClock()
     store = Counting(clock)
-    cache = cache_over(store, clock)
-    cache.pause = clock.advance
-    shared = cache.of(KEY)
-    assert shared._places()[0].lease(seconds, clock).take()
+    sealed = make_sealed(store, stepped_context(clock))
+    lease = Slot(sealed, KEY).lease()
+    lease.ttl = seconds
+    assert lease.take()
     store.counts.clear()
-    shared.obtain(FakeSource(clock).fetch_token, Wanted(set()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetch_once, "time", SimpleNamespace(sleep=clock.advance))
+        shared = fetch_once.SharedToken(sealed, KEY)
+        shared.obtain(FakeSource(clock).fetch_token, fetch_once.Wanted(set()))
     return store.counts["polled"]
 
 

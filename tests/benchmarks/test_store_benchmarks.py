@@ -76,14 +76,14 @@ def test_a_store_in_trouble_fails_as_its_name_says(name, said):
 
 def test_calls_go_on_while_a_store_is_in_trouble():
     found = alone(
-        shared_outage.section, troubles=["a store that raises"], cold=3, rounds=2, lasts=0.4
+        shared_outage.section, troubles=["a store that raises"], cold=3, rounds=2, lasts=1.4
     )
     assert len(found.figures) == 2
     assert all("0 failed" in figure.measured for figure in found.figures)
 
 
 def test_users_records_are_put_and_got():
-    found = shared_users.section(few=2, many=4, msal_many=4, rounds=1)
+    found = shared_users.section(few=2, many=4, msal_many=4, rounds=1, turn=0.02)
     assert [figure.what.partition(",")[0] for figure in found.figures] == [
         "SQLite",
         "Redis",
