@@ -3,7 +3,7 @@
 Run as a program, whose environment names its app and its store:
 
 ``ends``, ``exits``: has its first token, says it, and ends, by itself or by ``sys.exit``.
-``delegates``, ``awaits``: the same, and a thread of the library's own fetches.
+``waits``, ``awaits``: the same, with a deadline of its own, and in an event loop.
 ``closes``: waits for another worker's lease in every way there is, and closes its registry.
 ``leaves``: waits for another worker's lease in the background, and ends.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from tokenmgr.emulator import EntraEmulator
 
-__all__ = ["FORK", "Fleet", "Place", "RedisKeys", "SqliteFile", "Watched"]
+__all__ = ["FORK", "Backend", "Fleet", "RedisKeys", "SqliteFile", "Watched"]
 
 #: What children have in common with their test.
 FORK = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
@@ -107,7 +107,7 @@ class RedisKeys:
         return [key for key, ends in left.items() if ends == -1 or ends > 3600_000]
 
 
-Place = SqliteFile | RedisKeys
+Backend = SqliteFile | RedisKeys
 
 
 class Watched:
@@ -158,9 +158,9 @@ class Watched:
 class Fleet:
     """Workers of one app over one store; each makes its registry in a process of its own."""
 
-    def __init__(self, entra: EntraEmulator, place: Place, **settings: Any) -> None:
+    def __init__(self, entra: EntraEmulator, backend: Backend, **settings: Any) -> None:
         self.entra = entra
-        self.place = place
+        self.backend = backend
         # The tenant as the environment names it: its domain would make it another key. And no
         # request is given up while a test has it wait.
         authority = entra.authority(entra.environment()["AZURE_TENANT_ID"])
@@ -171,7 +171,7 @@ class Fleet:
     @contextlib.contextmanager
     def registry(self, store: Watched | None = None, **settings: Any) -> Iterator[TokenRegistry]:
         """A worker's registry. It counts the attempts to take a lease that are through."""
-        store = store or Watched(self.place.url, after=self.note)
+        store = store or Watched(self.backend.url, after=self.note)
         with self.entra.registry(store=store, **(self._settings | settings)) as tokens:
             try:
                 yield tokens
@@ -200,7 +200,7 @@ class Fleet:
             assert self._attempts.acquire(timeout=DEADLINE), "nobody tries to take the lease"
 
     def leases(self) -> list[str]:
-        return [key for key in self.place.records() if key.endswith(":lease")]
+        return [key for key in self.backend.records() if key.endswith(":lease")]
 
     def close(self) -> None:
         self._stack.close()
@@ -281,7 +281,7 @@ def exits() -> None:
         sys.exit()
 
 
-def delegates() -> None:
+def waits() -> None:
     tokens = TokenRegistry.from_env()
     say(tokens.get_access_token(SCOPE, timeout=30))
 
@@ -344,5 +344,5 @@ def leaves() -> None:
 
 
 if __name__ == "__main__":
-    programs = (ends, exits, delegates, awaits, closes, leaves)
+    programs = (ends, exits, waits, awaits, closes, leaves)
     {program.__name__: program for program in programs}[sys.argv[1]]()

@@ -5,53 +5,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import shutil
 import signal
-import subprocess
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import jwt
 import programs
 import pytest
-import requests
-from fleet_worker import FORK, Fleet, Place, RedisKeys, SqliteFile, Watched
-from forking import DEADLINE, Child, until
+from fleet_worker import FORK, Backend, Fleet, RedisKeys, SqliteFile, Watched
+from fork_marks import unwarned_forks
+from forking import DEADLINE, Child
+from gunicorn_servers import WORKERS, Gunicorn, gunicorn
+from nobody import become_nobody, give_away
 from redis_servers import BINARIES, Server, running_server
 from support import SCOPE, in_threads
+from waiting import until
 
 from tokenmgr import (
     InvalidCredentialError,
     ThrottledError,
     TokenManagerError,
     TokenRegistry,
+    registry,
 )
 from tokenmgr._engine import cell
 from tokenmgr._sharing import fetch_once, guarded
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.events import Event, StoreFailed
-from tokenmgr.stores import redis
+from tokenmgr.stores.redis import client as redis
 from tokenmgr.stores.sqlite import database
 
 if not hasattr(os, "fork"):
     pytest.skip("this system does not fork", allow_module_level=True)
 
-# Python 3.12 warns of what is proven here to be safe.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+pytestmark = unwarned_forks
 
-TESTS = Path(__file__).parent
-WORKER = str(TESTS / "fleet_worker.py")
+WORKER = str(programs.TESTS / "fleet_worker.py")
 ORDERS = "api://orders/.default"
-#: The user that nobody is, for what root may do all the same.
-NOBODY = 65534
 #: The kinds of store; most tests do with the first two.
-PLACES = ["sqlite", *BINARIES]
-all_places = pytest.mark.parametrize("place", PLACES, indirect=True)
+BACKENDS = ["sqlite", *BINARIES]
+all_backends = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 # Where they share
@@ -65,8 +65,8 @@ def servers() -> Iterator[dict[str, Server]]:
         }
 
 
-@pytest.fixture(params=PLACES[:2])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+@pytest.fixture(params=BACKENDS[:2])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     if request.param == "sqlite":
         return SqliteFile(tmp_path)
     server = request.getfixturevalue("servers")[request.param]
@@ -84,8 +84,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fleet(entra: EntraEmulator, place: Place, patient: None) -> Iterator[Fleet]:
-    fleet = Fleet(entra, place)
+def fleet(entra: EntraEmulator, backend: Backend, patient: None) -> Iterator[Fleet]:
+    fleet = Fleet(entra, backend)
     yield fleet
     fleet.close()
 
@@ -103,7 +103,7 @@ def ended_by_a_kill(child: Child) -> None:
 # Cold
 
 
-@all_places
+@all_backends
 def test_cold_workers_ask_once_for_all(entra, fleet):
     def work() -> list[Any]:
         with fleet.registry() as tokens:
@@ -133,9 +133,9 @@ def test_a_worker_that_is_killed_costs_the_others_its_lease_at_most(
     entra, fleet, moment, operation, requests_
 ):
     def work() -> None:
-        store = Watched(fleet.place.url, **{moment: lambda done, *_: done == operation and die()})
+        store = Watched(fleet.backend.url, **{moment: lambda done, *_: done == operation and die()})
         with fleet.registry(store) as tokens:
-            tokens._shared.lease_ttl = 0.5
+            tokens._sealed.lease_ttl = 0.5
             tokens.get_access_token(SCOPE)
 
     ended_by_a_kill(Child(work))
@@ -148,7 +148,7 @@ def test_a_worker_that_is_killed_costs_the_others_its_lease_at_most(
 def test_a_worker_that_is_killed_while_it_asks_costs_one_request_more(entra, fleet):
     def work() -> None:
         with fleet.registry() as tokens:
-            tokens._shared.lease_ttl = 0.5
+            tokens._sealed.lease_ttl = 0.5
             tokens.get_access_token(SCOPE)
 
     with entra.paused():
@@ -163,9 +163,18 @@ def test_a_worker_that_is_killed_while_it_asks_costs_one_request_more(entra, fle
     assert fleet.leases() == []
 
 
-def test_a_worker_that_is_interrupted_gives_its_lease_back(entra, fleet):
+def test_a_worker_whose_caller_is_interrupted_fetches_for_all_before_it_ends(
+    entra, fleet, monkeypatch
+):
+    monkeypatch.setattr(registry, "_PATIENCE", DEADLINE)  # however slow this machine is
+    said, saying = os.pipe()
+
+    def interrupt(number: int, frame: object) -> None:
+        os.write(saying, b"!")
+        raise KeyboardInterrupt
+
     def work() -> list[str]:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, interrupt)
         with pytest.raises(KeyboardInterrupt):
             fleet.ask()
         return fleet.leases()
@@ -174,9 +183,12 @@ def test_a_worker_that_is_interrupted_gives_its_lease_back(entra, fleet):
         holder = Child(work)
         entra.wait_for_requests(1)
         os.kill(holder._pid, signal.SIGTERM)
-        assert holder.outcome() == []
+        assert os.read(said, 1)
+    assert holder.outcome() == []
+    os.close(said)
+    os.close(saying)
     assert Child(fleet.ask).outcome()
-    assert entra.count() == 2
+    assert entra.count() == 1
 
 
 def test_a_worker_that_is_frozen_while_it_asks_harms_nobody_when_it_goes_on(entra, fleet):
@@ -184,7 +196,7 @@ def test_a_worker_that_is_frozen_while_it_asks_harms_nobody_when_it_goes_on(entr
         holder = Child(fleet.ask)
         entra.wait_for_requests(1)
         os.kill(holder._pid, signal.SIGSTOP)
-        fleet.place.end_leases()
+        fleet.backend.end_leases()
         children = [Child(fleet.ask) for _ in range(3)]
         entra.wait_for_requests(2)
         fleet.attempts(4)
@@ -200,7 +212,7 @@ def test_a_worker_that_is_frozen_while_it_asks_harms_nobody_when_it_goes_on(entr
     assert fleet.leases() == []
 
 
-@all_places
+@all_backends
 def test_one_holder_after_another_is_killed_and_everybody_else_is_served(entra, fleet):
     # No queue of multiprocessing's: it has a lock, which a worker that is killed would keep.
     said, saying = os.pipe()
@@ -210,7 +222,7 @@ def test_one_holder_after_another_is_killed_and_everybody_else_is_served(entra, 
             if operation == "lease" and result:
                 os.write(saying, os.getpid().to_bytes(4, "big"))
 
-        with fleet.registry(Watched(fleet.place.url, after=after)) as tokens:
+        with fleet.registry(Watched(fleet.backend.url, after=after)) as tokens:
             return tokens.get_access_token(SCOPE)
 
     children = {}
@@ -223,7 +235,7 @@ def test_one_holder_after_another_is_killed_and_everybody_else_is_served(entra, 
             entra.wait_for_requests(kills)
             os.kill(holder, signal.SIGKILL)
             ended_by_a_kill(children.pop(holder))
-            fleet.place.end_leases()
+            fleet.backend.end_leases()
         entra.wait_for_requests(5)
     assert len({child.outcome() for child in children.values()}) == 1
     os.close(said)
@@ -269,7 +281,7 @@ def test_a_fork_at_any_moment_leaves_both_with_the_store(entra, fleet):
                 # Only over the store do they know of each other's token.
                 children = [
                     Child(lambda: [orders.get_access_token(), graph.refresh_access_token()])
-                    for _ in range(10)
+                    for _ in range(6)
                 ]
                 found = {child.outcome()[0] for child in children}
             finally:
@@ -283,66 +295,30 @@ def test_a_fork_at_any_moment_leaves_both_with_the_store(entra, fleet):
 # Servers
 
 
-class Gunicorn:
-    """A gunicorn with three workers."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._log = programs.read_until(process, "Listening at: ")
-        found = re.search(r"Listening at: (http://\S+)", self._log)
-        assert found is not None
-        self._url = found[1]
-        #: The tokens that each worker has given, by its process id.
-        self.tokens: dict[int, set[str]] = {}
-
-    def ask(self) -> None:
-        """Eight requests at once."""
-        for answer in in_threads(8, lambda: requests.get(self._url, timeout=20).json()):
-            assert isinstance(answer, dict), answer
-            self.tokens.setdefault(answer["pid"], set()).add(answer["token"])
-
-    def stop(self) -> str:
-        """Ends it as an orchestrator does; gives its log."""
-        self._process.send_signal(signal.SIGTERM)
-        rest, _ = self._process.communicate(timeout=DEADLINE)
-        assert self._process.returncode == 0
-        return self._log + rest
-
-
-@contextlib.contextmanager
-def gunicorn(entra: EntraEmulator, url: str, *options: str) -> Iterator[Gunicorn]:
-    with programs.running(
-        *("-m", "gunicorn", "--workers=3", "--bind=127.0.0.1:0", *options),
-        stderr=subprocess.STDOUT,
-        **settings(entra, url),
-    ) as process:
-        yield Gunicorn(process)
+def served(
+    app: str, entra: EntraEmulator, folder: Path, *options: str
+) -> AbstractContextManager[Gunicorn]:
+    """A gunicorn with three workers, which share a file."""
+    return gunicorn(
+        *(f"web_app:{app}", *options), workers=3, **settings(entra, SqliteFile(folder).url)
+    )
 
 
 def settings(entra: EntraEmulator, url: str) -> dict[str, str]:
     """The variables of a program."""
-    library = programs.environment()["PYTHONPATH"]
-    found = os.pathsep.join((library, str(TESTS)))
-    return entra.environment() | {"TOKENMGR_STORE": url, "PYTHONPATH": found}
+    return entra.environment() | {"TOKENMGR_STORE": url} | programs.with_tests()
 
 
-KINDS = {
-    "sync": ("--worker-class=sync", "shared_app:wsgi"),
-    "threads": ("--worker-class=gthread", "shared_app:wsgi"),
-    "uvicorn": ("--worker-class=uvicorn_worker.UvicornWorker", "shared_app:asgi"),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize(("worker", "kind"), WORKERS.values(), ids=WORKERS.keys())
 def test_the_workers_of_a_server_ask_once_and_so_do_those_that_take_their_place(
-    entra, tmp_path, kind
+    entra, tmp_path, worker, kind
 ):
-    with gunicorn(entra, SqliteFile(tmp_path).url, "--preload", *kind) as server:
-        until(lambda: server.ask() or len(server.tokens) == 3, "an answer of every worker")
+    with served(kind, entra, tmp_path, "--preload", f"--worker-class={worker}") as server:
+        until(lambda: server.have_answered(3), "an answer of every worker")
         killed = next(iter(server.tokens))
         os.kill(killed, signal.SIGKILL)
         until(lambda: not Path(f"/proc/{killed}").exists(), "its end")
-        until(lambda: server.ask() or len(server.tokens) == 4, "an answer of the new worker")
+        until(lambda: server.have_answered(4), "an answer of the new worker")
         log = server.stop()
     assert len(set.union(*server.tokens.values())) == 1
     assert entra.count() == 1
@@ -350,8 +326,8 @@ def test_the_workers_of_a_server_ask_once_and_so_do_those_that_take_their_place(
 
 
 def test_workers_that_load_the_app_by_themselves_ask_once(entra, tmp_path):
-    with gunicorn(entra, SqliteFile(tmp_path).url, "forked_app:wsgi") as server:
-        until(lambda: server.ask() or len(server.tokens) == 3, "an answer of every worker")
+    with served('fetched("wsgi")', entra, tmp_path) as server:
+        until(lambda: server.have_answered(3), "an answer of every worker")
         log = server.stop()
     assert len(set.union(*server.tokens.values())) == 1
     assert entra.count() == 1
@@ -360,14 +336,13 @@ def test_workers_that_load_the_app_by_themselves_ask_once(entra, tmp_path):
 
 def test_workers_of_an_app_that_used_the_store_before_the_fork_renew_for_each_other(tmp_path):
     with (
-        EntraEmulator(token_lifetime=4) as entra,
-        gunicorn(entra, SqliteFile(tmp_path).url, "--preload", "forked_app:wsgi") as server,
+        EntraEmulator(token_lifetime=3) as entra,
+        served('fetched("wsgi")', entra, tmp_path, "--preload") as server,
     ):
 
         def shared() -> bool:
-            server.ask()
             # One of them they have from before the fork.
-            return len(server.tokens) == 3 and len(set.intersection(*server.tokens.values())) > 1
+            return server.have_answered(3) and len(set.intersection(*server.tokens.values())) > 1
 
         until(shared, "a renewal for all workers")
         log = server.stop()
@@ -407,7 +382,7 @@ def test_a_refused_token_is_replaced_for_all_by_one_request(entra, fleet, monkey
     old = one.get()
     assert other.get() == old
     one.do("invalidate", old)
-    until(lambda: not fleet.place.records(), "the removal")
+    until(lambda: not fleet.backend.records(), "the removal")
     new = Child(fleet.ask).outcome()
     assert one.get() == new != old
     until(lambda: other.get() == new, "the look")
@@ -428,7 +403,7 @@ def described(call: Callable[[], object]) -> list[Any]:
 
 
 def test_a_refusal_is_the_answer_to_all_who_wait(entra, fleet, monkeypatch):
-    monkeypatch.setattr(fetch_once, "_WORD", 60.0)  # however slow this machine is
+    monkeypatch.setattr(fetch_once, "_VERDICT_TTL", 60.0)  # however slow this machine is
 
     def after(operation: str, result: object) -> None:
         fleet.note(operation, result)
@@ -436,7 +411,7 @@ def test_a_refusal_is_the_answer_to_all_who_wait(entra, fleet, monkeypatch):
             threading.Event().wait(1.0)
 
     def work() -> list[Any]:
-        with fleet.registry(Watched(fleet.place.url, after=after)) as tokens:
+        with fleet.registry(Watched(fleet.backend.url, after=after)) as tokens:
             return in_threads(3, lambda: described(lambda: tokens.get_access_token(SCOPE)))
 
     entra.expire_secret()
@@ -570,18 +545,6 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def give_away(path: Path) -> None:
-    if os.geteuid() == 0:
-        os.chown(path, NOBODY, NOBODY)
-
-
-def be_somebody() -> None:
-    """Has no more rights than the programs of most people."""
-    if os.geteuid() == 0:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-
 def deleted(path: Path) -> None:
     path.unlink(missing_ok=True)
 
@@ -601,7 +564,14 @@ def corrupted(path: Path) -> None:
 def read_only(path: Path) -> None:
     """What is open stays open: another file takes its place."""
     copy = path.with_name("copy")
-    shutil.copyfile(path, copy)
+    with (
+        contextlib.closing(sqlite3.connect(path)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+        # Its holder gives back another one, and all would wait for the end of this one.
+        target.execute("DELETE FROM records WHERE key LIKE '%:lease'")
+        target.commit()
     give_away(copy)
     copy.chmod(0o400)
     copy.replace(path)
@@ -634,12 +604,12 @@ def test_a_file_that_is_spoiled_in_the_middle_fails_no_call(
     ca_file = folder / "ca.pem"
     shutil.copyfile(entra.ca_file, ca_file)
     give_away(ca_file)
-    place = SqliteFile(folder)
-    busy = Busy(Fleet(entra, place, verify=str(ca_file)), be_somebody)
+    backend = SqliteFile(folder)
+    busy = Busy(Fleet(entra, backend, verify=str(ca_file)), become_nobody)
     busy.live(5)
-    trouble(place.path)
+    trouble(backend.path)
     busy.live(10)
-    mend(place.path)
+    mend(backend.path)
     busy.live(5)
     failures = busy.end()
     assert failures or mend is nothing
@@ -649,7 +619,7 @@ def test_a_file_that_is_spoiled_in_the_middle_fails_no_call(
 
 
 def test_nothing_in_the_store_tells_anything_and_all_of_it_ends(entra, fleet, monkeypatch):
-    monkeypatch.setattr(fetch_once, "_WORD", 60.0)  # however slow this machine is
+    monkeypatch.setattr(fetch_once, "_VERDICT_TTL", 60.0)  # however slow this machine is
     orders = "api://the-orders/.default"
     one = fleet.worker()
     secrets = [one.get(), one.do("refresh_access_token")]
@@ -664,14 +634,14 @@ def test_nothing_in_the_store_tells_anything_and_all_of_it_ends(entra, fleet, mo
             thread = threading.Thread(target=tokens.get_access_token, args=(orders,))
             thread.start()
             entra.wait_for_requests(1, scope=orders)
-            content = fleet.place.content()
-            # A token, word of a failure, and a lease.
-            assert len(fleet.place.records()) == 3
+            content = fleet.backend.content()
+            # A token, a verdict, and a lease.
+            assert len(fleet.backend.records()) == 3
             assert [secret for secret in secrets if secret.encode() in content] == []
-            assert fleet.place.without_end() == []
+            assert fleet.backend.without_end() == []
         thread.join(DEADLINE)
         secrets.append(tokens.get_access_token(orders))
-    content = fleet.place.content()
+    content = fleet.backend.content()
     assert [secret for secret in secrets if secret.encode() in content] == []
     assert content.count(b"tokenmgr:") >= 3
 
@@ -789,19 +759,19 @@ def test_two_event_loops_turn_while_another_worker_has_the_lease(entra, fleet):
 # The end of a program
 
 
-def ended(entra: EntraEmulator, place: Place, command: str) -> str:
+def ended(entra: EntraEmulator, backend: Backend, command: str) -> str:
     """Runs a program that has to end quietly; gives what it said."""
     with programs.running(
-        *("-W", "error", "-X", "dev", WORKER, command), **settings(entra, place.url)
+        *("-W", "error", "-X", "dev", WORKER, command), **settings(entra, backend.url)
     ) as process:
         out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (0, "")
     return out
 
 
-@pytest.mark.parametrize("command", ["ends", "exits", "delegates", "awaits"])
+@pytest.mark.parametrize("command", ["ends", "exits", "waits", "awaits"])
 def test_a_program_that_ends_with_its_first_token_leaves_no_trace_but_that(entra, fleet, command):
-    said = ended(entra, fleet.place, command)
+    said = ended(entra, fleet.backend, command)
     assert said.strip() == fleet.ask()
     assert entra.count() == 1
     assert fleet.leases() == []
@@ -818,7 +788,7 @@ def test_a_program_ends_at_once_while_another_worker_has_the_lease(entra, fleet,
     with entra.paused():
         holder = Child(fleet.ask)
         entra.wait_for_requests(1)
-        assert ended(entra, fleet.place, command) == said
+        assert ended(entra, fleet.backend, command) == said
     assert holder.outcome()
     assert entra.count() == 1
     assert fleet.leases() == []

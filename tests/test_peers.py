@@ -177,6 +177,6 @@ def test_a_warm_hit_reads_one_clock_once_and_takes_no_lock(
     manager = make_manager(clock, source)
     manager.get_access_token()
     readings.clear()
-    with manager._keeper._lock:
+    with manager._cell._lock:
         assert manager.get_access_token() == "token-1"
     assert readings == [now]
