@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,11 @@ class Hostile(RecordingStore):
         super().__init__(clock)
         #: What it gives in place of what lies there.
         self.gives: Callable[[str, bytes | None], bytes | None] = lambda key, value: value
+        #: How often each thread has looked.
+        self.looks: Counter[int] = Counter()
 
     def get(self, key: str) -> bytes | None:
+        self.looks[threading.get_ident()] += 1
         return self.gives(key, super().get(key))
 
     def put_back(self, key: str, value: bytes) -> None:
@@ -105,16 +109,19 @@ def seconds_until(fleet: Fleet, calls: list[Callable[[], object]]) -> float:
     threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()
-    while any(thread.is_alive() for thread in threads):
-        asked = len(fleet.store.asked)
-        until(
-            lambda asked=asked: (
-                len(fleet.store.asked) > asked + 3 * len(threads)
-                or not any(thread.is_alive() for thread in threads)
-            ),
-            "a look at the lease",
-        )
-        if any(thread.is_alive() for thread in threads):
+
+    def alive() -> int:
+        return sum(thread.is_alive() for thread in threads)
+
+    while waiting := alive():
+        before = fleet.store.looks.copy()
+
+        def have_looked(before: Counter[int] = before, waiting: int = waiting) -> bool:
+            looks = fleet.store.looks.copy() - before
+            return alive() < waiting or sum(n > 1 for n in looks.values()) >= waiting
+
+        until(have_looked, "a look of each at the lease")
+        if alive():
             fleet.clock.advance(0.5)
     return fleet.clock.elapsed() - began
 
