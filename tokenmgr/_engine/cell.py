@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -109,7 +108,7 @@ class Cell:
 
     def for_claims(self, claims: str) -> Cell:
         """Makes the cell of the same token with claims, which has a key of its own."""
-        key = replace(self.key, claims=claims)
+        key = self.key._replace(claims=claims)
         cell = Cell(self._source, key, self.context, self._sealed, self._failures)
         cell._closed = self._closed
         return cell
