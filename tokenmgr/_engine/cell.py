@@ -14,14 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import events
 from .._context import Context
 from .._runtime.forks import renew_in_child
 from .._runtime.refresher import Plan
-from .._sharing.fetch_once import SharedToken, Wanted
-from .._sharing.slot import SealedStore
 from ..errors import (
     ConfigurationError,
     ServiceUnavailableError,
@@ -34,6 +32,10 @@ from ..token import Record, TokenKey, TokenSource
 from .current import NOTHING, Current, arrived
 from .failures import Failures
 from .flight import Flight
+
+if TYPE_CHECKING:
+    from .._sharing.fetch_once import SharedToken, Wanted
+    from .._sharing.slot import SealedStore
 
 __all__ = ["LATELY", "Cell", "Request"]
 
@@ -80,8 +82,11 @@ class Cell:
         self._source = source
         self.context = context
         self._sealed = sealed
-        read_proof = getattr(source, "read_proof", None)
-        self._shared = None if sealed is None else SharedToken(sealed, key, read_proof)
+        self._shared: SharedToken | None = None
+        if sealed is not None:
+            from .._sharing.fetch_once import SharedToken
+
+            self._shared = SharedToken(sealed, key, getattr(source, "read_proof", None))
         #: Read without the lock, written with it.
         self.current: Current = NOTHING
         #: When it was last asked for; set without the lock.
@@ -400,6 +405,8 @@ class Cell:
             return self._flight is flight
 
     def _wanted(self, flight: Flight[Current]) -> Wanted:
+        from .._sharing.fetch_once import Wanted
+
         current = self.current
         return Wanted(
             unlike={current.secret, *self._refused},
