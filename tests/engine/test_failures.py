@@ -306,6 +306,7 @@ def test_a_caller_whose_patience_ends_takes_what_has_come_meanwhile(clock, sourc
     waiter.start()
     assert source.entered.acquire(timeout=30)
     flight = manager._cell._flight
+    until(lambda: flight._wakers, "the caller waits")
     clock.advance(60)
     source.gate.set()
     assert flight.wait(30)

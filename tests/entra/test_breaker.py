@@ -216,6 +216,19 @@ def test_an_interruption_says_nothing_of_the_authority(authority: Authority) -> 
     assert [type(event) for event in authority.events] == [BreakerOpened]
 
 
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), TimeoutError(), ConfigurationError("the file is unreadable")]
+)
+def test_a_probe_that_learns_nothing_lets_another_one_through_at_once(
+    authority: Authority, error: BaseException
+) -> None:
+    authority.fail(0, 1, 2)
+    authority.clock.advance(30)
+    with pytest.raises(type(error)), authority.breaker.watching(KEYS[3]):
+        raise error
+    assert authority.managers[4].get_access_token() == "token-1"
+
+
 @needs_fork
 @unwarned_forks
 def test_what_a_child_knows_of_the_authority_is_what_its_parent_knew(authority: Authority) -> None:

@@ -84,23 +84,23 @@ class Breaker:
         self._admit()
         try:
             yield
-        except Exception as exc:
+        except BaseException as exc:
             self._learn(key, exc)
-            raise
-        except BaseException:  # it says nothing of the authority, and another is the probe
-            with self._lock:
-                if self._probing:
-                    self._backoff.until = float("-inf")
             raise
         self._learn(key, None)
 
-    def _learn(self, key: TokenKey, error: Exception | None) -> None:
+    def _learn(self, key: TokenKey, error: BaseException | None) -> None:
         """Learns from a fetch: any answer, a refusal too, shows that the authority is there."""
         if error is None or _is_answer(error):
             self._close()
-            return
-        if not isinstance(error, ServiceUnavailableError):
-            return  # an unreadable credential, say, shows nothing of the authority
+        elif isinstance(error, ServiceUnavailableError):
+            self._count(key, error)
+        else:  # an interruption, or an unreadable credential, says nothing: another is the probe
+            with self._lock:
+                if self._probing:
+                    self._backoff.until = float("-inf")
+
+    def _count(self, key: TokenKey, error: ServiceUnavailableError) -> None:
         with self._lock:
             self._failing.add(key)
             if len(self._failing) < _KEYS_TO_OPEN or (self._open and not self._probing):
@@ -120,7 +120,7 @@ class Breaker:
             self._context.emit(BreakerClosed(self._context.clock.wall(), self._authority))
 
 
-def _is_answer(error: Exception) -> bool:
+def _is_answer(error: BaseException) -> bool:
     """Whether the authority was there to give it, and not in trouble; nonsense is an answer too."""
     if not isinstance(error, TokenManagerError):
         return False

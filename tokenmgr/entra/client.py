@@ -7,12 +7,14 @@ to another, and nothing grows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._context import Context, new_context
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, is_unicode
+from .._runtime.stack import let_interruptions_pass
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -52,12 +54,14 @@ class _MsalCall:
     failure: Exception | None = None
 
     def __enter__(self) -> Self:
+        self._handled = sys.exc_info()[1]
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
         if exc is None:
             return False
-        if not isinstance(exc, Exception):  # such as Ctrl-C
+        let_interruptions_pass(exc, self._handled)
+        if not isinstance(exc, Exception):  # such as a greenlet's end
             raise exc.with_traceback(None)
         self.failure = exc.with_traceback(None)
         return True

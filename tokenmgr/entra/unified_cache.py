@@ -92,7 +92,7 @@ class UnifiedCache(Unpicklable):
     def _start_anew(self) -> None:
         """Keeps what was imported in the child, and makes the lock anew."""
         #: Guards the replacing of what was imported; never held over I/O.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"<UnifiedCache of {self._client.client_id} at {self._client.authority}>"
