@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ._runtime.forks import renew_in_child
-from ._runtime.stack import is_logging, let_interruptions_pass
+from ._runtime.stack import handled_now, is_logging, let_interruptions_pass
 from ._runtime.workers import Workers
 from .token import TokenKey
 
@@ -295,7 +294,7 @@ def _log(event: Event) -> None:
     # What a log handler asks for is not logged: it would ask again for each line.
     if not _logger.isEnabledFor(level) or is_logging():
         return
-    handled = sys.exc_info()[1]
+    handled = handled_now()
     try:
         _logger.log(level, "%s", event)
     except Exception as exc:  # noqa: BLE001 - a handler or a filter may be anybody's code

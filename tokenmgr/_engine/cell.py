@@ -9,7 +9,6 @@ called.
 from __future__ import annotations
 
 import random
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from .. import events
 from .._context import Context
 from .._runtime.forks import renew_in_child, renew_where_patched
 from .._runtime.refresher import Plan
-from .._runtime.stack import interruption_in
+from .._runtime.stack import handled_now, interruption_in
 from .._sharing.fetch_once import SharedToken, Wanted
 from .._sharing.slot import SealedStore
 from ..errors import (
@@ -414,7 +413,7 @@ class Cell:
         if not self._takes_off(flight):
             flight.lose()
             return
-        clock, fetched, handled = self.context.clock, True, sys.exc_info()[1]
+        clock, fetched, handled = self.context.clock, True, handled_now()
         ask = partial(self._source.fetch_token, claims=self.key.claims or None)
         try:
             self._tell(events.TokenRequested, reason)  # here, lest what comes of it be told before

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from types import FrameType
 
 from .forks import keeps_forks_away
+from .secrecy import Hidden
 from .threads import DaemonThread
 
-__all__ = ["interruption_in", "is_logging", "let_interruptions_pass", "longest_wait"]
+__all__ = ["handled_now", "interruption_in", "is_logging", "let_interruptions_pass", "longest_wait"]
 
 #: Seconds that a log handler may wait for another thread, which may want to log to it meanwhile.
 _IN_A_LOG_HANDLER = 0.5
@@ -51,32 +52,39 @@ def longest_wait() -> float:
     return 0.0 if keeps_forks_away() or between or sys.is_finalizing() else longest
 
 
-def interruption_in(error: BaseException, handled: BaseException | None) -> BaseException | None:
+def handled_now() -> int:
+    """Says which error is being handled: its identity, as its words may hold a secret."""
+    return id(sys.exc_info()[1])
+
+
+def interruption_in(error: BaseException, handled: int) -> BaseException | None:
     """Gives what came out of a signal's handler: an error, or what it was made of.
 
     Its traceback begins with the handler: of what the handler came into, a frame may hold a secret.
 
     Args:
         error: The error.
-        handled: What was being handled before, and so is in its context.
+        handled: What was being handled before, as :func:`handled_now` says, and so is in its
+            context.
     """
     if threading.current_thread() is not threading.main_thread():
         return None
     handlers = {
         getattr(signal.getsignal(each), "__code__", None) for each in signal.valid_signals()
     }
-    found: BaseException | None = error
-    while found is not None and found is not handled:
-        at = found.__traceback__
+    found = Hidden(error)  # what it was made of may hold a secret
+    while found.cell_contents is not None and id(found.cell_contents) != handled:
+        at = found.cell_contents.__traceback__
         while at is not None and at.tb_frame.f_code not in handlers:
             at = at.tb_next
         if at is not None:
-            return found.with_traceback(at)
-        found = found.__context__
+            interruption: BaseException = found.cell_contents.with_traceback(at)
+            return interruption
+        found = Hidden(found.cell_contents.__context__)
     return None
 
 
-def let_interruptions_pass(error: BaseException, handled: BaseException | None) -> None:
+def let_interruptions_pass(error: BaseException, handled: int) -> None:
     """Raises what :func:`interruption_in` gives, if anything."""
     interruption = interruption_in(error, handled)
     if interruption is not None:

@@ -7,14 +7,13 @@ to another, and nothing grows.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._context import Context, new_context
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, is_unicode
-from .._runtime.stack import let_interruptions_pass
+from .._runtime.stack import handled_now, let_interruptions_pass
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -54,7 +53,7 @@ class _MsalCall:
     failure: Exception | None = None
 
     def __enter__(self) -> Self:
-        self._handled = sys.exc_info()[1]
+        self._handled = handled_now()
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:

@@ -9,7 +9,6 @@ is not JSON, which MSAL would log as it is.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from urllib3.util import Retry, Timeout
 from ..._runtime.backoff import Backoff
 from ..._runtime.forks import fork_allowed
 from ..._runtime.secrecy import Hidden
-from ..._runtime.stack import let_interruptions_pass
+from ..._runtime.stack import handled_now, let_interruptions_pass
 from ...errors import (
     AuthorityError,
     ConfigurationError,
@@ -167,7 +166,7 @@ class Exchange:
         ).prepare()
         secret = Hidden((given.cell_contents.get("data") or {}).get("client_secret"))
         transport, host, backoff = self._transport, _host(url), Backoff(_BACKOFF, _LONGEST_PAUSE)
-        settings, handled = transport.settings(url), sys.exc_info()[1]
+        settings, handled = transport.settings(url), handled_now()
         while True:
             outcome: Response | TokenManagerError
             try:
