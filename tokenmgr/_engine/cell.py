@@ -482,7 +482,8 @@ class Cell:
         with self._lock:
             now, valid_until = self.context.clock.elapsed(), self.current.valid_until
             if self._ends(flight) and not self._closed:  # one that was given up changes nothing
-                seconds = self._failures.add(error, now, self.context.clock.wall(), valid_until)
+                wall, tried_at = self.context.clock.wall(), flight.started_at
+                seconds = self._failures.add(error, now, wall, valid_until, tried_at=tried_at)
                 # Its lifetime goes on, and so does what was said about its use.
                 self.used = max(self.used, EARLIER)
                 # Without a token in hand nobody is served by it: the next caller asks, and waits.

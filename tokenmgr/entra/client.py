@@ -124,7 +124,7 @@ class ConfidentialClient:
             failed_at: When it was, on the elapsed clock.
         """
         if isinstance(error, ServiceUnavailableError):
-            return self._breaker.answered_at > failed_at
+            return self._breaker.is_worth_asking(failed_at)
         if isinstance(error, (InvalidCredentialError, ConfigurationError)):
             try:
                 return self._credential.read() != self._refused
