@@ -59,12 +59,12 @@ _METHOD = (
     f"A process starts in an outage. For each of {len(_SCOPES)} scopes a caller asks for a token, "
     f"and again {_PAUSE[0]:g} to {_PAUSE[1]:g} s after each failure. Seconds from the outage's end "
     "until the last of them has one: the median, and the longest of {rounds} outages. Time is "
-    "virtual, and all is the library's own but the socket: no request is answered, each with 503, "
-    f"or none before {_TIMEOUT:g} s are over, the one under way at the end included; a wrong "
-    "secret is put right in its file. No process has a store. Requests are those "
-    "during the outage (median), of all scopes together. Beside them MSAL, which asks at every "
-    "call, with a timeout of {timeout:g} s ({msal_rounds} outages); an application of its keeps "
-    "the secret that it was made with."
+    "virtual, and all is the library's own but the socket: nobody listens, each request is "
+    f"answered with 503, or none within {_TIMEOUT:g} s, not even the last one that was sent before "
+    "the end; a wrong secret is put right in its file. No process has a store. Requests are those "
+    "during the outage (median), of all scopes together. Beside them MSAL with the same timeout "
+    "({msal_rounds} outages), which asks at every call, but for 5 s after a 503; its applications "
+    "keep the secret that they were made with."
 )
 
 Call = Callable[[], object]
@@ -179,7 +179,7 @@ def section(*, rounds: int = 50, lasts: Sequence[float] = _LASTS) -> Section:
     """The figures."""
     found = Section(
         "An outage is over",
-        _METHOD.format(rounds=rounds, timeout=_TIMEOUT, msal_rounds=_MSAL_ROUNDS),
+        _METHOD.format(rounds=rounds, msal_rounds=_MSAL_ROUNDS),
     )
     # Each of them busies one processor.
     with multiprocessing.get_context("spawn").Pool(2) as pool:
