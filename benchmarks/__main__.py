@@ -20,6 +20,7 @@ from . import (
     outage,
     pause,
     peers,
+    recovery,
     report,
     shared_churn,
     shared_cold,
@@ -52,6 +53,7 @@ def _sections() -> Iterator[Section]:
     yield _warm(rounds=100)
     yield cold.section({"MSAL": peers.msal_call, "azure-identity": peers.azure_call})
     yield outage.section(rounds=5)
+    yield recovery.section()
     yield managers.section(count=10_000)
     # Alone in its process: with all the peers' modules in memory, one pass of Python's garbage
     # collector takes ten times the goal.

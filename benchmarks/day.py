@@ -48,6 +48,9 @@ class SteppedRefresher(Refresher):
         self._awake = True
         return True
 
+    def _start(self) -> None:
+        """Starts none."""
+
 
 class InlineWorkers(Workers):
     """Workers that are done when they are asked: the source below takes no time."""

@@ -12,6 +12,7 @@ from support import KEY, SCOPE, FakeClock, FakeSource, HandRefresher, in_threads
 from waiting import until
 
 from tokenmgr import RefreshPolicy, ServiceUnavailableError, ThrottledError, TokenManagerError
+from tokenmgr._runtime.threads import DaemonThread
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.events import (
     _MOST_WAITING,
@@ -202,13 +203,13 @@ def test_a_hook_may_call_back_into_the_manager(clock: FakeClock, source: FakeSou
 def test_where_no_thread_runs_events_wait_for_one_that_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(self: threading.Thread) -> None:
+    def refuse(self: DaemonThread) -> None:
         raise RuntimeError("can't start new thread")
 
     events: list[Event] = []
     hook = Hook(events.append)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(DaemonThread, "start", refuse)
         hook.emit(Event(1.0))
     assert events == []
     hook.emit(Event(2.0))

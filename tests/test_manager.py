@@ -35,6 +35,7 @@ from tokenmgr import (
     TokenRequestError,
     TokenTimeoutError,
 )
+from tokenmgr._runtime.threads import DaemonThread
 from tokenmgr._runtime.workers import Workers
 
 DOWN = ServiceUnavailableError("the service is down")
@@ -376,10 +377,10 @@ def test_where_no_thread_can_start_one_caller_renews_in_its_own(
     manager.get_access_token()
     clock.advance(3000)
 
-    def refuse(self: threading.Thread) -> None:
+    def refuse(self: DaemonThread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(DaemonThread, "start", refuse)
     assert [manager.get_access_token() for _ in range(2)] == ["token-2"] * 2
     source.error = DOWN
     clock.advance(3000)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
@@ -352,3 +353,10 @@ def test_a_fork_waits_for_the_imports_of_the_first_fetch() -> None:
     # Nobody is at its authority, and the child's own call says so.
     assert ended.stderr.startswith("no new token for ")
     assert "Traceback" not in ended.stderr
+
+
+def test_an_object_that_asks_for_a_token_as_the_interpreter_ends_has_it() -> None:
+    began = time.monotonic()
+    done = programs.run(str(programs.TESTS / "last_words_program.py"), **programs.with_tests())
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "token-2")
+    assert time.monotonic() - began < 20, "it waited for a thread that runs no more"

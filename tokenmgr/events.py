@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ._runtime.forks import renew_in_child
+from ._runtime.stack import handled_now, is_logging, let_interruptions_pass
 from ._runtime.values import Value
 from ._runtime.workers import Workers
 from .token import TokenKey
@@ -234,9 +235,8 @@ class Hook:
         self._delivering = False
 
     def emit(self, event: Event) -> None:
-        """Passes an event on. Never raises, never waits for the hook."""
-        with contextlib.suppress(Exception):  # a handler or a filter of the program's own
-            _log(event)
+        """Passes an event on. Never raises of itself, never waits for the hook."""
+        _log(event)
         if self._on_event is None:
             return
         try:
@@ -273,5 +273,11 @@ class Hook:
 
 def _log(event: Event) -> None:
     level = logging.WARNING if isinstance(event, _WARNINGS) else logging.DEBUG
-    if _logger.isEnabledFor(level):
+    # What a log handler asks for is not logged: it would ask again for each line.
+    if not _logger.isEnabledFor(level) or is_logging():
+        return
+    handled = handled_now()
+    try:
         _logger.log(level, "%s", event)
+    except Exception as exc:  # noqa: BLE001 - a handler or a filter may be anybody's code
+        let_interruptions_pass(exc, handled)

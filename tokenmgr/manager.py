@@ -16,6 +16,7 @@ from ._engine.flight import Flight, FlightLostError
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable, is_unicode
+from ._runtime.stack import longest_wait
 from .errors import (
     ConfigurationError,
     TokenManagerError,
@@ -268,7 +269,7 @@ class AccessTokenManager(Unpicklable):
         try:
             flight, seconds = next(call)
             while True:
-                flight, seconds = call.send(flight.wait(seconds))
+                flight, seconds = call.send(flight.wait(min(seconds, longest_wait())))
         except StopIteration as end:
             current: Current = end.value
             return current

@@ -13,6 +13,7 @@ from ._engine.cell import Cell
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
+from ._runtime.stack import longest_wait
 from .entra.client import ConfidentialClient
 from .entra.grants.client_credentials import ClientCredentialsSource
 from .entra.unified_cache import UnifiedCache
@@ -302,7 +303,7 @@ class TokenRegistry(Unpicklable):
         self._check_open()
         now = self._context.clock.elapsed()
         with self._lock:
-            held = [(cell.key, cell.current) for cell, _ in self._members.values()]
+            held = [(cell.key, cell.current) for cell, _ in list(self._members.values())]
         return self._imported.dump(
             (key, current.record) for key, current in held if now < current.valid_until
         )
@@ -334,7 +335,8 @@ class TokenRegistry(Unpicklable):
 
     def _all(self) -> list[AccessTokenManager]:
         with self._lock:
-            return [member.manager for member in self._members.values()]
+            # A copy: what comes in between, in this thread, may make another, or close them all.
+            return [member.manager for member in list(self._members.values())]
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing.
@@ -345,16 +347,17 @@ class TokenRegistry(Unpicklable):
         with self._lock:
             self._closed = True
             managers = self._all()
-            self._members.clear()
-            self._by_arguments.clear()
         if self._sealed is not None:
             self._sealed.closed = True
         for manager in managers:
             manager.close()
+        with self._lock:
+            self._members.clear()
+            self._by_arguments.clear()
         self._imported.clear()
         self._connection.close()
         # So that others find what comes of it, and the hook is told, before the program ends.
-        self._context.settle(_PATIENCE)
+        self._context.settle(min(_PATIENCE, longest_wait()))
         if self._sealed is not None:
             self._sealed.leases.give_back_all(_PATIENCE)
         if self._opened is not None:

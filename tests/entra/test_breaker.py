@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -137,8 +137,9 @@ def test_one_probe_goes_through_and_the_others_wait_for_what_it_learns(
     asking.start()
     assert probe.entered.acquire(timeout=30)
     for number in range(4, 20):
-        with pytest.raises(ServiceUnavailableError):
+        with pytest.raises(ServiceUnavailableError, match="ask again soon") as caught:
             authority.managers[number].get_access_token()
+        assert caught.value.retry_after is None  # the probe may end at any moment
     assert authority.fetches == 4
     probe.gate.set()
     asking.join(30)
@@ -146,6 +147,38 @@ def test_one_probe_goes_through_and_the_others_wait_for_what_it_learns(
     assert [type(event) for event in authority.events] == [BreakerOpened, BreakerClosed]
     authority.clock.advance(60)
     assert authority.managers[4].get_access_token() == "token-1"
+
+
+def test_keys_that_wait_for_themselves_are_not_too_late_for_the_next_probe(
+    authority: Authority,
+) -> None:
+    breaker, failed_at = authority.breaker, authority.clock.elapsed()
+    authority.fail(0, 1)
+    assert not breaker.is_worth_asking(failed_at)  # it is not open
+    authority.fail(2)
+    assert not breaker.is_worth_asking(failed_at)
+    authority.clock.advance(30)
+    assert breaker.is_worth_asking(failed_at)
+    with breaker.watching(KEYS[3]):
+        assert not breaker.is_worth_asking(failed_at)  # there is a probe
+    assert breaker.is_worth_asking(failed_at)
+
+
+@pytest.mark.parametrize(("lasts", "left"), [(0, 12), (10, 2), (40, 1)])
+def test_probes_are_12_s_apart_however_long_one_takes(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, lasts: float, left: float
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    breaker = Breaker(URL, make_context(clock, RefreshPolicy(backoff_base=60.0)))
+    for key in KEYS[:3]:
+        with suppress(ServiceUnavailableError), breaker.watching(key):
+            clock.advance(lasts)
+            raise ServiceUnavailableError("no answer")
+    with (
+        pytest.raises(ServiceUnavailableError, match=f"left alone for {left} s"),
+        breaker.watching(KEYS[3]),
+    ):
+        pytest.fail("it is not open")
 
 
 def test_a_probe_that_fails_leaves_it_open_for_longer(authority: Authority) -> None:
@@ -214,6 +247,19 @@ def test_an_interruption_says_nothing_of_the_authority(authority: Authority) -> 
     with pytest.raises(KeyboardInterrupt), authority.breaker.watching(KEYS[3]):
         raise KeyboardInterrupt
     assert [type(event) for event in authority.events] == [BreakerOpened]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), TimeoutError(), ConfigurationError("the file is unreadable")]
+)
+def test_a_probe_that_learns_nothing_lets_another_one_through_at_once(
+    authority: Authority, error: BaseException
+) -> None:
+    authority.fail(0, 1, 2)
+    authority.clock.advance(30)
+    with pytest.raises(type(error)), authority.breaker.watching(KEYS[3]):
+        raise error
+    assert authority.managers[4].get_access_token() == "token-1"
 
 
 @needs_fork

@@ -29,7 +29,7 @@ from tokenmgr import (
     TokenKey,
 )
 from tokenmgr._runtime.clock import SYSTEM_CLOCK
-from tokenmgr.entra import unified_cache
+from tokenmgr.entra import unified_schema
 from tokenmgr.entra.client import ConfidentialClient
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.unified_cache import UnifiedCache
@@ -287,7 +287,7 @@ def test_the_sections_are_msals():
         *(kinds.ACCOUNT, kinds.APP_METADATA),
     }
 
-    assert set(SECTIONS) == names == set(unified_cache._SECTIONS)
+    assert set(SECTIONS) == names == set(unified_schema._SECTIONS)
 
 
 # Accounts and refresh tokens
@@ -768,13 +768,13 @@ def test_the_token_in_hand_replaces_the_imported_one_and_the_apps_metadata_stays
 
 
 def test_threads_lose_no_import(monkeypatch):
-    merged = unified_cache._merged
+    merged = unified_schema.merged
 
     def merged_slowly(*sections):
         time.sleep(0.001)
         return merged(*sections)
 
-    monkeypatch.setattr(unified_cache, "_merged", merged_slowly)
+    monkeypatch.setattr(unified_schema, "merged", merged_slowly)
     cache = offline()
     texts = [
         written_by_msal(sign_in(f"user{n}"), event(scope=[f"{n}/.default"])) for n in range(40)
@@ -884,7 +884,7 @@ def test_a_refusal_says_what_to_do(name, advice):
 
 def test_a_text_of_absurd_length_is_refused(monkeypatch):
     text = written_by_msal(event())
-    monkeypatch.setattr(unified_cache, "_MOST_CHARACTERS", len(text) - 1)
+    monkeypatch.setattr(unified_schema, "_MOST_CHARACTERS", len(text) - 1)
 
     with pytest.raises(ConfigurationError, match="too long"):
         offline().load(text)

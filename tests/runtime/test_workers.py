@@ -10,6 +10,7 @@ from support import in_threads
 from waiting import until
 
 from tokenmgr._runtime import workers as module
+from tokenmgr._runtime.threads import DaemonThread
 from tokenmgr._runtime.workers import Workers
 
 
@@ -96,7 +97,7 @@ def test_work_that_raises_does_not_keep_the_rest_from_being_done(
     until(lambda: not named(name))
 
 
-def refuse(self: threading.Thread) -> None:
+def refuse(self: DaemonThread) -> None:
     raise RuntimeError("can't start new thread")
 
 
@@ -106,7 +107,7 @@ def test_where_no_thread_starts_it_says_so_and_keeps_no_work(
     workers = Workers(2, name=name)
     done: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(DaemonThread, "start", refuse)
         with pytest.raises(RuntimeError):
             workers.do(lambda: done.append("refused"))
     workers.do(lambda: done.append("taken"))
@@ -126,7 +127,7 @@ def test_where_no_further_thread_starts_one_that_runs_does_the_work(
     workers.do(first)
     assert entered.wait(30)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(DaemonThread, "start", refuse)
         workers.do(done.set)
     gate.set()
     assert done.wait(30)
@@ -137,17 +138,15 @@ def test_starts_that_fail_together_leave_no_work_behind(
 ) -> None:
     workers = Workers(2, name=name)
     done: list[str] = []
-    start, come = threading.Thread.start, threading.Event()
+    come = threading.Event()
 
-    def refuse_when_all_have_come(self: threading.Thread) -> None:
-        if self.name != name:
-            return start(self)
+    def refuse_when_all_have_come(self: DaemonThread) -> None:
         until(lambda: come.is_set() or len(workers._waiting) == 8, "the work of all")
         come.set()
         return refuse(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse_when_all_have_come)
+        patch.setattr(DaemonThread, "start", refuse_when_all_have_come)
         outcomes = in_threads(8, lambda: workers.do(lambda: done.append("refused")))
     assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 8
     assert not workers._waiting

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import events
 from .._context import Context
-from .._runtime.forks import renew_in_child
+from .._runtime.forks import renew_in_child, renew_where_patched
 from .._runtime.refresher import Plan
+from .._runtime.stack import handled_now, interruption_in
 from ..errors import (
     ConfigurationError,
     ServiceUnavailableError,
@@ -65,6 +66,25 @@ class Request(NamedTuple):
     min_ttl: float | None = None
     #: Whether only a token will do that is fetched now.
     renew: bool = False
+
+
+class _Answer(NamedTuple):
+    """What comes of a request."""
+
+    #: The token in hand.
+    current: Current
+    #: What is under way, and whether it is to be waited for.
+    flight: Flight[Current] | None = None
+    waits: bool = False
+    #: Why the token in hand does not do.
+    reason: str = ""
+    failure: TokenManagerError | None = None
+
+
+class _Fetch(partial[None]):
+    """Work for a worker: to lead a flight."""
+
+    taken: Callable[[], None]
 
 
 class Cell:
@@ -129,45 +149,26 @@ class Cell:
             TokenManagerError: The last failure, while it stands.
             ConfigurationError: It is closed.
         """
-        failure = None
-        with self._lock:
-            self._check_open()
-            self.used = LATELY
-            now, current = self.context.clock.elapsed(), self.current
-            self._check_reachable(request, now)
-            flight, serves = self._under_way(now), now < current.valid_until
-            if flight is not None and flight.leader == threading.get_ident():
-                return self._own(current, serves=serves)
-            until = self._failures.stands_until(serves=serves, renew=request.renew)
-            action = decide(
-                now,
-                None if request.renew or current is NOTHING else current,
-                min_ttl=request.min_ttl,
-                retry_at=float("-inf") if early else until,
-            )
-            if action is Action.RETURN:
-                return current
-            waits, joins, led = action is not Action.RETURN_AND_RENEW, flight is not None, True
-            if not waits and (joins or self.context.refresher.takes_care_of(self._plan)):
-                return current  # it spreads what is due together
-            reason = self._reason(request, current, now)
-            if flight is None and action is Action.FAIL:
-                failure = self._failures.repeated(now, until)
-            elif flight is None:
-                flight, led = self._start(now, reason, renew=request.renew)
-            self._waits += waits and failure is None
-        if flight is None:
-            return self._ask_early(request, failure)
-        if joins:
-            self._tell(events.FlightJoined)
-        if not led:
-            self._lead(flight, reason)
+        renew_where_patched()
+        mine, led = Flight[Current](0.0, renew=request.renew), True
+        try:
+            with self._lock:
+                answer = self._answer(request, mine, early=early)
+            if answer.failure is not None:
+                return self._ask_early(request, answer.failure)
+            if answer.flight is mine:
+                led = self._set_off(mine, answer.reason)
+            elif answer.flight is not None:
+                self._tell(events.FlightJoined)
+        except BaseException:  # interrupted, perhaps: there is no flight that nobody leads
+            self._abandon(mine)
+            raise
         # Who fetched by himself may have done so for longer than the token in hand lived.
-        return flight if waits or not led else current
+        if answer.flight is not None and (answer.waits or not led):
+            return answer.flight
+        return answer.current
 
-    def _ask_early(
-        self, request: Request, failure: TokenManagerError | None
-    ) -> Current | Flight[Current]:
+    def _ask_early(self, request: Request, failure: TokenManagerError) -> Current | Flight[Current]:
         """Asks before its time where what the failure came from is gone; raises it where not."""
         now, error = self.context.clock.elapsed(), self._failures.error
         is_gone = getattr(self._source, "is_gone", None)
@@ -176,12 +177,36 @@ class Cell:
             self._looked_at = now
             if is_gone(error, self._failures.failed_at):
                 return self.request(request, early=True)
-        assert failure is not None  # noqa: S101 - there is no flight
         raise failure
+
+    def _set_off(self, flight: Flight[Current], reason: str) -> bool:
+        """Has a worker lead a flight; leads it here and now, and gives False, where none runs.
+
+        Without the lock: no thread that has it waits for another lock.
+        """
+        fetch, led = _Fetch(self._lead, flight, reason), True
+        fetch.taken = flight.begin
+        try:
+            self.context.workers.do(fetch)
+        except RuntimeError:  # no thread runs here
+            flight.begin()
+            led = False
+        finally:
+            flight.starter = 0
+        if not led:
+            self._lead(flight, reason)
+        return led
+
+    def _abandon(self, flight: Flight[Current]) -> None:
+        """Ends a flight that nobody leads, or that this thread leads no more."""
+        if flight.leader in (0, threading.get_ident()):
+            with self._lock:
+                self._ends(flight)
+            flight.lose()
 
     def renew_if_used(self) -> None:
         """Renews in the background what somebody still asks for; for the refresher."""
-        flight, led, used = None, True, self.used
+        flight, used = Flight[Current](0.0), self.used
         with self._lock:
             now = self.context.clock.elapsed()
             looks = now < self.current.fresh_until
@@ -190,24 +215,24 @@ class Cell:
                 return
             serves = now < self.current.valid_until
             waits = not looks and now < self._failures.stands_until(serves=serves)
-            if waits and serves:  # a renewal that was planned before the failure
-                self._follow(now)
-            elif waits:
+            if waits and not serves:
                 return  # whoever asks next renews
-            elif looks:
+            if looks:
                 self.used = min(used, EARLIER)
-                self._follow(now)
+            if looks or waits:  # or it was planned before the failure
+                self._make_plan(now)
             elif used:
                 self.used = UNUSED
-                flight, led = self._start(now, "aging")
+                self._start(flight, now)
         if looks or waits:
+            self._follow()
             if looks and used is LATELY:
                 with suppress(RuntimeError):  # where no thread runs, callers renew
                     self.context.workers.do(self._look)
-        elif flight is None:
+        elif used:
+            self._set_off(flight, "aging")
+        else:
             self._tell(events.TokenLetGo)
-        elif not led:
-            self._lead(flight, "aging")
 
     def adopt(self, record: Record) -> None:
         """Takes a token in hand that was fetched elsewhere, if it is newer than the one there."""
@@ -218,6 +243,7 @@ class Cell:
                 if newer:
                     self._take(current, record.obtained_at)
             if newer:
+                self._follow()
                 self._tell(events.TokenAdopted, current.valid_until - self.context.clock.elapsed())
 
     def invalidate(self, secret: str) -> None:
@@ -317,34 +343,51 @@ class Cell:
             self._flight = None
         return self._flight
 
-    def _start(
-        self, now: float, reason: str, *, renew: bool = False
-    ) -> tuple[Flight[Current], bool]:
-        """Starts a flight; says whether a worker leads it, and not the caller has to."""
-        flight = Flight[Current](now, renew=renew)
-        try:
-            self._flight = flight
-            self.context.workers.do(partial(self._lead, flight, reason))
-        except RuntimeError:  # no thread runs here
-            return flight, False
-        except BaseException:  # interrupted: there is no flight that nobody leads
-            self._flight = None
-            raise
-        return flight, True
+    def _answer(self, request: Request, mine: Flight[Current], *, early: bool) -> _Answer:
+        """Says what comes of a request; starts a flight for it, ``mine``, where it takes one."""
+        self._check_open()
+        self.used = LATELY
+        now, current = self.context.clock.elapsed(), self.current
+        self._check_reachable(request, now)
+        flight, serves = self._under_way(now), now < current.valid_until
+        if flight is not None and flight.is_up_to(threading.get_ident()):
+            return _Answer(self._own(current, serves=serves))
+        until = self._failures.stands_until(serves=serves, renew=request.renew)
+        action = decide(
+            now,
+            None if request.renew or current is NOTHING else current,
+            min_ttl=request.min_ttl,
+            retry_at=float("-inf") if early else until,
+        )
+        if action is Action.RETURN:
+            return _Answer(current)
+        waits = action is not Action.RETURN_AND_RENEW
+        if not waits and (flight is not None or self.context.refresher.takes_care_of(self._plan)):
+            return _Answer(current)  # it spreads what is due together
+        if flight is None and action is Action.FAIL:
+            return _Answer(current, failure=self._failures.repeated(now, until))
+        self._waits += waits
+        if flight is None:
+            self._start(mine, now)
+        return _Answer(current, flight or mine, waits, self._reason(request, current, now))
+
+    def _start(self, flight: Flight[Current], now: float) -> None:
+        flight.started_at, flight.starter = now, threading.get_ident()
+        self._flight = flight
 
     def _take(self, current: Current, success: float) -> None:
         """Takes a new token in hand, and forgets what failed before it."""
         self.current = current
         self._failures.clear()
         self._last_success = success
-        self._follow(self.context.clock.elapsed())
+        self._make_plan(self.context.clock.elapsed())
 
     def _is_newer(self, current: Current) -> bool:
         newer = current.record.obtained_at > self.current.record.obtained_at
         return newer and current.secret not in self._refused
 
-    def _follow(self, now: float) -> None:
-        """Has the refresher come back when the token ages, or to look at what others have.
+    def _make_plan(self, now: float) -> None:
+        """Plans to come back when the token ages, or to look at what others have.
 
         Claims that fail bring no renewal forward, and a back-off is waited for.
         """
@@ -353,9 +396,7 @@ class Cell:
         if self._shared is not None and now < current.fresh_until:
             look = _LOOK_EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - spreads looks
             due = min(due, now + look)
-        self._plan = self.context.refresher.follow(
-            self, due, self.current.valid_until, instead=self._plan
-        )
+        self._plan = self.context.refresher.plan(self, due, current.valid_until, instead=self._plan)
 
     def _ends(self, flight: Flight[Current]) -> bool:
         """Ends a flight; says whether it was the one under way still."""
@@ -366,12 +407,17 @@ class Cell:
 
     # Without it, in a worker:
 
+    def _follow(self) -> None:
+        """Tells the refresher what is planned."""
+        if self._plan is not None:
+            self.context.refresher.add(self._plan)
+
     def _lead(self, flight: Flight[Current], reason: str) -> None:
         """Fetches, and lands the flight."""
-        if not self._begins(flight):
+        if not self._takes_off(flight):
             flight.lose()
             return
-        clock, fetched = self.context.clock, True
+        clock, fetched, handled = self.context.clock, True, handled_now()
         ask = partial(self._source.fetch_token, claims=self.key.claims or None)
         try:
             self._tell(events.TokenRequested, reason)  # here, lest what comes of it be told before
@@ -386,22 +432,22 @@ class Cell:
                     break  # else the machine slept in the middle, for longer than the token lives
             offset = elapsed - wall
             current = arrived(record, self.context, offset=offset, fetched=fetched)
-        except Exception as exc:  # noqa: BLE001 - a source may be anybody's code
-            self._fail(flight, _typed(exc))
-        except BaseException:  # this thread is being interrupted, and knows nothing of the service
-            with self._lock:
-                self._ends(flight)
-            flight.lose()
-            raise
+        except BaseException as exc:  # noqa: BLE001 - a source may be anybody's code
+            interruption = interruption_in(exc, handled)
+            if interruption is None and isinstance(exc, Exception):
+                self._fail(flight, _typed(exc))
+                return
+            # This thread is being interrupted, and knows nothing of the service.
+            self._abandon(flight)
+            raise (interruption or exc) from None
         else:
             self._land(flight, current, fetched=fetched)
 
-    def _begins(self, flight: Flight[Current]) -> bool:
-        """Notes who leads a flight from now on; says whether it is still the key's."""
+    def _takes_off(self, flight: Flight[Current]) -> bool:
+        """Notes when a flight is led; says whether it is still the key's."""
         with self._lock:
             # However long it stood in a queue, it has the whole time.
             flight.started_at = self.context.clock.elapsed()
-            flight.leader = threading.get_ident()
             return self._flight is flight
 
     def _wanted(self, flight: Flight[Current]) -> Wanted:
@@ -423,10 +469,12 @@ class Cell:
     def _land(self, flight: Flight[Current], current: Current, *, fetched: bool) -> None:
         with self._lock:
             # One that was given up brings a token all the same, if nothing newer has come.
-            if (self._ends(flight) or self._is_newer(current)) and not self._closed:
-                # Under the lock, so that close() cannot come in between and be followed after.
+            takes = (self._ends(flight) or self._is_newer(current)) and not self._closed
+            if takes:
                 wall = self.context.clock.wall()
                 self._take(current, wall if fetched else current.record.obtained_at)
+        if takes:
+            self._follow()
         flight.land(current)
         now = self.context.clock.elapsed()
         lives = current.valid_until - now
@@ -440,12 +488,15 @@ class Cell:
         with self._lock:
             now, valid_until = self.context.clock.elapsed(), self.current.valid_until
             if self._ends(flight) and not self._closed:  # one that was given up changes nothing
-                seconds = self._failures.add(error, now, self.context.clock.wall(), valid_until)
+                wall, tried_at = self.context.clock.wall(), flight.started_at
+                seconds = self._failures.add(error, now, wall, valid_until, tried_at=tried_at)
                 # Its lifetime goes on, and so does what was said about its use.
                 self.used = max(self.used, EARLIER)
                 # Without a token in hand nobody is served by it: the next caller asks, and waits.
                 if now < valid_until:
-                    self._follow(now)
+                    self._make_plan(now)
+        if seconds is not None and now < valid_until:
+            self._follow()
         flight.fail(error)
         if self._closed:
             return  # its end is no failure

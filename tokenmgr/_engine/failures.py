@@ -11,12 +11,13 @@ from .flight import again, bare
 
 __all__ = ["Failures"]
 
-#: Without a valid token in hand nobody is kept from asking for longer, in seconds, unless the
-#: service wants it so.
-_LONGEST_WITHOUT = 15.0
+#: Without a valid token in hand it is so many seconds from one try to the next at most, unless the
+#: service wants it so: 15 after an outage there is a token, though callers ask now and then only.
+_LONGEST_WITHOUT = 12.0
 #: Who wants a new token now is kept from asking for so long, in seconds, after the last try.
 _LONGEST_RENEWAL = 1.0
-#: While a token lives there is to be another try; in its last seconds not without a pause.
+#: While a token lives there is to be another try; in its last seconds not without a pause, nor
+#: after a try that took long.
 _PAUSE = 1.0
 
 
@@ -41,6 +42,8 @@ class Failures:
         self.asked: _Asked = _Asked() if beside is None else beside.asked
         self._error: TokenManagerError | None = None
         self._failed_at = float("-inf")
+        #: When that try began: a service that does not answer has been waited for already.
+        self._tried_at = float("-inf")
         #: When the first of them was, in seconds since 1970.
         self._since = 0.0
 
@@ -60,7 +63,15 @@ class Failures:
         self._error = None
         self.asked.until, self.asked.error = float("-inf"), None
 
-    def add(self, error: TokenManagerError, now: float, wall: float, valid_until: float) -> float:
+    def add(
+        self,
+        error: TokenManagerError,
+        now: float,
+        wall: float,
+        valid_until: float,
+        *,
+        tried_at: float,
+    ) -> float:
         """Adds a failure; gives the seconds for which it stands.
 
         Args:
@@ -68,13 +79,14 @@ class Failures:
             now: The elapsed clock.
             wall: The wall clock.
             valid_until: Until when the token in hand serves.
+            tried_at: The elapsed clock, when the try began.
         """
         left, most = valid_until - now, float("inf")
         if left > 0:
             most = max(_PAUSE, left / 2) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads tries
         if self._error is None:
             self._since = wall
-        self._error, self._failed_at = bare(error), now
+        self._error, self._failed_at, self._tried_at = bare(error), now, tried_at
         self._backoff.fail(now, most=most)
         if error.retry_after is not None:
             spread = 1.0 + self._policy.jitter * random.random()  # noqa: S311 - spreads tries
@@ -95,7 +107,8 @@ class Failures:
         if renew:
             own = min(own, self._failed_at + _LONGEST_RENEWAL)
         elif not serves:
-            own = min(own, self._failed_at + _LONGEST_WITHOUT)
+            longest = max(self._failed_at + _PAUSE, self._tried_at + _LONGEST_WITHOUT)
+            own = min(own, longest)
         return max(own, self.asked.until)
 
     def is_asked(self, now: float) -> bool:

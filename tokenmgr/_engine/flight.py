@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Flight", "FlightLostError", "again", "bare"]
 
@@ -48,6 +48,10 @@ class FlightLostError(Exception):
     """Whoever fetched was interrupted, and nobody knows the outcome: start another flight."""
 
 
+#: By thread, the flight that it waits for.
+_waited_for: dict[int, Flight[Any]] = {}
+
+
 def _bounded(seconds: float) -> float:
     return min(max(0.0, seconds), _LONGEST)
 
@@ -60,8 +64,10 @@ class Flight(Generic[T]):
         self.started_at: float = started_at
         #: Whether it was started for a token that is fetched now.
         self.renew: bool = renew
-        #: The thread that leads it; 0 as long as none does.
+        #: The thread that leads it, and the one that is about to hand it to the workers; 0 when
+        #: there is none.
         self.leader: int = 0
+        self.starter: int = 0
         self._outcome: Callable[[], T] | None = None
         #: What wakes those that wait; each of them adds one, and looks once more whether it has
         #: landed meanwhile.
@@ -71,6 +77,14 @@ class Flight(Generic[T]):
     def landed(self) -> bool:
         """Whether its outcome is known."""
         return self._outcome is not None
+
+    def begin(self) -> None:
+        """Notes that this thread leads it from now on."""
+        self.leader = threading.get_ident()
+
+    def is_up_to(self, thread: int) -> bool:
+        """Whether nothing comes of it while this thread waits."""
+        return thread == (self.leader or self.starter)
 
     def land(self, result: T) -> None:
         """Gives every waiter the result."""
@@ -89,17 +103,34 @@ class Flight(Generic[T]):
         self.fail(FlightLostError())
 
     def wait(self, timeout: float) -> bool:
-        """Waits in this thread, for at most ``timeout`` seconds, and says whether it landed."""
-        alarm = threading.Lock()
+        """Waits in this thread, for at most ``timeout`` seconds, and says whether it landed.
+
+        It does not wait where whoever leads it waits for this thread.
+        """
+        alarm, me = threading.Lock(), threading.get_ident()
         alarm.acquire()
         wake = alarm.release
         try:
             self._wakers.add(wake)
-            if not self.landed:
+            # First the note, then the look: of several that close a circle, the last one sees it.
+            _waited_for[me] = self
+            if not self.landed and not self._waits_for(me):
                 alarm.acquire(timeout=_bounded(timeout))
         finally:
             self._wakers.discard(wake)
+            _waited_for.pop(me, None)
         return self.landed
+
+    def _waits_for(self, thread: int) -> bool:
+        """Whether a thread is what its leader waits for, by way of whatever others."""
+        flight, seen = self, {0}
+        while not flight.is_up_to(thread):
+            other = flight.leader or flight.starter
+            if other in seen or other not in _waited_for:
+                return False
+            seen.add(other)
+            flight = _waited_for.get(other, flight)
+        return True
 
     async def join(self, timeout: float) -> bool:
         """Waits in this event loop, for at most ``timeout`` seconds; answers as :meth:`wait`."""

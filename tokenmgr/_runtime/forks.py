@@ -14,7 +14,6 @@ handler or by the garbage collector, finds nothing half-locked here, whenever it
 from __future__ import annotations
 
 import contextlib
-import itertools
 
 # What is registered first for forks is called last before them: logging must not have taken its
 # lock while a fork waits here for an import, which makes loggers.
@@ -27,7 +26,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["about_to_end", "fork_allowed", "no_fork", "renew_in_child"]
+__all__ = [
+    "about_to_end",
+    "fork_allowed",
+    "keeps_forks_away",
+    "no_fork",
+    "renew_in_child",
+    "renew_where_patched",
+]
 
 #: Seconds that a fork waits, and that others wait for a fork. An import takes a tenth of one, and
 #: so does a TLS handshake; what takes longer is stuck, and the other goes ahead all the same.
@@ -125,11 +131,10 @@ _lock = _ForkLock()
 _mine = _Mine()
 #: By the system's numbers, the threads that were about to end when they were last seen.
 _ending: set[int] = set()
-_numbers = itertools.count()
-#: By number, in the order in which they came: the objects with the methods that make anew, and with
-#: those that put away before a fork.
-_renewals: dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]] = {}
-_preparations: dict[int, tuple[weakref.ref[Any], Callable[[Any], Callable[[], None]]]] = {}
+#: In the order in which they came: the objects with the methods that make anew, and with those that
+#: put away before a fork.
+_renewals: dict[weakref.ref[Any], Callable[[Any], None]] = {}
+_preparations: dict[weakref.ref[Any], Callable[[Any], Callable[[], None]]] = {}
 
 
 def renew_in_child(
@@ -149,13 +154,9 @@ def renew_in_child(
         _enter(_preparations, before)
 
 
-def _enter(methods: dict[int, Any], method: Any) -> None:
-    number, forget = next(_numbers), methods.pop
-
-    def gone(_: object) -> None:
-        forget(number, None)
-
-    methods[number] = weakref.ref(method.__self__, gone), method.__func__
+def _enter(methods: dict[weakref.ref[Any], Any], method: Any) -> None:
+    # At the object's end nothing of Python runs, where an interruption would be lost.
+    methods[weakref.ref(method.__self__, methods.pop)] = method.__func__
 
 
 def _call(entry: tuple[weakref.ref[Any], Callable[[Any], T]]) -> T | None:
@@ -196,6 +197,11 @@ def fork_allowed() -> Iterator[None]:
         _lock.read_on()
 
 
+def keeps_forks_away() -> bool:
+    """Whether this thread is in the middle of :func:`no_fork`."""
+    return _mine.reads
+
+
 def about_to_end() -> None:
     """Has forks wait until this thread, which has nothing more to do, is gone.
 
@@ -221,7 +227,7 @@ def _before_fork() -> None:
     _lock.write()
     _wait_until(lambda: not any(_is_there(each) for each in _ending.copy()), _LONGEST_END)
     _ending.clear()
-    for each in list(_preparations.values()):
+    for each in list(_preparations.items()):
         with contextlib.suppress(Exception):
             take_out = _call(each)
             if take_out is not None:
@@ -241,8 +247,26 @@ def _after_fork_in_child() -> None:
     if _mine.reads:
         _lock.read()
     _mine.afterwards = None
-    for each in list(_renewals.values()):
+    for each in list(_renewals.items()):
         _call(each)
+
+
+#: What makes locks, as long as threads are threads.
+_lock_kind: object = threading.Lock
+
+
+def renew_where_patched() -> None:
+    """Makes all anew, as in a child, once greenlets have taken the place of threads.
+
+    A lock of before would stop all of them together: ``gevent.monkey.patch_all()`` leaves those
+    alone that are there already.
+    """
+    global _lock_kind  # noqa: PLW0603 - it tells of the whole process
+    if threading.Lock is _lock_kind:
+        return
+    _lock_kind = threading.Lock
+    _before_fork()
+    _after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from .clock import SYSTEM_CLOCK, Clock
 from .forks import renew_in_child
+from .threads import DaemonThread
 
 __all__ = ["Plan", "Refresher", "Renewable", "refresher_for"]
 
@@ -82,7 +83,7 @@ class Refresher:
         self._lock = threading.RLock()
         #: Wakes the thread when it is released.
         self._alarm = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread: DaemonThread | None = None
         #: Whether the thread has ever run: in some servers it starts, and never does.
         self._awake = False
 
@@ -97,17 +98,27 @@ class Refresher:
             valid_until: Until when its token serves; whoever is close to it is not held up.
             instead: The plan that this one takes the place of.
         """
+        plan = self.plan(renewable, due, valid_until, instead=instead)
+        self.add(plan)
+        return plan
+
+    def plan(
+        self, renewable: Renewable, due: float, valid_until: float, *, instead: Plan | None = None
+    ) -> Plan:
+        """Plans it and takes no lock; :meth:`add` has it followed, and is called without one."""
         if instead is not None:
             instead.live = False
-        plan = Plan(renewable, due, valid_until, self._wake)
+        return Plan(renewable, due, valid_until, self._wake)
+
+    def add(self, plan: Plan) -> None:
+        """Has a plan followed."""
         with self._lock:
             self._clear_when_long()
-            heapq.heappush(self._queue, (due, next(self._numbers), plan))
-            if not self._runs():
+            heapq.heappush(self._queue, (plan.due, next(self._numbers), plan))
+            if self._thread is None or not self._thread.may_run:
                 self._start()
             elif self._queue[0][2] is plan:
                 self._wake()
-        return plan
 
     def takes_care_of(self, plan: Plan | None) -> bool:
         """Whether a renewal that is due will be started in time, so that its caller need not."""
@@ -142,13 +153,13 @@ class Refresher:
             self._alarm.release()
 
     def _run(self) -> None:
-        self._awake = True
-        while True:
+        self._awake, me = True, threading.current_thread()
+        while self._thread is me:  # else another one has taken its place
             self.step()
             with self._lock:
                 pause = self._pause()
                 if pause is None:
-                    self._thread = None
+                    self._thread = None if self._thread is me else self._thread
                     return
             if pause > 0.0:
                 self._alarm.acquire(timeout=min(pause, _LONGEST_NAP))
@@ -156,8 +167,8 @@ class Refresher:
     # With the lock held:
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="tokenmgr-refresher", daemon=True)
         try:
+            self._thread = DaemonThread(self._run, name="tokenmgr-refresher")
             self._thread.start()
         except RuntimeError:  # where no thread can run, the callers renew by themselves
             self._thread = None

@@ -1,7 +1,6 @@
 """Threads for what no caller does in a thread of their own: fetches, events, probes.
 
-They are daemons, so that no program hangs at its end for a slow authority, and none stays idle:
-a worker ends when there is nothing left to do.
+None stays idle: a worker ends when there is nothing left to do.
 """
 
 from __future__ import annotations
@@ -12,16 +11,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from .forks import about_to_end, renew_in_child
+from .threads import PATIENCE as _PATIENCE
+from .threads import DaemonThread
 
 __all__ = ["Workers"]
 
-#: Seconds within which a thread that was started runs, where threads do: in some servers they
-#: start, and never run.
-_PATIENCE = 1.0
 #: Seconds between two looks whether the first one runs.
 _LOOK_EVERY = 0.0001
+
+
+def _nothing() -> None:
+    """What there mostly is to do as work is taken."""
 
 
 class Workers:
@@ -37,7 +40,7 @@ class Workers:
         #: Guards the two below; no work is done under it. A signal's handler may come back for it.
         self._lock = threading.RLock()
         self._waiting: deque[Callable[[], object]] = deque()
-        self._threads: set[threading.Thread] = set()
+        self._threads: set[DaemonThread] = set()
         #: Whether a thread of theirs has ever run, and when the first one was to.
         self._have_run = False
         self._first_due: float | None = None
@@ -45,11 +48,19 @@ class Workers:
     def do(self, work: Callable[[], object]) -> None:
         """Has ``work`` done soon, in some thread. It must not raise.
 
+        Where it has a method ``taken``, that is called first, before anything else can happen in
+        that thread.
+
         Raises:
-            RuntimeError: No thread runs here: none can be started, or none has run within a second
-                of its start. The work is not done.
+            RuntimeError: No thread runs here: none can be started, none has run within a second of
+                its start, or the process ends. The work is not done.
         """
-        self._waiting.append(work)
+        if sys.is_finalizing():
+            raise RuntimeError("the process ends, and all threads but this one have stopped")
+        if threading.current_thread() in self._threads:
+            self._waiting.appendleft(work)  # its worker may be about to wait for it
+        else:
+            self._waiting.append(work)
         try:
             self._see_to_a_thread()
             if not self._have_run:
@@ -75,19 +86,23 @@ class Workers:
     def _see_to_a_thread(self) -> None:
         # The start is under the lock too: whoever finds as many as allowed relies on them.
         with self._lock:
-            if len(self._threads) >= self._most:
-                # One whose start was interrupted does nothing.
-                self._threads = {each for each in tuple(self._threads) if each.is_alive()}
-            if len(self._threads) >= self._most:
+            if len(self._threads) >= self._limit():
+                self._threads = {each for each in tuple(self._threads) if each.may_run}
+            if len(self._threads) >= self._limit():
                 return
-            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._threads.add(thread)
+            before = set(self._threads)
             try:
+                thread = DaemonThread(self._work, name=self._name)
+                self._threads.add(thread)
                 thread.start()
-            except RuntimeError:
-                self._threads.discard(thread)
-                if not any(other.is_alive() for other in tuple(self._threads)):
+            except BaseException as exc:  # none is to be had, or the caller is interrupted
+                self._threads &= before
+                if not (isinstance(exc, RuntimeError) and any(each.may_run for each in before)):
                     raise
+
+    def _limit(self) -> int:
+        # One more for what a worker brings, as all of them may be about to wait for it.
+        return self._most + (threading.current_thread() in self._threads)
 
     def _wait_for_the_first(self) -> None:
         if self._first_due is None:
@@ -99,7 +114,7 @@ class Workers:
 
     def _work(self) -> None:
         self._have_run = True
-        me = threading.current_thread()
+        me = cast("DaemonThread", threading.current_thread())
         while True:
             with self._lock:
                 if not self._waiting:
@@ -107,9 +122,12 @@ class Workers:
                     about_to_end()
                     return
                 work = self._waiting.popleft()
+                getattr(work, "taken", _nothing)()
+            me.works = True
             try:
                 work()
             except BaseException:  # noqa: BLE001 - what else waits is done nevertheless
                 with contextlib.suppress(Exception):
                     threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), me)))
+            me.works = False
             del work  # what it leads to need not live until there is more

@@ -20,9 +20,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from .._runtime.clock import Clock
 from ..errors import ConfigurationError, InvalidCredentialError, ThrottledError, TokenManagerError
 from ..events import LeaseOutlived
 from ..identity.proofs import Proof
@@ -31,9 +29,6 @@ from ..token import AccessToken, Record, TokenKey
 from .guarded import StoreAwayError
 from .record import Verdict
 from .slot import Lease, SealedStore, Slot
-
-if TYPE_CHECKING:
-    from typing import TypeGuard
 
 __all__ = ["SharedToken", "Wanted"]
 
@@ -165,39 +160,49 @@ class SharedToken:
         if wanted.new and record is not None:
             wanted.unlike.add(record.token.secret)
             wanted.after = max(wanted.after, record.obtained_at)
-        patience = _Patience(self._context.clock, lease.ttl + _MARGIN)
+        # All leases that are waited for in this search share what is left of it.
+        leases, give_up_at = 1, self._give_up_at(lease)
         while not self._will_do(record, wanted):
             if lease.taken:
                 return None
             if not lease.take():
                 self._raise_verdict(lease)
-                self._wait(lease, patience)
+                if self._wait(lease, give_up_at) and leases < _MOST_LEASES:
+                    leases, give_up_at = leases + 1, self._give_up_at(lease)
             record = self._slot.read(self._is_valid)
         return record
 
-    def _wait(self, lease: Lease, patience: _Patience) -> None:
-        """Waits until the worker that has the lease has it no more."""
+    def _give_up_at(self, lease: Lease) -> float:
+        return self._context.clock.elapsed() + lease.ttl + _MARGIN
+
+    def _wait(self, lease: Lease, give_up_at: float) -> bool:
+        """Waits until the worker that has the lease has it no more.
+
+        Returns:
+            Whether it was seen to end, and not to pass to another.
+
+        Raises:
+            StoreAwayError: It outlives itself, or has passed to others for too long.
+        """
         clock, holder, pause = self._context.clock, lease.holder, _FIRST_PAUSE
         began = clock.elapsed()
-        while clock.elapsed() < patience.ends:
+        while clock.elapsed() < give_up_at:
             # Also where nobody is seen to have it, though it was refused: the store may be broken.
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the looks
             if self._sealed.closed:
                 raise ConfigurationError("this registry is closed: make a new TokenRegistry")
             pause = min(pause * _LONGER, _LONGEST_PAUSE)
-            if lease.look() is None and holder is not None:
-                patience.renew()
-            if lease.holder is None or lease.holder != holder:
-                return
+            if lease.look() is None or lease.holder != holder:
+                return lease.holder is None and holder is not None
         self._context.emit(LeaseOutlived(clock.wall(), self._key))
         # Whoever has it for longer than it lasts is none who fetches, and keeps nobody else.
-        if clock.elapsed() - began >= lease.ttl and lease.clear() and patience.renew():
-            return
+        if clock.elapsed() - began >= lease.ttl and lease.clear():
+            return True
         raise StoreAwayError
 
     def _raise_verdict(self, lease: Lease) -> None:
         """Raises what the service answered; what only that worker met has each ask for itself."""
-        if lease.holder is None or lease.is_held:
+        if not lease.is_over:
             return
         verdict, now = lease.verdict(), self._context.clock.wall()
         if verdict is None or not self._counts(verdict, now):
@@ -248,42 +253,17 @@ class SharedToken:
 
     def _leave_verdict(self, lease: Lease, error: Exception | None) -> None:
         """Tells those who wait for the lease why there is nothing."""
-        answer, now = error if self._is_answer(error) else None, self._context.clock.wall()
+        answer, now = self._answer(error), self._context.clock.wall()
         with suppress(StoreAwayError):
             lease.leave(Verdict(answer, now, now + self._counts_for(answer)))
 
-    def _is_answer(self, error: Exception | None) -> TypeGuard[TokenManagerError]:
-        """Whether the service said it, and would say it to every worker."""
-        if isinstance(error, InvalidCredentialError):  # theirs may be a newer one
-            return self._sealed.keys.is_derived
+    def _answer(self, error: Exception | None) -> TokenManagerError | None:
+        """Gives an error if the service said it, and would say it to every worker."""
         if not isinstance(error, TokenManagerError):
-            return False
+            return None
         # A 503 is the service's word; a connection that fails, or what is no OAuth answer, may be
         # this host's own trouble.
-        failing = (error.status or 0) >= _FAILING
-        return isinstance(error, ThrottledError) or bool(error.error) or failing
-
-
-class _Patience:
-    """How long other workers' leases are waited for in a search, all together.
-
-    Args:
-        clock: The time.
-        seconds: How long one lease is waited for.
-    """
-
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock = clock
-        self._seconds = seconds
-        self._left = _MOST_LEASES
-        #: When there is none left, on the elapsed clock.
-        self.ends = 0.0
-        self.renew()
-
-    def renew(self) -> bool:
-        """Begins to wait for another lease; says whether there is patience for one."""
-        if self._left:
-            self._left -= 1
-            self.ends = self._clock.elapsed() + self._seconds
-            return True
-        return False
+        said = error.error or isinstance(error, ThrottledError) or (error.status or 0) >= _FAILING
+        if isinstance(error, InvalidCredentialError):  # theirs may be a newer one
+            said = self._sealed.keys.is_derived
+        return error if said else None

@@ -121,13 +121,14 @@ class GuardedStore:
         self._context.workers.do_or_here(self._probe)
 
     def _probe(self) -> None:
+        probing = self._probing  # in a child that the store forks it is another one
         try:
             # It may have taken so long to begin that another one has found the store well.
-            if self._away and self._probing.acquire(blocking=False):
+            if self._away and probing.acquire(blocking=False):
                 self._try_all()
         finally:
             with suppress(RuntimeError):  # another thread probes
-                self._probing.release()
+                probing.release()
 
     def _try_all(self) -> None:
         store, key, value = self._store, self._probe_key, secrets.token_bytes(16)

@@ -79,7 +79,8 @@ class SealingKeys(Unpicklable):
         made_of, keys = self._made
         material = self._given
         if self.is_derived and proof is not None:
-            material = Hidden((_secret_of(proof),))
+            secret = Hidden(proof.private_key if isinstance(proof, KeyPair) else proof.text)
+            material = Hidden((secret.cell_contents.encode(),))
         if material.cell_contents in ((), made_of.cell_contents):
             return keys
         with no_fork():
@@ -102,10 +103,6 @@ class SealingKeys(Unpicklable):
             return self.of(self._credential.read())
         except TokenManagerError:  # the fetch that follows says so, to whom it concerns
             return ()
-
-
-def _secret_of(proof: Proof) -> bytes:
-    return (proof.private_key if isinstance(proof, KeyPair) else proof.text).encode()
 
 
 #: The last secrets that were stretched, and what came of each.

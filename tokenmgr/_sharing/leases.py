@@ -9,7 +9,6 @@ for which nobody waits.
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import weakref
 from contextlib import suppress
@@ -24,6 +23,8 @@ __all__ = ["Leases"]
 #: Seconds before each attempt to give back what could not be given back; together they are less
 #: than a lease lasts.
 _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
+#: Seconds between two looks whether the registry is closed: an event's lock could be left taken.
+_LOOK_EVERY = 0.05
 #: Seconds that the end of the process waits for them.
 _AT_EXIT = 1.0
 
@@ -68,7 +69,7 @@ class Leases:
         self._owed.clear()
         self._follows_other_ends = False
         #: Ends the thread that tries again.
-        self._over = threading.Event()
+        self._over = False
 
     def __contains__(self, lease: object) -> bool:
         return lease in self._mine
@@ -98,7 +99,7 @@ class Leases:
 
     def give_back_all(self, seconds: float) -> None:
         """Gives back what there is, at the end; begins with none after so many seconds."""
-        self._over.set()
+        self._over = True
         _end_all(self._mine, seconds)
         self._owed.clear()
 
@@ -111,11 +112,17 @@ class Leases:
 
     def _pay(self) -> None:
         for pause in _PAUSES:
-            if self._owed and not self._over.wait(pause):
+            if self._owed and not self._is_over(pause):
                 for lease in list(self._owed):
                     self._try_to_end(lease)
         for lease in list(self._owed):  # it ends by itself
             self.discard(lease)
+
+    def _is_over(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not self._over and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_EVERY))
+        return self._over
 
     def _follow_the_end(self) -> None:
         """Has the end of the process come here, with the first lease.

@@ -78,14 +78,13 @@ class Verdict(NamedTuple):
         at, until, name = _number(said, "at"), _number(said, "until"), said.pop("kind", None)
         if name is None:
             return cls(None, at, until)
-        kind = getattr(errors, name, None) if name in errors.__all__ else None
-        if kind is None:
+        if name not in errors.__all__:
             raise ValueError("an error of a later version")
         message = _text(said, "message")
         del said["at"], said["until"], said["message"]
         codes = tuple(int(code) for code in said.pop("error_codes", ()))
         try:
-            return cls(kind(message, error_codes=codes, **said), at, until)
+            return cls(getattr(errors, name)(message, error_codes=codes, **said), at, until)
         except TypeError:
             raise ValueError("an error of a later version") from None
 

@@ -84,8 +84,8 @@ class Slot:
         self._sealed = sealed
         self._key = key
         self._described = json.dumps([*vars(key).values()])
-        #: The sealing keys, and the record's name under each: one value, replaced whole.
-        self._named: tuple[tuple[SealingKey, ...], tuple[str, ...]] = (), ()
+        #: The sealing keys, and each with the record's name under it: one value, replaced whole.
+        self._named: tuple[tuple[SealingKey, ...], list[tuple[SealingKey, str]]] = (), []
 
     def opens_with(self, proof: Proof | None) -> bool:
         """Takes up a proof that has just been read; says whether anything can be sealed."""
@@ -118,17 +118,15 @@ class Slot:
         return Lease(self._sealed, sealing, f"{name}:lease", self._refuse)
 
     def _places(self) -> list[tuple[SealingKey, str]]:
-        keys, names = self._named
-        if self._sealed.keys.known() is not keys:
-            keys = self._sealed.keys.known()
-            names = tuple(f"{self._sealed.namespace}:{each.name(self._described)}" for each in keys)
-            self._named = keys, names
-        return list(zip(keys, names, strict=True))
+        keys, (named, places) = self._sealed.keys.known(), self._named
+        if named is not keys:
+            namespace, what = self._sealed.namespace, self._described
+            places = [(each, f"{namespace}:{each.name(what)}") for each in keys]
+            self._named = keys, places
+        return places
 
     def _read(self, sealing: SealingKey, name: str) -> tuple[Record | None, bytes | None]:
         content = self._sealed.store.get(name)
-        if content is None:
-            return None, None
         return _opened(content, sealing, name, record_from_bytes, self._refuse), content
 
     def _refuse(self, reason: str) -> None:
@@ -181,13 +179,13 @@ class Lease:
         return self.holder
 
     @property
-    def is_held(self) -> bool:
-        """Whether it was a lease that was seen in its place, and not what was left there."""
-        return self.holder is not None and len(self.holder) == _OWNER_BYTES
+    def is_over(self) -> bool:
+        """Whether it was no lease that was seen in its place, but what was left there."""
+        return self.holder is not None and len(self.holder) != _OWNER_BYTES
 
     def verdict(self) -> Verdict | None:
         """Gives the verdict that was seen in its place; None when there was none that opens."""
-        if self.holder is None or self.is_held:
+        if not self.is_over:
             return None
         return _opened(self.holder, self._sealing, self._name, Verdict.from_bytes, self._refuse)
 
@@ -218,13 +216,15 @@ class Lease:
 
 
 def _opened(
-    content: bytes,
+    content: bytes | None,
     sealing: SealingKey,
     name: str,
     parse: Callable[[bytes], T],
     refuse: Callable[[str], None],
 ) -> T | None:
     """Opens and reads what lies in a store; tells why it cannot."""
+    if content is None:
+        return None
     from .seal import BrokenSealError
 
     if len(content) > MOST_BYTES:

@@ -72,18 +72,15 @@ def client_certificate(
             after it; otherwise it signs itself, as most app certificates do.
         valid_days: Days until it expires; negative ones make one that has.
     """
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = _new_key()
     issuer_name, issuer_key, issuers = common_name, key, []
     if chain:
-        issuer_name = f"{common_name} authority"
-        issuer_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        issuer_name, issuer_key = f"{common_name} authority", _new_key()
         issuers.append(
             _sign(issuer_name, issuer_key, issuer_name, issuer_key, days=3650, authority=True)
         )
     certificate = _sign(common_name, key, issuer_name, issuer_key, days=valid_days)
-    encryption: KeySerializationEncryption = NoEncryption()
-    if password is not None:
-        encryption = BestAvailableEncryption(password.encode())
+    encryption = _encryption(password)
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     certificate_pem = certificate.public_bytes(Encoding.PEM)
     return ClientCertificate(
@@ -98,6 +95,14 @@ def client_certificate(
         thumbprint=certificate.fingerprint(hashes.SHA1()).hex(),  # noqa: S303 - a name only
         thumbprint_sha256=certificate.fingerprint(hashes.SHA256()).hex(),
     )
+
+
+def _new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def _encryption(password: str | None) -> KeySerializationEncryption:
+    return NoEncryption() if password is None else BestAvailableEncryption(password.encode())
 
 
 def _sign(

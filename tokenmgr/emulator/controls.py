@@ -9,7 +9,7 @@ from typing import Any
 
 from .certificates import ClientCertificate, client_certificate
 from .clients import TOKEN_EXCHANGE_AUDIENCE, Client, FederatedCredential, RegisteredCertificate
-from .faults import FAULT_PATHS, Fault
+from .faults import Fault, Target
 from .recording import RecordedRequest
 from .state import State
 
@@ -94,20 +94,8 @@ class Controls:
         Raises:
             ValueError: ``path`` is something else.
         """
-        if path not in FAULT_PATHS:
-            raise ValueError(f"path is one of {', '.join(FAULT_PATHS)}, not {path!r}")
-        fault = Fault(
-            status=status,
-            error=error,
-            error_codes=tuple(error_codes),
-            retry_after=retry_after,
-            body=body,
-            disconnect=disconnect,
-            grant_type=grant_type,
-            scope=scope,
-            path=path,
-        )
-        self._state.faults.add(fault, n)
+        fault = Fault(status, error, error_codes, retry_after, body, disconnect=disconnect)
+        self._state.faults.add(Target(path, grant_type, scope), fault, n)
 
     def recover(self) -> None:
         """Cancel the failures that :meth:`fail_next` has left."""

@@ -12,17 +12,42 @@ from aiohttp import web
 
 from .errors import error_body
 
-__all__ = ["FAULT_PATHS", "Fault", "FaultPlan", "Gate"]
+__all__ = ["Fault", "FaultPlan", "Gate", "Target"]
 
 #: The kinds of request that can be made to fail.
-FAULT_PATHS = ("token", "discovery", "keys", "graph")
+_PATHS = ("token", "discovery", "keys", "graph")
 
 _SERVER_ERRORS = 500
 
 
 @dataclass(frozen=True)
+class Target:
+    """The requests that fail: these alone. See ``EntraEmulator.fail_next``.
+
+    Raises:
+        ValueError: There are none of that kind.
+    """
+
+    path: str = "token"
+    grant_type: str | None = None
+    scope: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.path not in _PATHS:
+            raise ValueError(f"path is one of {', '.join(_PATHS)}, not {self.path!r}")
+
+    def matches(self, *, kind: str, grant_type: str | None, scope: str | None) -> bool:
+        """Whether a request is one of them."""
+        return (
+            kind == self.path
+            and self.grant_type in (None, grant_type)
+            and self.scope in (None, scope)
+        )
+
+
+@dataclass(frozen=True)
 class Fault:
-    """One way to fail, and the requests that it waits for. See ``EntraEmulator.fail_next``."""
+    """One way to fail. See ``EntraEmulator.fail_next``."""
 
     status: int = 500
     error: str | None = None
@@ -30,17 +55,6 @@ class Fault:
     retry_after: float | str | None = None
     body: str | bytes | None = None
     disconnect: bool = False
-    grant_type: str | None = None
-    scope: str | None = None
-    path: str = "token"
-
-    def matches(self, *, kind: str, grant_type: str | None, scope: str | None) -> bool:
-        """Whether this is the kind of request that it waits for."""
-        return (
-            kind == self.path
-            and self.grant_type in (None, grant_type)
-            and self.scope in (None, scope)
-        )
 
     def response(self, *, correlation_id: str | None, base_url: str) -> web.Response:
         """The failing answer."""
@@ -70,19 +84,19 @@ class FaultPlan:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _pending
-        self._pending: list[Fault] = []
+        self._pending: list[tuple[Target, Fault]] = []
 
-    def add(self, fault: Fault, n: int) -> None:
+    def add(self, target: Target, fault: Fault, n: int) -> None:
         """Let the next ``n`` requests that match fail this way, after those planned already."""
         with self._lock:
-            self._pending.extend([fault] * n)
+            self._pending.extend([(target, fault)] * n)
 
     def take(self, *, kind: str, grant_type: str | None, scope: str | None) -> Fault | None:
         """The failure of this request, which is used up by that; None when it may succeed."""
         with self._lock:
-            for index, fault in enumerate(self._pending):
-                if fault.matches(kind=kind, grant_type=grant_type, scope=scope):
-                    return self._pending.pop(index)
+            for index, (target, _) in enumerate(self._pending):
+                if target.matches(kind=kind, grant_type=grant_type, scope=scope):
+                    return self._pending.pop(index)[1]
         return None
 
     def clear(self) -> None:

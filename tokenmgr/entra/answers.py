@@ -157,6 +157,22 @@ def token_from_answer(
         raise ServiceUnavailableError(
             f"{host}'s answer holds no access token of use: it is asked again later", status=status
         )
+    _check_type(answer, status, host)
+    unsaid = answer.get("expires_in") in (None, "")
+    expires_in = _LIFE if unsaid else _seconds(answer.get("expires_in"))
+    if expires_in is None or expires_in <= 0:
+        raise ServiceUnavailableError(
+            f"{host}'s answer holds no expires_in of use: it is asked again later", status=status
+        )
+    return AccessToken(
+        secret=answer.get("access_token"),
+        expires_at=asked_at + expires_in,
+        refresh_at=_refresh_at(answer, asked_at),
+        scopes=scopes,
+    )
+
+
+def _check_type(answer: Answer, status: int | None, host: str) -> None:
     token_type = _token_type(answer.get("token_type"))
     if token_type != _BEARER:
         raise TokenRequestError(
@@ -164,22 +180,15 @@ def token_from_answer(
             "Bearer can be presented: have it issue bearer tokens to this app",
             status=status,
         )
-    unsaid = answer.get("expires_in") in (None, "")
-    expires_in = _LIFE if unsaid else _seconds(answer.get("expires_in"))
-    if expires_in is None or expires_in <= 0:
-        raise ServiceUnavailableError(
-            f"{host}'s answer holds no expires_in of use: it is asked again later", status=status
-        )
-    refresh_at = None
-    if (refresh_on := _seconds(answer.get("refresh_on"))) is not None:
-        # MSAL turns refresh_in into refresh_on on the machine's real clock; this turns it back.
-        refresh_at = asked_at + max(0.0, refresh_on - time.time())
-    return AccessToken(
-        secret=answer.get("access_token"),
-        expires_at=asked_at + expires_in,
-        refresh_at=refresh_at,
-        scopes=scopes,
-    )
+
+
+def _refresh_at(answer: Answer, asked_at: float) -> float | None:
+    """Reads when the service would like its token renewed."""
+    refresh_on = _seconds(answer.get("refresh_on"))
+    if refresh_on is None:
+        return None
+    # MSAL turns refresh_in into refresh_on on the machine's real clock; this turns it back.
+    return asked_at + max(0.0, refresh_on - time.time())
 
 
 def _codes(answer: Answer) -> tuple[int, ...]:

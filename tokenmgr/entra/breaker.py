@@ -19,9 +19,11 @@ from ..token import TokenKey
 
 __all__ = ["Breaker"]
 
-#: Seconds for which it is open at the most, unless the service asks for more: without a token in
+#: Seconds from one probe to the next at most, unless the service asks for more: without a token in
 #: hand nobody waits for longer than 15.
 _LONGEST = 12.0
+#: Where a probe took as long as that, it is left alone for so many seconds all the same.
+_PAUSE = 1.0
 #: So many keys have to fail, and none succeed, before the service is taken for down.
 _KEYS_TO_OPEN = 3
 #: The HTTP statuses of a service in trouble begin here.
@@ -45,7 +47,7 @@ class Breaker:
         self._backoff = new_backoff(context.policy)
         self._probing = False
         #: When the authority answered last, on the elapsed clock.
-        self.answered_at: float = float("-inf")
+        self._answered_at = float("-inf")
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -63,16 +65,30 @@ class Breaker:
             if not self._open:
                 return
             now = self._context.clock.elapsed()
-            left = self._backoff.until - now
+            left, probing = self._backoff.until - now, self._probing
             if left <= 0:  # this one is the probe; the others wait for what it learns
                 self._backoff.until = now + self._context.fetch_timeout
                 self._probing = True
                 return
+        if probing:  # which ends at any moment
+            raise ServiceUnavailableError(
+                f"{self._authority} has just failed for several scopes and is being asked whether "
+                "it is back: ask again soon"
+            )
         raise ServiceUnavailableError(
             f"{self._authority} has just failed for several scopes and is left alone for "
             f"{left:.0f} s: ask again then",
             retry_after=left,
         )
+
+    def is_worth_asking(self, failed_at: float) -> bool:
+        """Whether a key that failed then is to ask before its own time.
+
+        Another one has been answered since, or the next probe is due, for which all keys may have
+        too long to wait.
+        """
+        now = self._context.clock.elapsed()
+        return self._answered_at > failed_at or (self._open and now >= self._backoff.until)
 
     @contextmanager
     def watching(self, key: TokenKey) -> Iterator[None]:
@@ -82,45 +98,48 @@ class Breaker:
             ServiceUnavailableError: The authority is taken for down.
         """
         self._admit()
+        began = self._context.clock.elapsed()
         try:
             yield
-        except Exception as exc:
-            self._learn(key, exc)
+        except BaseException as exc:
+            self._learn(key, exc, began)
             raise
-        except BaseException:  # it says nothing of the authority, and another is the probe
-            with self._lock:
-                if self._probing:
-                    self._backoff.until = float("-inf")
-            raise
-        self._learn(key, None)
+        self._learn(key, None, began)
 
-    def _learn(self, key: TokenKey, error: Exception | None) -> None:
+    def _learn(self, key: TokenKey, error: BaseException | None, began: float) -> None:
         """Learns from a fetch: any answer, a refusal too, shows that the authority is there."""
         if error is None or _is_answer(error):
             self._close()
-            return
-        if not isinstance(error, ServiceUnavailableError):
-            return  # an unreadable credential, say, shows nothing of the authority
+        elif isinstance(error, ServiceUnavailableError):
+            self._count(key, error, began)
+        else:  # an interruption, or an unreadable credential, says nothing: another is the probe
+            with self._lock:
+                if self._probing:
+                    self._backoff.until = float("-inf")
+
+    def _count(self, key: TokenKey, error: ServiceUnavailableError, began: float) -> None:
         with self._lock:
             self._failing.add(key)
             if len(self._failing) < _KEYS_TO_OPEN or (self._open and not self._probing):
                 return  # those that were under way when it opened say nothing new
             self._open, self._probing = True, False
             clock = self._context.clock
-            seconds = self._backoff.fail(clock.elapsed(), asked=error.retry_after, most=_LONGEST)
+            now = clock.elapsed()
+            most = max(_PAUSE, began + _LONGEST - now)
+            seconds = self._backoff.fail(now, asked=error.retry_after, most=most)
         self._context.emit(BreakerOpened(clock.wall(), self._authority, seconds))
 
     def _close(self) -> None:
         with self._lock:
             opened, self._open = self._open, False
-            self.answered_at = self._context.clock.elapsed()
+            self._answered_at = self._context.clock.elapsed()
             self._backoff.clear()
             self._failing.clear()
         if opened:
             self._context.emit(BreakerClosed(self._context.clock.wall(), self._authority))
 
 
-def _is_answer(error: Exception) -> bool:
+def _is_answer(error: BaseException) -> bool:
     """Whether the authority was there to give it, and not in trouble; nonsense is an answer too."""
     if not isinstance(error, TokenManagerError):
         return False

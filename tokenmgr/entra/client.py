@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .._context import Context, new_context
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, is_unicode
+from .._runtime.stack import handled_now, let_interruptions_pass
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -52,12 +53,14 @@ class _MsalCall:
     failure: Exception | None = None
 
     def __enter__(self) -> Self:
+        self._handled = handled_now()
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
         if exc is None:
             return False
-        if not isinstance(exc, Exception):  # such as Ctrl-C
+        let_interruptions_pass(exc, self._handled)
+        if not isinstance(exc, Exception):  # such as a greenlet's end
             raise exc.with_traceback(None)
         self.failure = exc.with_traceback(None)
         return True
@@ -121,7 +124,7 @@ class ConfidentialClient:
             failed_at: When it was, on the elapsed clock.
         """
         if isinstance(error, ServiceUnavailableError):
-            return self._breaker.answered_at > failed_at
+            return self._breaker.is_worth_asking(failed_at)
         if isinstance(error, (InvalidCredentialError, ConfigurationError)):
             try:
                 return self._credential.read() != self._refused

@@ -22,6 +22,7 @@ from urllib3.util import Retry, Timeout
 from ..._runtime.backoff import Backoff
 from ..._runtime.forks import fork_allowed
 from ..._runtime.secrecy import Hidden
+from ..._runtime.stack import handled_now, let_interruptions_pass
 from ...errors import (
     AuthorityError,
     ConfigurationError,
@@ -165,7 +166,7 @@ class Exchange:
         ).prepare()
         secret = Hidden((given.cell_contents.get("data") or {}).get("client_secret"))
         transport, host, backoff = self._transport, _host(url), Backoff(_BACKOFF, _LONGEST_PAUSE)
-        settings = transport.settings(url)
+        settings, handled = transport.settings(url), handled_now()
         while True:
             outcome: Response | TokenManagerError
             try:
@@ -180,6 +181,7 @@ class Exchange:
                     self.status = answer.status_code
                     outcome = _outcome(answer, host, secret)
             except (requests.RequestException, HTTPError, OSError) as exc:
+                let_interruptions_pass(exc, handled)  # an alarm raises TimeoutError too
                 # Not chained: its ``request`` holds the body that was sent, with the secret.
                 outcome = _connection_error(exc, host)
             if isinstance(outcome, Response):

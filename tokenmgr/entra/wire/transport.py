@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import requests
+from urllib3.util import ssl_
 
 from ..._runtime.forks import no_fork, renew_in_child
 from ..._runtime.secrecy import Hidden
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Response", "Transport"]
 
+#: Seconds between two looks whether the way is closed.
+_LOOK_EVERY = 0.05
 #: OpenID metadata changes with the service's releases; a day is what MSAL itself keeps it.
 _METADATA_TTL = 86_400.0
 
@@ -49,16 +53,16 @@ class Transport:
 
     def _start_anew(self) -> None:
         """Opens connections of its own in the child: two processes would mix up one's TLS."""
-        self._closed = threading.Event()
+        self._closed = False
         #: Guards the metadata; never held over I/O.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._session = requests.Session()
         self._adapter = DeadlineAdapter(pool_maxsize=32)
         self._session.mount("https://", self._adapter)
 
     def close(self) -> None:
         """Closes the connections, and ends every wait between two attempts."""
-        self._closed.set()
+        self._closed = True
         self._session.close()
 
     def metadata(self, url: str) -> Response | None:
@@ -84,16 +88,24 @@ class Transport:
 
     def wait(self, seconds: float) -> bool:
         """Waits between two attempts; says whether there may be another."""
-        return not self._closed.wait(seconds)
+        end = time.monotonic() + seconds
+        while not self._closed and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_EVERY))
+        return not self._closed
 
     def session(self) -> requests.Session:
         """Gives what sends a request.
 
         Raises:
-            ConfigurationError: It is closed.
+            ConfigurationError: It is closed, or TLS is broken in this process.
         """
-        if self._closed.is_set():
+        if self._closed:
             raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+        if ssl_.SSLContext.__module__ == "ssl" != ssl.SSLContext.__module__:
+            raise ConfigurationError(
+                "gevent's or eventlet's monkey patch came after TLS had been imported, and no "
+                "connection can be made any more: call it before anything else is imported"
+            )
         return self._session
 
     def take(self, url: str, begun: ssl.SSLSocket, seconds: float) -> None:
@@ -101,6 +113,7 @@ class Transport:
 
         Whatever is in its way is passed over: the request meets it again, and says what it is.
         """
+        begun.setblocking(True)  # to eventlet's sockets a timeout alone does not say so
         begun.settimeout(max(0.0, min(CONNECT_TIMEOUT, seconds)))
         try:
             with no_fork():

@@ -63,7 +63,7 @@ class OwnClient:
     def _start_anew(self) -> None:
         """Leaves the parent's client alone: one of its threads may have held its locks."""
         #: Guards the client's making.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Freed in a child, redis-py's connections are closed there without a word to the server.
         self._made: tuple[Any, Bounds] | None = None
 

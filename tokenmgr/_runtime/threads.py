@@ -1,0 +1,55 @@
+"""Threads of the library's own: daemons, so that no program hangs at its end for a slow authority.
+
+``Thread.start`` waits, in Python code, until the thread runs. An exception out of a signal's
+handler in the middle of that leaves a lock taken for which the new thread waits for ever. So here
+a thread in which no handler ever runs starts the other.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from collections.abc import Callable
+
+__all__ = ["PATIENCE", "DaemonThread"]
+
+#: Seconds within which a thread that was started runs, where threads do: in some servers they
+#: start, and never run.
+PATIENCE = 1.0
+
+
+class DaemonThread(threading.Thread):
+    """A thread that does ``work``.
+
+    Raises:
+        RuntimeError: No such thread can be here, as in an isolated sub-interpreter.
+    """
+
+    def __init__(self, work: Callable[[], object], *, name: str) -> None:
+        super().__init__(target=work, name=name, daemon=True)
+        self._made_at = time.monotonic()
+        #: Whether it does some work now that it was given.
+        self.works: bool = False
+
+    @property
+    def may_run(self) -> bool:
+        """Whether it runs, or was made just now."""
+        return self.is_alive() or time.monotonic() - self._made_at < PATIENCE
+
+    def start(self) -> None:
+        """Has it started, and waits for that at most where no handler can interrupt it.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        if isinstance(threading.current_thread(), DaemonThread):
+            super().start()
+        else:
+            _thread.start_new_thread(self._start_here, ())
+
+    def _start_here(self) -> None:
+        try:
+            super().start()
+        except RuntimeError:  # that was one thread too many, and this one does the work
+            self.run()
