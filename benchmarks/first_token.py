@@ -136,11 +136,13 @@ def _start(cloud: DistantCloud, program: str) -> Start:
     )
     library = str(Path(tokenmgr.__file__).parents[1])
     paths = os.pathsep.join((cloud.environment["PYTHONPATH"], library))
+    # What is installed is compiled; a checkout is by the first round, unless that is forbidden.
+    compiled = {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": ""}
     cloud.requests()
     began = time.monotonic()
     done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-c", text + _REPORT],
-        env=os.environ | cloud.environment | {"PYTHONPATH": paths},
+        env=os.environ | cloud.environment | compiled,
         stdout=subprocess.PIPE,
         text=True,
         check=True,

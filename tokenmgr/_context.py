@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.refresher import Refresher, refresher_for
+from ._runtime.values import Value
 from ._runtime.workers import Workers
 from .errors import ConfigurationError
 from .events import Event, Hook
@@ -20,8 +20,7 @@ _MOST_FETCHES = 64
 _OWN_SOURCE = 30.0
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(Value):
     """What the managers of a registry have in common."""
 
     clock: Clock

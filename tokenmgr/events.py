@@ -13,11 +13,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from ._runtime.forks import renew_in_child
 from ._runtime.stack import handled_now, is_logging, let_interruptions_pass
+from ._runtime.values import Value
 from ._runtime.workers import Workers
 from .token import TokenKey
 
@@ -49,21 +49,18 @@ _logger = logging.getLogger("tokenmgr")
 _MOST_WAITING = 10_000
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Value):
     """Something happened."""
 
     #: When, in seconds since 1970.
     at: float
 
 
-@dataclass(frozen=True)
 class _KeyEvent(Event):
     #: To which key.
     key: TokenKey
 
 
-@dataclass(frozen=True)
 class TokenRequested(_KeyEvent):
     """A fetch starts: from the store where there is one, else from the service."""
 
@@ -71,7 +68,6 @@ class TokenRequested(_KeyEvent):
     reason: str
 
 
-@dataclass(frozen=True)
 class TokenRenewed(_KeyEvent):
     """A fetch brought a token."""
 
@@ -81,7 +77,6 @@ class TokenRenewed(_KeyEvent):
     expires_in: float
 
 
-@dataclass(frozen=True)
 class RequestFailed(_KeyEvent):
     """A fetch brought no token."""
 
@@ -110,7 +105,6 @@ class RequestFailed(_KeyEvent):
         )
 
 
-@dataclass(frozen=True)
 class BackingOff(_KeyEvent):
     """The service is not asked for a while, after a failure."""
 
@@ -118,12 +112,10 @@ class BackingOff(_KeyEvent):
     seconds: float
 
 
-@dataclass(frozen=True)
 class FlightJoined(_KeyEvent):
     """A caller waits for a fetch that another one started."""
 
 
-@dataclass(frozen=True)
 class ServedStale(_KeyEvent):
     """A token is handed out past its renewal, since that failed. Once for each failure."""
 
@@ -131,17 +123,14 @@ class ServedStale(_KeyEvent):
     expires_in: float
 
 
-@dataclass(frozen=True)
 class TokenInvalidated(_KeyEvent):
     """A resource refused the token in hand, and it was dropped."""
 
 
-@dataclass(frozen=True)
 class TokenLetGo(_KeyEvent):
     """A token is not renewed any more, since nobody asked for it during its last lifetime."""
 
 
-@dataclass(frozen=True)
 class BreakerOpened(Event):
     """An authority fails for several keys, and is asked by one of them now and then."""
 
@@ -151,7 +140,6 @@ class BreakerOpened(Event):
     seconds: float
 
 
-@dataclass(frozen=True)
 class BreakerClosed(Event):
     """An authority answers again."""
 
@@ -159,7 +147,6 @@ class BreakerClosed(Event):
     authority: str
 
 
-@dataclass(frozen=True)
 class TokenAdopted(_KeyEvent):
     """A token came from the store, where another worker had put it, or from an imported cache."""
 
@@ -167,7 +154,6 @@ class TokenAdopted(_KeyEvent):
     expires_in: float
 
 
-@dataclass(frozen=True)
 class RecordRefused(_KeyEvent):
     """What lies in the store under a key does not open, and counts as a miss."""
 
@@ -175,12 +161,10 @@ class RecordRefused(_KeyEvent):
     reason: str
 
 
-@dataclass(frozen=True)
 class LeaseOutlived(_KeyEvent):
     """Another worker has the lease for longer than a lease lasts; this one fetches by itself."""
 
 
-@dataclass(frozen=True)
 class StoreFailed(Event):
     """The store failed, and is left alone for a while; workers fetch for themselves meanwhile."""
 
@@ -192,7 +176,6 @@ class StoreFailed(Event):
     seconds: float
 
 
-@dataclass(frozen=True)
 class StoreRecovered(Event):
     """The store does what it is asked again."""
 
@@ -201,8 +184,7 @@ class StoreRecovered(Event):
 TokenState = Literal["fresh", "aging", "expired", "none"]
 
 
-@dataclass(frozen=True)
-class TokenStatus:
+class TokenStatus(Value):
     """How the token of one key stands, for people and dashboards. No secret is in it."""
 
     key: TokenKey

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, fields, replace
 
 from ._runtime.backoff import Backoff
+from ._runtime.values import Value
 from .errors import ConfigurationError
 from .token import AccessToken, Record
 
@@ -61,8 +61,7 @@ def decide(
     return Action.RETURN_AND_RENEW
 
 
-@dataclass(frozen=True)
-class RefreshPolicy:
+class RefreshPolicy(Value):
     """When to renew a token, how to back off, and how long to wait at most. All in seconds.
 
     Raises:
@@ -87,11 +86,10 @@ class RefreshPolicy:
     #: A call that brings no ``timeout`` of its own waits so long for a token.
     max_wait: float = 60.0
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+    def _check(self) -> None:
+        for name, value in vars(self).items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ConfigurationError(f"RefreshPolicy({field.name}=…) is a number")
+                raise ConfigurationError(f"RefreshPolicy({name}=…) is a number")
         for name in ("skew", "min_margin", "backoff_base", "backoff_cap", "retry_after_cap"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"RefreshPolicy({name}=…) is in seconds, 0 or more")
@@ -146,7 +144,7 @@ def new_record(token: AccessToken, asked_at: float, policy: RefreshPolicy) -> Re
         # What is due at once, again and again, is not renewed without a pause.
         refresh_in = max(token.refresh_at - asked_at, min(_PAUSE, lifetime / 4))
     due = times(policy, asked_at, lifetime, refresh_in=refresh_in, chance=0.0).fresh_until
-    return Record(replace(token, expires_at=asked_at + lifetime, refresh_at=due), asked_at)
+    return Record(token._replace(expires_at=asked_at + lifetime, refresh_at=due), asked_at)
 
 
 def new_backoff(policy: RefreshPolicy) -> Backoff:

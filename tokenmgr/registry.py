@@ -14,8 +14,6 @@ from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
-from ._sharing.keys import EncryptionKey, SealingKeys
-from ._sharing.slot import SealedStore
 from .entra.client import ConfidentialClient
 from .entra.grants.client_credentials import ClientCredentialsSource
 from .entra.unified_cache import UnifiedCache
@@ -24,14 +22,18 @@ from .errors import ConfigurationError, TokenManagerError
 from .events import Event, TokenStatus
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential, ClientSecret
-from .identity.environment import Settings, settings_from
 from .manager import AccessTokenManager, manager_of
 from .policy import RefreshPolicy
-from .stores import TokenStore, open_store
+from .stores import open_store
 from .token import TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+    from ._sharing.keys import EncryptionKey
+    from ._sharing.slot import SealedStore
+    from .identity.environment import Settings
+    from .stores import TokenStore
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
@@ -146,6 +148,9 @@ class TokenRegistry(Unpicklable):
         self._opened = open_store(shared.cell_contents) if url else None
         self._sealed: SealedStore | None = None
         if shared.cell_contents is not None:
+            from ._sharing.keys import SealingKeys
+            from ._sharing.slot import SealedStore
+
             self._sealed = SealedStore(
                 shared.cell_contents if self._opened is None else self._opened,
                 SealingKeys(keys.cell_contents, credential, salt=self._client.client_id),
@@ -184,6 +189,8 @@ class TokenRegistry(Unpicklable):
             AuthorityError: The tenant or the authority is not one.
         """
         settings, given = {}, Hidden(settings)  # among them may be the store's password, or the key
+        from .identity.environment import settings_from
+
         found = settings_from(os.environ)
         return cls(
             client_id=found.client_id,

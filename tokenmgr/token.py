@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ._runtime.secrecy import Unpicklable
+from ._runtime.values import Value
 from .errors import ConfigurationError
 
 __all__ = ["AccessToken", "Record", "TokenKey", "TokenSource", "normalize_scopes"]
 
 
-@dataclass(frozen=True)
-class AccessToken(Unpicklable):
+class AccessToken(Value, Unpicklable):
     """An access token and its times. It never changes, and its repr hides the secret."""
 
+    _hidden = frozenset({"secret"})
+
     #: The token itself, as it goes behind ``Bearer``.
-    secret: str = field(repr=False)
+    secret: str
     #: When it expires, in seconds since 1970 (the wall clock of the machine that fetched it).
     expires_at: float
     #: When the service would like it renewed, on the same clock; None when it did not say.
@@ -41,8 +42,7 @@ class Record(NamedTuple):
     obtained_at: float
 
 
-@dataclass(frozen=True)
-class TokenKey:
+class TokenKey(Value):
     """All that makes two tokens different. Equal keys may share a token, and no others."""
 
     #: The authority's URL, with the B2C policy, which MSAL's own cache key leaves out.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import inspect
 import pickle
 import subprocess
 import sys
@@ -90,7 +92,30 @@ def test_declaring_one_generates_no_code():
     program = (
         # What measures coverage, where it does, has imported them before.
         "import sys; sys.modules.pop('dataclasses', None)\n"
-        "import tokenmgr.identity.authority, tokenmgr.identity.credentials\n"
+        "import tokenmgr.registry\n"
         "sys.exit('dataclasses' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_takes_dataclasses_takes_values():
+    place = Place(1, name="there")
+
+    assert dataclasses.replace(place, x=2) == Place(2, name="there")
+    assert dataclasses.asdict(place) == {"x": 1, "y": 0, "name": "there"}
+    assert [each.name for each in dataclasses.fields(Place) if each.repr] == ["x", "y"]
+    assert str(inspect.signature(Place)) == "(x: 'int', y: 'int' = 0, name: 'str' = 'here') -> None"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        place.x = 2
+    match place:
+        case Place(x, name=name):
+            assert (x, name) == (1, "there")
+
+
+def test_a_dataclass_can_be_made_of_one():
+    @dataclasses.dataclass(frozen=True)
+    class Town(Point):
+        people: int = 0
+
+    assert repr(Town(1, people=3)).endswith("Town(x=1, y=0, people=3)")
+    assert dataclasses.replace(Town(1), people=5).people == 5

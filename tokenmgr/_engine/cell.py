@@ -13,17 +13,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import events
 from .._context import Context
 from .._runtime.forks import renew_in_child, renew_where_patched
 from .._runtime.refresher import Plan
 from .._runtime.stack import handled_now, interruption_in
-from .._sharing.fetch_once import SharedToken, Wanted
-from .._sharing.slot import SealedStore
 from ..errors import (
     ConfigurationError,
     ServiceUnavailableError,
@@ -36,6 +33,10 @@ from ..token import Record, TokenKey, TokenSource
 from .current import NOTHING, Current, arrived
 from .failures import Failures
 from .flight import Flight
+
+if TYPE_CHECKING:
+    from .._sharing.fetch_once import SharedToken, Wanted
+    from .._sharing.slot import SealedStore
 
 __all__ = ["LATELY", "Cell", "Request"]
 
@@ -101,8 +102,11 @@ class Cell:
         self._source = source
         self.context = context
         self._sealed = sealed
-        read_proof = getattr(source, "read_proof", None)
-        self._shared = None if sealed is None else SharedToken(sealed, key, read_proof)
+        self._shared: SharedToken | None = None
+        if sealed is not None:
+            from .._sharing.fetch_once import SharedToken
+
+            self._shared = SharedToken(sealed, key, getattr(source, "read_proof", None))
         #: Read without the lock, written with it.
         self.current: Current = NOTHING
         #: When it was last asked for; set without the lock.
@@ -129,7 +133,7 @@ class Cell:
 
     def for_claims(self, claims: str) -> Cell:
         """Makes the cell of the same token with claims, which has a key of its own."""
-        key = replace(self.key, claims=claims)
+        key = self.key._replace(claims=claims)
         cell = Cell(self._source, key, self.context, self._sealed, self._failures)
         cell._closed = self._closed
         return cell
@@ -447,6 +451,8 @@ class Cell:
             return self._flight is flight
 
     def _wanted(self, flight: Flight[Current]) -> Wanted:
+        from .._sharing.fetch_once import Wanted
+
         current = self.current
         return Wanted(
             unlike={current.secret, *self._refused},

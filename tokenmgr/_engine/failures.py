@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ..errors import TokenManagerError
@@ -22,7 +21,6 @@ _LONGEST_RENEWAL = 1.0
 _PAUSE = 1.0
 
 
-@dataclass
 class _Asked:
     """Until when the service wants to be left alone, whatever claims it is asked with."""
 

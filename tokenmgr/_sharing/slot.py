@@ -10,7 +10,6 @@ import json
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import astuple
 from typing import TYPE_CHECKING, TypeVar
 
 from .._context import Context
@@ -84,7 +83,7 @@ class Slot:
     def __init__(self, sealed: SealedStore, key: TokenKey) -> None:
         self._sealed = sealed
         self._key = key
-        self._described = json.dumps(astuple(key))
+        self._described = json.dumps([*vars(key).values()])
         #: The sealing keys, and each with the record's name under it: one value, replaced whole.
         self._named: tuple[tuple[SealingKey, ...], list[tuple[SealingKey, str]]] = (), []
 

@@ -7,12 +7,12 @@ to b2clogin.com") and, where that is silent, from the tables of MSAL for Python 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from .._runtime.values import Value
 
 __all__ = ["B2C_DOMAINS", "CIAM_DOMAIN", "CLOUDS", "INITIAL_DOMAINS", "Cloud", "cloud_of"]
 
 
-class Cloud(NamedTuple):
+class Cloud(Value):
     """One cloud. All domains begin with a dot, and all names are in lower case."""
 
     #: What a program calls it.

@@ -11,6 +11,7 @@ from support import SCOPE
 from waiting import until
 
 from tokenmgr import TokenManagerError
+from tokenmgr.entra.wire.transport import Transport
 
 EARLY = b"HTTP/1.1 102 Processing\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
@@ -175,9 +176,13 @@ def test_a_connection_that_was_opened_ahead_and_has_been_spoken_on_is_not_used(
             handler.wfile.write(STRAY)
             spoken.append(handler.client_address[1])
 
-    rough.on_connect = speak_first
+    def taking(self, *args):
+        take(self, *args)
+        until(lambda: spoken)
+
+    take, rough.on_connect = Transport.take, speak_first
     monkeypatch.setattr("tokenmgr.entra.wire.connection.is_first_fetch", lambda: True)
-    monkeypatch.setattr("tokenmgr.entra.wire.connection.import_msal", lambda: until(lambda: spoken))
+    monkeypatch.setattr(Transport, "take", taking)
 
     assert fetch(registry(), VAULT) == f"token-for-{VAULT}"
 

@@ -1,4 +1,4 @@
-"""The first fetch of a process: imports and the network side by side, and neither relied upon."""
+"""The first fetch of a process: the connection is begun before the imports, and not relied upon."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -14,30 +13,16 @@ from support import SCOPE
 
 from tokenmgr import AuthorityError, ConfigurationError, ServiceUnavailableError
 from tokenmgr.entra.wire import first_fetch
+from tokenmgr.entra.wire.adapter import DeadlineAdapter
 from tokenmgr.entra.wire.connection import Connection
 from tokenmgr.identity.authority import Authority
 
 PROGRAM = """
-import sys, threading
+import sys
 from tokenmgr import TokenRegistry
-{before}
 tokens = TokenRegistry.from_env()
 assert not {{"msal", "requests", "urllib3", "ssl"}} & sys.modules.keys()
 print(len(tokens.get_access_token({scope!r})) > 0)
-"""
-
-#: Threads that are started and never run, as in some servers.
-NEVER_RUNS = """
-start = threading.Thread.start
-threading.Thread.start = lambda thread: thread.name == "tokenmgr-import" or start(thread)
-"""
-#: No thread can be started.
-NO_THREADS = """
-def refuse(thread):
-    if thread.name == "tokenmgr-import":
-        raise RuntimeError("can't start new thread")
-    start(thread)
-start, threading.Thread.start = threading.Thread.start, refuse
 """
 
 
@@ -45,16 +30,27 @@ start, threading.Thread.start = threading.Thread.start, refuse
 def first(monkeypatch):
     """Has each fetch be the first one of its process, as far as that can be done twice."""
     monkeypatch.setattr("tokenmgr.entra.wire.connection.is_first_fetch", lambda: True)
-    monkeypatch.setattr(first_fetch, "_begun", threading.Lock())
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The connections that were begun, and are used."""
+    noted, take = [], DeadlineAdapter.take
+
+    def noting(self, request, opened, **settings):
+        noted.append(opened)
+        take(self, request, opened, **settings)
+
+    monkeypatch.setattr(DeadlineAdapter, "take", noting)
+    return noted
 
 
 def fetch(tokens):
     return tokens.manager(SCOPE).refresh_access_token()
 
 
-@pytest.mark.parametrize("before", ["", NEVER_RUNS, NO_THREADS], ids=["", "never run", "none"])
-def test_a_program_has_its_first_token_whether_or_not_threads_run(entra, before):
-    text = PROGRAM.format(before=before, scope=SCOPE)
+def test_a_program_imports_what_sends_requests_with_its_first_fetch(entra):
+    text = PROGRAM.format(scope=SCOPE)
     done = subprocess.run(
         [sys.executable, "-c", text],
         env=os.environ | entra.environment(),
@@ -68,14 +64,21 @@ def test_a_program_has_its_first_token_whether_or_not_threads_run(entra, before)
 
 
 @pytest.mark.usefixtures("first")
-def test_the_connection_that_is_opened_early_carries_the_requests(make_rough, registry):
+@pytest.mark.parametrize("named_by", ["verify", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_connection_that_is_begun_carries_the_requests(
+    make_rough, registry, monkeypatch, taken, named_by
+):
     # TLS 1.3's tickets lie in it before anything was asked, which is no reason to open another.
     server = make_rough("HTTP/1.1")
+    if named_by != "verify":
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        monkeypatch.setenv(named_by, server.ca_file)
 
-    assert fetch(registry(server)) == "a-token"
+    tokens = registry(server, verify=server.ca_file if named_by == "verify" else None)
+    assert fetch(tokens) == "a-token"
 
     assert [each.method for each in server.received] == ["GET", "POST"]
-    assert server.connections == 1
+    assert server.connections == len(taken) == 1
 
 
 @pytest.mark.usefixtures("first")
@@ -117,8 +120,12 @@ def test_nothing_goes_past_a_proxy(rough, registry, proxy, monkeypatch, given):
 def test_a_proxy_for_something_else_is_none(rough, monkeypatch, name, opened):
     monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    with first_fetch.early_socket(rough.authority, {}, 5.0) as early:
-        assert (early is not None) == opened
+    with first_fetch.begun_connection(
+        rough.authority, verify=rough.ca_file, proxied=False
+    ) as begun:
+        assert (begun is not None) == opened
+        if begun is not None:
+            begun.close()
 
 
 @pytest.mark.usefixtures("first")
@@ -129,6 +136,36 @@ def test_what_is_in_the_way_is_told_by_the_request(rough, registry):
         fetch(registry(authority=f"https://127.0.0.1:{port}/contoso.com"))
     with pytest.raises(AuthorityError, match="verify="):
         fetch(registry(verify=True))
+
+
+@pytest.mark.usefixtures("first")
+def test_none_is_taken_whose_server_is_another_than_was_named(rough, registry, taken):
+    with pytest.raises(AuthorityError, match="verify="):
+        fetch(registry(authority=rough.authority.replace("127.0.0.1", "localhost")))
+
+    assert taken == []
+
+
+@pytest.mark.usefixtures("first")
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_none_is_begun_where_nobody_is_to_verify_it(rough, registry, taken):
+    assert fetch(registry(verify=False)) == "a-token"
+
+    assert taken == []
+
+
+def test_the_first_address_to_which_there_is_a_way_is_taken(rough, monkeypatch):
+    port = rough.server_address[1]
+    places = [("::1", port), ("127.0.0.1", port)]  # IPv4 does not lead to the first
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+
+    with first_fetch.begun_connection(
+        rough.authority, verify=rough.ca_file, proxied=False
+    ) as begun:
+        assert begun is not None
+        assert begun.getpeername()[1] == port
+        begun.close()
 
 
 @pytest.mark.usefixtures("first")
@@ -153,8 +190,9 @@ def test_a_closed_connection_opens_nothing(rough):
     assert rough.connections == 0
 
 
-def test_later_fetches_open_nothing_ahead(make_rough, registry, monkeypatch):
-    monkeypatch.setattr(first_fetch, "import_ahead", None)  # who calls it fails
+def test_later_fetches_begin_nothing_ahead(make_rough, registry, monkeypatch):
+    # Who calls it fails.
+    monkeypatch.setattr("tokenmgr.entra.wire.connection.begun_connection", None)
     server = make_rough("HTTP/1.1")
     tokens = registry(server)
 

@@ -96,8 +96,6 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Connection(HTTPSConnection):
-    #: A socket that leads there already.
-    opened: socket.socket | None = None
     #: The answer to the last request, if there was one.
     _answer: _Response | None = None
 
@@ -119,12 +117,6 @@ class _Connection(HTTPSConnection):
         return answered and self.sock is not None and _is_silent(self.sock)
 
     def _new_conn(self) -> socket.socket:
-        opened, self.opened = self.opened, None
-        if opened is not None:
-            for option in self.socket_options or ():
-                opened.setsockopt(*option)
-            opened.settimeout(self.timeout)
-            return opened
         with fork_allowed():  # without TLS as yet, and it can take long
             return super()._new_conn()
 
@@ -163,17 +155,11 @@ def _is_silent(sock: socket.socket) -> bool:
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
 
-    def connect_one(self, opened: socket.socket, seconds: float) -> None:
-        """Has a connection over an open socket in the pool, if TLS takes no longer than that."""
+    def take(self, opened: ssl.SSLSocket) -> None:
+        """Takes a connection that was opened elsewhere, and verified as this pool's are."""
         connection: Any = self._get_conn()
-        try:
-            connection.opened, connection.timeout = opened, seconds
-            connection.connect()
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            self._put_conn(connection)
+        connection.sock, connection.is_verified = opened, True
+        self._put_conn(connection)
 
 
 _POOLS = {"http": HTTPConnectionPool, "https": _Pool}
@@ -182,28 +168,18 @@ _POOLS = {"http": HTTPConnectionPool, "https": _Pool}
 class DeadlineAdapter(HTTPAdapter):
     """Takes a request's read timeout for the whole answer. HTTPS, also through HTTP proxies."""
 
-    def connect(
-        self,
-        request: requests.PreparedRequest,
-        opened: socket.socket,
-        *,
-        verify: bool | str,
-        seconds: float,
+    def take(
+        self, request: requests.PreparedRequest, opened: ssl.SSLSocket, *, verify: bool | str
     ) -> None:
-        """Makes a connection of an open socket, for a request that goes through no proxy.
+        """Takes a connection that was opened elsewhere, for a request that goes through no proxy.
 
         Args:
             request: The request, or one like it.
-            opened: A socket that leads to its host.
+            opened: What leads to its host, and was verified so.
             verify: As for :meth:`send`.
-            seconds: How long it may take.
-
-        Raises:
-            OSError: It cannot be made; urllib3's and requests' own errors likewise.
         """
         pool: Any = self.get_connection_with_tls_context(request, verify)
-        self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call]
-        pool.connect_one(opened, seconds)
+        pool.take(opened)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 - as the base
         super().init_poolmanager(*args, **kwargs)

@@ -13,9 +13,8 @@ from ..._runtime.forks import no_fork, renew_in_child
 from ..._runtime.secrecy import Hidden, is_unicode
 from ...errors import ConfigurationError
 from ...identity.authority import Authority
-from . import CONNECT_TIMEOUT
 from .documented import documented_metadata
-from .first_fetch import early_socket, import_ahead, import_msal, is_first_fetch
+from .first_fetch import begun_connection, import_msal, is_first_fetch
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -94,18 +93,16 @@ class Connection:
         return Exchange(transport, deadline, authority, documented=documented, wall=wall)
 
     def _opened_ahead(self, authority: Authority, deadline: float) -> Transport:
-        """Opens it, and the first connection, while MSAL is imported."""
+        """Opens it, with its first connection, and imports MSAL before the service has answered."""
         self._check_open()
-        import_ahead()
         metadata = documented_metadata(authority)
         url = authority.url if metadata is None else metadata["token_endpoint"]
-        with early_socket(
-            url, bool(self._proxies.cell_contents), min(CONNECT_TIMEOUT, self.timeout)
-        ) as early:
+        proxied = bool(self._proxies.cell_contents)
+        with begun_connection(url, verify=self._verify, proxied=proxied) as begun:
+            import_msal()
             transport = self._opened()
-            if early is not None:
-                transport.connect(url, early, deadline - time.monotonic())
-        import_msal()
+            if begun is not None:
+                transport.take(url, begun, deadline - time.monotonic())
         return transport
 
     def _opened(self) -> Transport:

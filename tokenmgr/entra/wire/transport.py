@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
 import threading
 import time
@@ -11,7 +9,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import requests
-from urllib3.exceptions import HTTPError
 from urllib3.util import ssl_
 
 from ..._runtime.forks import no_fork, renew_in_child
@@ -111,19 +108,21 @@ class Transport:
             )
         return self._session
 
-    def connect(self, url: str, opened: socket.socket, seconds: float) -> None:
-        """Makes a connection of an open socket, for the first request that goes there.
+    def take(self, url: str, begun: ssl.SSLSocket, seconds: float) -> None:
+        """Ends the handshake of a connection, for the first request that goes there.
 
         Whatever is in its way is passed over: the request meets it again, and says what it is.
         """
-        verify = self.settings(url).cell_contents["verify"]
-        with contextlib.suppress(requests.RequestException, HTTPError, OSError):
-            self._adapter.connect(
-                requests.Request("POST", url).prepare(),
-                opened,
-                verify=verify,
-                seconds=min(CONNECT_TIMEOUT, seconds),
-            )
+        begun.setblocking(True)  # to eventlet's sockets a timeout alone does not say so
+        begun.settimeout(max(0.0, min(CONNECT_TIMEOUT, seconds)))
+        try:
+            with no_fork():
+                begun.do_handshake()
+        except OSError:
+            begun.close()
+        else:
+            verify = self.settings(url).cell_contents["verify"]
+            self._adapter.take(requests.Request("POST", url).prepare(), begun, verify=verify)
 
     def settings(self, url: str) -> Hidden:
         """The environment's, where none were given; a proxy's URL may hold its password."""
