@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.crowd import FetchWorkers
 from ._runtime.refresher import Refresher, refresher_for
 from ._runtime.workers import Workers
 from .errors import ConfigurationError
@@ -52,7 +53,7 @@ def new_context(
     """
     if policy is not None and not isinstance(policy, RefreshPolicy):
         raise ConfigurationError("policy= is a RefreshPolicy")
-    workers, hook = Workers(_MOST_FETCHES, name="tokenmgr-fetch"), Hook(on_event)
+    workers, hook = FetchWorkers(_MOST_FETCHES, name="tokenmgr-fetch"), Hook(on_event)
 
     def settle(seconds: float) -> None:
         workers.settle(seconds)

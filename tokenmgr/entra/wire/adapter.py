@@ -100,6 +100,8 @@ class _Connection(HTTPSConnection):
     opened: socket.socket | None = None
     #: The answer to the last request, if there was one.
     _answer: _Response | None = None
+    #: When it was put back into its pool, on the monotonic clock.
+    used_at = float("-inf")
 
     def response_class(self, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
         self._answer = _Response(*args, **kwargs)
@@ -163,6 +165,11 @@ def _is_silent(sock: socket.socket) -> bool:
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
 
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.used_at = time.monotonic()
+        super()._put_conn(conn)
+
     def connect_one(self, opened: socket.socket, seconds: float) -> None:
         """Has a connection over an open socket in the pool, if TLS takes no longer than that."""
         connection: Any = self._get_conn()
@@ -174,6 +181,22 @@ class _Pool(HTTPSConnectionPool):
             raise
         finally:
             self._put_conn(connection)
+
+
+def _close_unused(pool: Any, since: float) -> bool:
+    """Closes what a pool keeps, and has not used since; says whether there is more."""
+    kept, unused = pool.pool, []
+    with kept.mutex:
+        for place, connection in enumerate(kept.queue):
+            # One that a SOCKS proxy is for does not tell.
+            if connection is not None and getattr(connection, "used_at", since) <= since:
+                kept.queue[place] = None
+                unused.append(connection)
+        # In the place of each that is not open there is None, and in that of one in use nothing.
+        left = len(kept.queue) < kept.maxsize or any(each is not None for each in kept.queue)
+    for connection in unused:
+        connection.close()
+    return left
 
 
 _POOLS = {"http": HTTPConnectionPool, "https": _Pool}
@@ -204,6 +227,19 @@ class DeadlineAdapter(HTTPAdapter):
         pool: Any = self.get_connection_with_tls_context(request, verify)
         self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call]
         pool.connect_one(opened, seconds)
+
+    def close_unused(self, seconds: float) -> bool:
+        """Closes the connections that have not been used for so long.
+
+        Returns:
+            Whether any others are left, kept or in use.
+        """
+        left = False
+        for manager in (self.poolmanager, *tuple(self.proxy_manager.values())):
+            for key in manager.pools.keys():  # noqa: SIM118 - a copy: it cannot be iterated over
+                pool = manager.pools.get(key)
+                left |= pool is not None and _close_unused(pool, time.monotonic() - seconds)
+        return left
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 - as the base
         super().init_poolmanager(*args, **kwargs)
