@@ -2,9 +2,9 @@
 
 A thousand registries that fetch in the same moment would start a thousand threads, and open as many
 connections. Here a thread for each is started only as long as there are few *young* ones: who finds
-a crowd stands in line, and has his turn as a young one ends. A thread is young for a second, which
-is more than a fetch takes. One that takes longer, since its service or its store is in trouble, is
-counted no more: so it keeps nobody else waiting for longer than that.
+a crowd stands in line, and has his turn as a young one ends. A thread is young for two seconds,
+which is more than a fetch takes. One that takes longer, since its service or its store is in
+trouble, is counted no more: so it keeps nobody else waiting for longer than that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .workers import Workers
 __all__ = ["FetchWorkers"]
 
 #: Young threads at once, and the seconds for which they are young.
-_MOST_YOUNG, _YOUNG = 64, 1.0
+_MOST_YOUNG, _YOUNG = 64, 2.0
 #: Seconds between two looks whether any has grown older, while somebody stands in line.
 _LOOK_EVERY = 0.05
 

@@ -6,6 +6,7 @@ proxies, its certificate authorities and its credential along, and an answer lea
 
 from __future__ import annotations
 
+import threading
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
@@ -39,6 +40,8 @@ class Pool:
 
     def _start_anew(self) -> None:
         """Opens connections of its own in the child: two processes would mix up one's TLS."""
+        #: Guards the plan.
+        self._lock = threading.RLock()
         #: Sends requests.
         self.session: requests.Session = requests.Session()
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -53,7 +56,7 @@ class Pool:
     def use(self) -> requests.Session:
         """Gives what sends requests, to send one now."""
         self._used = True
-        if self._plan is None or not self._plan.live:
+        if self._plan is None or not self._plan.live:  # without the lock in nearly every case
             self._look_later()
         return self.session
 
@@ -74,9 +77,11 @@ class Pool:
             self._look_later()
 
     def _look_later(self) -> None:
-        due = SYSTEM_CLOCK.elapsed() + _LOOK_EVERY
-        # It runs out of time never, and so every renewal goes before it.
-        self._plan = self._refresher.follow(self, due, float("inf"), instead=self._plan)
+        with self._lock:
+            if self._plan is None or not self._plan.live:
+                due = SYSTEM_CLOCK.elapsed() + _LOOK_EVERY
+                # It runs out of time never, and so every renewal goes before it.
+                self._plan = self._refresher.follow(self, due, float("inf"))
 
 
 _POOLS: Shared[Pool] = Shared()
