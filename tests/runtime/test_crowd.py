@@ -14,6 +14,7 @@ from tokenmgr._runtime import workers as workers_module
 from tokenmgr._runtime.crowd import FetchWorkers
 
 NAME = "tokenmgr-crowd-test"
+MOST = module._MOST_YOUNG
 
 
 def running() -> int:
@@ -44,10 +45,10 @@ def test_many_registries_together_have_no_more_young_threads_than_one():
     registries = [FetchWorkers(64, name=NAME) for _ in range(300)]
     for workers in registries:
         workers.do(work)
-    until(lambda: len(active) == 64)
+    until(lambda: len(active) == MOST)
     gate.set()
     until(lambda: len(done) == 300, "all work")
-    assert max(most) == 64
+    assert max(most) == MOST
     until(lambda: not running(), "the end of all threads")
 
 
@@ -88,10 +89,10 @@ def test_those_that_hang_keep_nobody_else_waiting(monkeypatch):
 @pytest.mark.usefixtures("always_young")
 def test_one_registry_with_much_to_do_does_not_fill_the_line():
     gate, first, done = threading.Event(), threading.Semaphore(0), threading.Event()
-    crowd = [FetchWorkers(64, name=NAME) for _ in range(64)]
+    crowd = [FetchWorkers(64, name=NAME) for _ in range(MOST)]
     for workers in crowd:
         workers.do(lambda: first.acquire(timeout=30))
-    until(lambda: running() == 64)
+    until(lambda: running() == MOST)
     greedy = FetchWorkers(64, name=NAME)
     for _ in range(50):
         greedy.do(lambda: gate.wait(30))
@@ -101,16 +102,16 @@ def test_one_registry_with_much_to_do_does_not_fill_the_line():
 
     assert done.wait(10), "it waits for all that the other one has to do"
     gate.set()
-    first.release(62)
+    first.release(MOST - 2)
     until(lambda: not running(), "the end of all threads")
 
 
 @pytest.mark.usefixtures("always_young")
 def test_a_thread_that_cannot_be_started_later_is_tried_again(monkeypatch):
     gate, done, refused = threading.Event(), threading.Event(), threading.Event()
-    for _ in range(64):
+    for _ in range(MOST):
         FetchWorkers(1, name=NAME).do(lambda: gate.wait(30))
-    until(lambda: running() == 64)
+    until(lambda: running() == MOST)
     FetchWorkers(1, name=NAME).do(done.set)
     start = threading.Thread.start
 
@@ -131,7 +132,7 @@ def test_a_thread_that_cannot_be_started_later_is_tried_again(monkeypatch):
 def test_where_threads_start_and_never_run_nobody_stands_in_line(monkeypatch):
     monkeypatch.setattr(workers_module, "_PATIENCE", 0.0)
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
-    for _ in range(70):
+    for _ in range(MOST + 6):
         with pytest.raises(RuntimeError):
             FetchWorkers(1, name=NAME).do(lambda: None)
 
@@ -141,9 +142,9 @@ def test_where_threads_start_and_never_run_nobody_stands_in_line(monkeypatch):
 @pytest.mark.usefixtures("always_young")
 def test_a_child_does_not_stand_in_its_parent_s_line():
     gate = threading.Event()
-    for _ in range(70):
+    for _ in range(MOST + 6):
         FetchWorkers(1, name=NAME).do(lambda: gate.wait(30))
-    until(lambda: running() == 64)
+    until(lambda: running() == MOST)
 
     def work() -> bool:
         done = threading.Event()

@@ -18,8 +18,9 @@ from .workers import Workers
 
 __all__ = ["FetchWorkers"]
 
-#: Young threads at once, and the seconds for which they are young.
-_MOST_YOUNG, _YOUNG = 64, 2.0
+#: Young threads at once, and the seconds for which they are young. Were there more, those that have
+#: a lock of a store would wait for their turn of the processor, and others in vain for the lock.
+_MOST_YOUNG, _YOUNG = 32, 2.0
 #: Seconds between two looks whether any has grown older, while somebody stands in line.
 _LOOK_EVERY = 0.05
 
