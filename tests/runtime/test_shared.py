@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import pytest
 from fork_marks import needs_fork, unwarned_forks
@@ -47,14 +48,23 @@ def test_the_last_one_who_leaves_closes_it_once(things):
     assert thing.closed == 1
 
 
-def test_a_share_that_is_dropped_is_ended(things):
+def test_shares_that_are_dropped_take_their_thing_along(things):
     one, other = take(things), take(things)
-    thing = one.thing
-    other.end()
+    gone = weakref.ref(one.thing)
+    del other
+    gc.collect()
+    assert take(things).thing is one.thing
     del one
     gc.collect()
-    assert thing.closed == 1
-    assert take(things).thing is thing or take(things).thing.closed == 0
+    assert gone() is None
+
+
+def test_a_share_that_was_dropped_keeps_nobody_from_closing_it(things):
+    one, dropped = take(things), take(things)
+    del dropped
+    gc.collect()
+    one.end()
+    assert one.thing.closed == 1
 
 
 def test_nothing_remains_of_what_nobody_has(things):

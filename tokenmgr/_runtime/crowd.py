@@ -39,7 +39,7 @@ class _Crowd:
         #: Each is there once, however much work it has.
         self._line: OrderedDict[FetchWorkers, None] = OrderedDict()
         #: Whether any has ever run: where they start and never do, nobody is to rely on them.
-        self._have_run = False
+        self.have_run = False
 
     def admits(self) -> bool:
         """Whether a thread may be started now; if so, it counts."""
@@ -47,7 +47,7 @@ class _Crowd:
         with contextlib.suppress(IndexError):  # there is none, or another thread was faster
             while self._young[0] <= now - _YOUNG:
                 self._young.popleft()
-        if len(self._young) >= _MOST_YOUNG and self._have_run:
+        if len(self._young) >= _MOST_YOUNG and self.have_run:
             return False
         self._young.append(now)
         return True
@@ -57,11 +57,6 @@ class _Crowd:
         self._line[workers] = None
         with contextlib.suppress(RuntimeError):  # then they have their turn as a thread ends
             self._watchers.do(self._watch)
-
-    def begins(self) -> float:
-        """Notes that a thread runs; gives the time, for :meth:`ends`."""
-        self._have_run = True
-        return time.monotonic()
 
     def ends(self, began: float) -> None:
         """Notes that a thread ends, which began then, and has the next in line begin."""
@@ -119,9 +114,9 @@ class FetchWorkers(Workers):
             self._have_run = True  # others have, and so will these
             _crowd.line_up(self)
 
-    def _work(self) -> None:
-        began = _crowd.begins()
-        try:
-            super()._work()
-        finally:
-            _crowd.ends(began)
+    def _begins(self) -> float:
+        _crowd.have_run = True
+        return super()._begins()
+
+    def _ended(self, began: float) -> None:
+        _crowd.ends(began)

@@ -1,14 +1,14 @@
 """What the registries of a process have in common: one thing for each address.
 
-Whoever takes part in it holds a share. The last one who ends his share, or whose share the garbage
-collector finds, has the thing closed. It opens again by itself, should it be used after that: by
-somebody who took a share in the same moment, or whose work is under way still. So nothing here has
-to be right about who comes first, and the end of a share takes no lock, wherever it is called.
+Whoever takes part in it holds a share. The last one who ends his share has the thing closed; where
+the shares are dropped instead, it goes with them. It opens again by itself, should it be used after
+it was closed: by somebody who took a share in the same moment, or whose work is under way still. So
+nothing here has to be right about who comes first. At the end of a share nothing of Python's runs,
+where an interruption would be lost.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
 import weakref
 from collections.abc import Callable
@@ -26,20 +26,13 @@ class _Closable(Protocol):
 
 T = TypeVar("T", bound=_Closable)
 
-_numbers = itertools.count()
-
 
 class _Common(Generic[T]):
-    """A thing, and the numbers of the shares in it."""
+    """A thing, and the shares in it."""
 
     def __init__(self, thing: T) -> None:
         self.thing = thing
-        self.shares: set[int] = set()
-
-    def leave(self, number: int) -> None:
-        self.shares.discard(number)
-        if not self.shares:
-            self.thing.close()
+        self.shares: set[weakref.ref[Share[T]]] = set()
 
 
 class Share(Generic[T]):
@@ -49,14 +42,15 @@ class Share(Generic[T]):
         self._common = common
         #: What is shared.
         self.thing: T = common.thing
-        number = next(_numbers)
-        common.shares.add(number)
-        self._ends = weakref.finalize(self, common.leave, number)
-        self._ends.atexit = False
+        self._counted = weakref.ref(self, common.shares.discard)
+        common.shares.add(self._counted)
 
     def end(self) -> None:
-        """Ends it, as the end of this object does. Once is enough, twice does no harm."""
-        self._ends()
+        """Ends it. Once is enough, twice does no harm."""
+        if self._counted in self._common.shares:
+            self._common.shares.discard(self._counted)
+            if not self._common.shares:
+                self.thing.close()
 
 
 class Shared(Generic[T]):

@@ -99,13 +99,13 @@ class Workers:
 
     def _work(self) -> None:
         self._have_run = True
-        me = threading.current_thread()
+        me, began = threading.current_thread(), self._begins()
         while True:
             with self._lock:
                 if not self._waiting:
                     self._threads.discard(me)
                     about_to_end()
-                    return
+                    break
                 work = self._waiting.popleft()
             try:
                 work()
@@ -113,3 +113,11 @@ class Workers:
                 with contextlib.suppress(Exception):
                     threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), me)))
             del work  # what it leads to need not live until there is more
+        self._ended(began)
+
+    def _begins(self) -> float:
+        """Says that one of their threads runs; gives the time."""
+        return time.monotonic()
+
+    def _ended(self, began: float) -> None:
+        """Says that one of their threads has nothing more to do, which began then."""
