@@ -10,6 +10,7 @@ trouble, is counted no more: so it keeps nobody else waiting for longer than tha
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import OrderedDict, deque
 
@@ -26,7 +27,7 @@ _LOOK_EVERY = 0.05
 
 
 class _Crowd:
-    """Who fetches and who stands in line. It takes no lock: a thread more or less does no harm."""
+    """Who fetches and who stands in line. A thread more or less than counted does no harm."""
 
     def __init__(self) -> None:
         self._watchers = Workers(1, name="tokenmgr-crowd")
@@ -34,6 +35,8 @@ class _Crowd:
 
     def _start_anew(self) -> None:
         """Begins with nobody: a child has no threads."""
+        #: Held by who has the next in line begin, and may have to put him back.
+        self._lock = threading.RLock()
         #: When the young ones were started, those that have ended left out.
         self._young: deque[float] = deque()
         #: Each is there once, however much work it has.
@@ -61,17 +64,20 @@ class _Crowd:
     def ends(self, began: float) -> None:
         """Notes that a thread ends, which began then, and has the next in line begin."""
         if time.monotonic() - began < _YOUNG:
-            with contextlib.suppress(IndexError):
-                self._young.popleft()
+            self._one_less()
         self._move_up()
 
-    def _watch(self) -> None:
-        while self._line:
-            time.sleep(_LOOK_EVERY)
-            self._move_up()
+    def _one_less(self) -> None:
+        with contextlib.suppress(IndexError):  # it has grown older meanwhile
+            self._young.popleft()
 
-    def _move_up(self) -> None:
-        with contextlib.suppress(KeyError):  # nobody stands there any more
+    def _watch(self) -> None:
+        while self._move_up():
+            time.sleep(_LOOK_EVERY)
+
+    def _move_up(self) -> bool:
+        """Has the next in line begin, as many as may; says whether any are left."""
+        with self._lock, contextlib.suppress(KeyError):  # nobody stands there any more
             while True:
                 workers, _ = self._line.popitem(last=False)
                 if not workers.want_one:
@@ -80,11 +86,13 @@ class _Crowd:
                     started = self.admits() and workers.start_one()
                 except RuntimeError:  # no thread can be started just now
                     started = False
+                    self._one_less()
                 if not started or workers.want_one:  # those again, after all others
                     self._line[workers] = None
                 if not started:
                     self._line.move_to_end(workers, last=False)
-                    return
+                    return True
+        return False
 
 
 _crowd = _Crowd()
