@@ -65,19 +65,30 @@ class _Crowd:
         """Notes that a thread ends, which began then, and has the next in line begin."""
         if time.monotonic() - began < _YOUNG:
             self._one_less()
-        self._move_up()
+        # Who has it starts threads just now, and this one, which has nothing to do, waits for none:
+        # should that one have looked too early, who watches looks again.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._move_up()
+            finally:
+                self._lock.release()
 
     def _one_less(self) -> None:
         with contextlib.suppress(IndexError):  # it has grown older meanwhile
             self._young.popleft()
 
     def _watch(self) -> None:
-        while self._move_up():
+        while True:
+            with self._lock:
+                if not self._move_up():
+                    return
             time.sleep(_LOOK_EVERY)
+
+    # With the lock held:
 
     def _move_up(self) -> bool:
         """Has the next in line begin, as many as may; says whether any are left."""
-        with self._lock, contextlib.suppress(KeyError):  # nobody stands there any more
+        with contextlib.suppress(KeyError):  # nobody stands there any more
             while True:
                 workers, _ = self._line.popitem(last=False)
                 if not workers.want_one:
