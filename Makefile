@@ -31,7 +31,8 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(PYTEST)
+	$(BIN)/coverage run $(PYTEST) -m "not traces"
+	$(BIN)/python $(PYTEST) --dist=load -m traces
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -27,6 +27,7 @@ from . import (
     shared_outage,
     shared_start,
     shared_users,
+    tenants,
     warm,
 )
 from .figure import Section
@@ -64,6 +65,7 @@ def _sections() -> Iterator[Section]:
     yield shared_outage.section()
     yield shared_users.section()
     yield shared_start.section()
+    yield tenants.section()
     yield first_token.section()
     yield imports.section(rounds=15)
 

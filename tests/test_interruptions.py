@@ -22,7 +22,7 @@ from tokenmgr.events import BackingOff, Event, RequestFailed
 from tokenmgr.stores import TokenStore
 from tokenmgr.stores.sqlite import SqliteStore
 
-pytestmark = needs_signals
+pytestmark = [needs_signals, pytest.mark.traces]
 
 #: Whoever waits for what does not come does so for a minute.
 AT_ONCE = 10.0

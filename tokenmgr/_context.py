@@ -15,7 +15,7 @@ from .policy import RefreshPolicy
 __all__ = ["Context", "new_context"]
 
 #: Fetches of one registry that may be under way at once.
-_MOST_FETCHES = 64
+_MOST_FETCHES = 512
 #: Seconds that a fetch of a program's own source is given, which has its own deadline.
 _OWN_SOURCE = 30.0
 

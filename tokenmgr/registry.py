@@ -24,7 +24,7 @@ from .identity.authority import Authority
 from .identity.credentials import ClientCredential, ClientSecret
 from .manager import AccessTokenManager, manager_of
 from .policy import RefreshPolicy
-from .stores import open_store
+from .stores import take_store
 from .token import TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
@@ -144,15 +144,15 @@ class TokenRegistry(Unpicklable):
             context=self._context,
         )
         url = isinstance(shared.cell_contents, str)
-        #: The store, where it was made here.
-        self._opened = open_store(shared.cell_contents) if url else None
+        #: The part in the store that a URL names.
+        self._opened = take_store(shared.cell_contents) if url else None
         self._sealed: SealedStore | None = None
         if shared.cell_contents is not None:
             from ._sharing.keys import SealingKeys
             from ._sharing.slot import SealedStore
 
             self._sealed = SealedStore(
-                shared.cell_contents if self._opened is None else self._opened,
+                shared.cell_contents if self._opened is None else self._opened.thing,
                 SealingKeys(keys.cell_contents, credential, salt=self._client.client_id),
                 namespace=namespace,
                 context=self._context,
@@ -361,7 +361,7 @@ class TokenRegistry(Unpicklable):
         if self._sealed is not None:
             self._sealed.leases.give_back_all(_PATIENCE)
         if self._opened is not None:
-            self._opened.close()
+            self._opened.end()
 
     async def aclose(self) -> None:
         """Does as :meth:`close`, and never blocks the event loop."""

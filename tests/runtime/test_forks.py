@@ -789,15 +789,15 @@ def test_the_child_knows_the_metadata_and_speaks_over_a_connection_of_its_own(
     with entra.registry() as tokens:
         graph = tokens.manager(SCOPE)
         graph.get_access_token()
-        session = tokens._connection._transport._session
+        session = tokens._connection._transport._pool.thing.session
 
         def work() -> bool:
             graph.refresh_access_token()
-            return tokens._connection._transport._session is not session
+            return tokens._connection._transport._pool.thing.session is not session
 
         assert in_child(work) is True
         graph.refresh_access_token()  # the parent's connection is as it was
-        assert tokens._connection._transport._session is session
+        assert tokens._connection._transport._pool.thing.session is session
     assert entra.count() == 3
     assert [request.kind for request in entra.requests].count("discovery") == 1
 

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .._runtime.secrecy import Hidden, is_unicode
+from .._runtime.shared import Share, Shared
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .redis import RedisStore
     from .sqlite.store import SqliteStore
 
-__all__ = ["MemoryStore", "RedisStore", "SqliteStore", "TokenStore", "open_store"]
+__all__ = ["MemoryStore", "RedisStore", "SqliteStore", "TokenStore", "open_store", "take_store"]
 
 _HOMES = {
     "MemoryStore": "memory",
@@ -61,3 +62,23 @@ def open_store(url: str) -> TokenStore:
         "store= is a URL such as 'sqlite:///tokens.db' or 'redis://host:6379/0', or a TokenStore: "
         "correct it"
     )
+
+
+#: Those that were made of URLs.
+_STORES: Shared[TokenStore] = Shared()
+
+
+def take_store(url: str) -> Share[TokenStore]:
+    """Gives a share in the store that a URL names: one store for all who name it in this process.
+
+    Args:
+        url: As for :func:`open_store`. A relative path and an absolute one may name the same file;
+            of Redis, the same text is the same store.
+
+    Raises:
+        ConfigurationError: It names none.
+    """
+    url, given = "", Hidden(url)  # it may hold a password
+    store = open_store(given.cell_contents)
+    path = getattr(store, "path", None)
+    return _STORES.take(given if path is None else Hidden(f"sqlite:{path}"), lambda: store)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from support import in_threads
 
 from tokenmgr import StoreError
 from tokenmgr.stores import SqliteStore, sqlite
+
+pytestmark = pytest.mark.traces
 
 
 def begin(store: SqliteStore) -> None:
@@ -68,9 +69,6 @@ def test_what_an_interruption_left_is_not_used_again(store: SqliteStore):
 # What was not yet anybody's is closed as it goes, of which Python warns.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_interruptions_by_a_signal_leave_a_store_that_works(store: SqliteStore):
-    if sys.gettrace() is not None:
-        pytest.skip("what measures coverage is interrupted too, and hangs")
-
     def handler(number: int, frame: object) -> None:
         raise Interruption
 

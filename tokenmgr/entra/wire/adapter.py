@@ -98,6 +98,8 @@ class _Response(http.client.HTTPResponse):
 class _Connection(HTTPSConnection):
     #: The answer to the last request, if there was one.
     _answer: _Response | None = None
+    #: When it was put back into its pool, on the monotonic clock.
+    used_at = float("-inf")
 
     def response_class(self, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
         self._answer = _Response(*args, **kwargs)
@@ -152,14 +154,43 @@ def _is_silent(sock: socket.socket) -> bool:
     return False
 
 
+#: Seconds that a request waits for one of as many connections as there may be.
+_LONGEST_QUEUE = 10.0
+
+
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        # Where as many are in use as there may be: whoever has one has a deadline of his own.
+        return super()._get_conn(timeout=_LONGEST_QUEUE if timeout is None else timeout)
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.used_at = time.monotonic()
+        super()._put_conn(conn)
 
     def take(self, opened: ssl.SSLSocket) -> None:
         """Takes a connection that was opened elsewhere, and verified as this pool's are."""
         connection: Any = self._get_conn()
         connection.sock, connection.is_verified = opened, True
         self._put_conn(connection)
+
+
+def _close_unused(pool: Any, since: float) -> bool:
+    """Closes what a pool keeps, and has not used since; says whether there is more."""
+    kept, unused = pool.pool, []
+    with kept.mutex:
+        for place, connection in enumerate(kept.queue):
+            # One that a SOCKS proxy is for does not tell.
+            if connection is not None and getattr(connection, "used_at", since) <= since:
+                kept.queue[place] = None
+                unused.append(connection)
+        # In the place of each that is not open there is None, and in that of one in use nothing.
+        left = len(kept.queue) < kept.maxsize or any(each is not None for each in kept.queue)
+    for connection in unused:
+        connection.close()
+    return left
 
 
 _POOLS = {"http": HTTPConnectionPool, "https": _Pool}
@@ -180,6 +211,19 @@ class DeadlineAdapter(HTTPAdapter):
         """
         pool: Any = self.get_connection_with_tls_context(request, verify)
         pool.take(opened)
+
+    def close_unused(self, seconds: float) -> bool:
+        """Closes the connections that have not been used for so long.
+
+        Returns:
+            Whether any others are left, kept or in use.
+        """
+        left = False
+        for manager in (self.poolmanager, *tuple(self.proxy_manager.values())):
+            for key in manager.pools.keys():  # noqa: SIM118 - a copy: it cannot be iterated over
+                pool = manager.pools.get(key)
+                left |= pool is not None and _close_unused(pool, time.monotonic() - seconds)
+        return left
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102 - as the base
         super().init_poolmanager(*args, **kwargs)

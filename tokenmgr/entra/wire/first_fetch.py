@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +30,14 @@ __all__ = ["begun_connection", "import_msal", "is_first_fetch"]
 _PATIENCE = 1.0
 
 
+#: Taken by the first fetch, and never given back: of many that begin side by side, one begins a
+#: connection of its own.
+_first = threading.Lock()
+
+
 def is_first_fetch() -> bool:
-    """Whether MSAL is yet to be imported."""
-    return "msal" not in sys.modules
+    """Whether MSAL is yet to be imported, and nobody has been told so."""
+    return "msal" not in sys.modules and _first.acquire(blocking=False)
 
 
 def import_msal() -> None:

@@ -1,4 +1,4 @@
-"""What all fetches have in common: the connections, and what is known of the authority."""
+"""What a registry's fetches have in common: connections, and what is known of the authority."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from urllib3.util import ssl_
 
 from ..._runtime.forks import no_fork, renew_in_child
 from ..._runtime.secrecy import Hidden
+from ..._runtime.shared import Share
 from ...errors import ConfigurationError
 from . import CONNECT_TIMEOUT
-from .adapter import DeadlineAdapter
+from .pool import Pool, take_pool
 
 if TYPE_CHECKING:
     import cachetools
@@ -42,28 +43,27 @@ class Response:
 
 
 class Transport:
-    """The connections, and the authorities' metadata; see :class:`.connection.Connection`."""
+    """A part in the connections, and the metadata; see :class:`.connection.Connection`."""
 
     def __init__(self, verify: bool | str | None, proxies: Hidden) -> None:
         self._verify = verify
         self._proxies: Mapping[str, str] = proxies.cell_contents
+        #: What it has in common with other registries.
+        self._pool: Share[Pool] = take_pool(verify, proxies)
         #: Made with the first metadata that has to be asked for.
         self._metadata: cachetools.TTLCache[str, Response] | None = None
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
-        """Opens connections of its own in the child: two processes would mix up one's TLS."""
+        """Makes its lock anew; the connections do so by themselves."""
         self._closed = False
         #: Guards the metadata; never held over I/O.
         self._lock = threading.RLock()
-        self._session = requests.Session()
-        self._adapter = DeadlineAdapter(pool_maxsize=32)
-        self._session.mount("https://", self._adapter)
 
     def close(self) -> None:
-        """Closes the connections, and ends every wait between two attempts."""
+        """Lets go of the connections, and ends every wait between two attempts."""
         self._closed = True
-        self._session.close()
+        self._pool.end()
 
     def metadata(self, url: str) -> Response | None:
         """Gives an authority's metadata if it is known."""
@@ -106,7 +106,7 @@ class Transport:
                 "gevent's or eventlet's monkey patch came after TLS had been imported, and no "
                 "connection can be made any more: call it before anything else is imported"
             )
-        return self._session
+        return self._pool.thing.use()
 
     def take(self, url: str, begun: ssl.SSLSocket, seconds: float) -> None:
         """Ends the handshake of a connection, for the first request that goes there.
@@ -122,13 +122,14 @@ class Transport:
             begun.close()
         else:
             verify = self.settings(url).cell_contents["verify"]
-            self._adapter.take(requests.Request("POST", url).prepare(), begun, verify=verify)
+            adapter = self._pool.thing.adapter
+            adapter.take(requests.Request("POST", url).prepare(), begun, verify=verify)
 
     def settings(self, url: str) -> Hidden:
         """The environment's, where none were given; a proxy's URL may hold its password."""
         settings = Hidden(
             dict(
-                self._session.merge_environment_settings(
+                self._pool.thing.session.merge_environment_settings(
                     url, dict(self._proxies), True, self._verify, None
                 )
             )

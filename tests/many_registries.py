@@ -1,0 +1,59 @@
+"""A program with a registry for each of many tenants, all of which fetch at once.
+
+Its arguments: the emulator's URL, how many tenants, how many files the program may have open, and
+the store's URL where there is one. It says how many tokens it has got, and the most threads and
+open files that there were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import threading
+from pathlib import Path
+
+from support import SCOPE
+
+from tokenmgr import TokenManagerError, TokenRegistry
+
+url, count, most_files, *store = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(most_files),) * 2)
+over = threading.Event()
+most = {"threads": 0, "files": 0}
+
+
+def watch() -> None:
+    while not over.wait(0.002):
+        found = {
+            "threads": threading.active_count(),
+            "files": len(list(Path("/proc/self/fd").iterdir())),
+        }
+        most.update({name: max(most[name], now) for name, now in found.items()})
+
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+registries = [
+    TokenRegistry(
+        client_id=os.environ["AZURE_CLIENT_ID"],
+        credential=os.environ["AZURE_CLIENT_SECRET"],
+        authority=f"{url}/tenant-{number}.onmicrosoft.com",
+        store=store[0] if store else None,
+    )
+    for number in range(int(count))
+]
+managers = [tokens.manager(SCOPE) for tokens in registries]
+for manager in managers:
+    manager.prefetch()
+secrets = set()
+for manager in managers:
+    with contextlib.suppress(TokenManagerError):
+        secrets.add(manager.get_access_token())
+over.set()
+watcher.join()
+for tokens in registries:
+    tokens.close()
+print(json.dumps({"tokens": len(secrets)} | most))  # noqa: T201
