@@ -12,6 +12,7 @@ from ._context import new_context
 from ._engine.cell import Cell
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import renew_in_child
+from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
 from .entra.client import ConfidentialClient
@@ -275,6 +276,7 @@ class TokenRegistry(Unpicklable):
 
     async def aprefetch(self, *managers: AccessTokenManager, timeout: float | None = None) -> None:
         """Does as :meth:`prefetch`, from any event loop, and never blocks it."""
+        running_loop()
         import asyncio
 
         outcomes = await asyncio.gather(
@@ -365,6 +367,7 @@ class TokenRegistry(Unpicklable):
 
     async def aclose(self) -> None:
         """Does as :meth:`close`, and never blocks the event loop."""
+        running_loop()
         import asyncio
 
         await asyncio.to_thread(self.close)

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from .._runtime.loops import running_loop
+
 __all__ = ["Flight", "FlightLostError", "again", "bare"]
 
 T = TypeVar("T")
@@ -133,10 +135,12 @@ class Flight(Generic[T]):
         return True
 
     async def join(self, timeout: float) -> bool:
-        """Waits in this event loop, for at most ``timeout`` seconds; answers as :meth:`wait`."""
-        import asyncio  # 20 ms that a program without event loops does not have to spend
+        """Waits in this event loop, for at most ``timeout`` seconds; answers as :meth:`wait`.
 
-        loop = asyncio.get_running_loop()
+        Raises:
+            ConfigurationError: It is none of asyncio's.
+        """
+        loop = running_loop()
         woken = loop.create_future()
 
         def stop_waiting() -> None:
