@@ -332,6 +332,12 @@ def test_there_are_two_versions_of_tokens(emulator):
         emulator.sign_in(ANN, version="3.0")
 
 
+@pytest.mark.parametrize("scopes", [[], "read"])
+def test_nobody_signs_in_without_a_list_of_scopes(emulator, scopes):
+    with pytest.raises(ValueError, match="access_as_user"):
+        emulator.sign_in(ANN, scopes=scopes)
+
+
 @pytest.mark.parametrize(
     "control",
     [

@@ -76,10 +76,13 @@ class UserControls:
         Raises:
             PermissionError: The user is disabled.
             RuntimeError: The emulator was not started yet.
-            ValueError: There is no such version, or ``claims`` are no JSON object.
+            ValueError: There are no scopes, there is no such version, or ``claims`` are no JSON
+                object.
         """
         if version not in _VERSIONS:
             raise ValueError(f"version is one of {', '.join(_VERSIONS)}, not {version!r}")
+        if isinstance(scopes, str) or not scopes:
+            raise ValueError("scopes are a list of at least one, such as ['access_as_user']")
         if not self._state.base_url:
             raise RuntimeError("the emulator has no address before it is started")
         mfa = _wants_mfa(claims)
