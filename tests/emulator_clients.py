@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jwt
 import requests
 from support import SCOPE
 
@@ -30,3 +31,31 @@ def ask_for_token(
         "scope": SCOPE,
     } | fields
     return http.post(f"{authority or emulator.authority()}/oauth2/v2.0/token", data=form)
+
+
+OBO = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+ORDERS = "api://orders/read"
+
+
+def exchange(
+    http: requests.Session,
+    emulator: EntraEmulator,
+    assertion: str | None,
+    authority: str | None = None,
+    **fields: Any,
+) -> requests.Response:
+    """Asks for a token on behalf of a user; a field that is None is left out."""
+    fields = {
+        "grant_type": OBO,
+        "assertion": assertion,
+        "requested_token_use": "on_behalf_of",
+        "scope": f"{ORDERS} openid profile offline_access",
+        "client_info": "1",
+    } | fields
+    return ask_for_token(http, emulator, authority, **fields)
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What a token says, unverified."""
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims

@@ -9,7 +9,7 @@ from typing import Any
 import msal
 import pytest
 import requests
-from emulator_clients import ask_for_token, trusting
+from emulator_clients import ask_for_token, exchange, trusting
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -30,6 +30,36 @@ def http(emulator: EntraEmulator) -> Iterator[requests.Session]:
 def ask(emulator: EntraEmulator, http: requests.Session) -> Callable[..., requests.Response]:
     """Ask for a token; a field that is None is left out."""
     return partial(ask_for_token, http, emulator)
+
+
+@pytest.fixture
+def on_behalf_of(
+    emulator: EntraEmulator, http: requests.Session
+) -> Callable[..., requests.Response]:
+    """Exchange an assertion; a field that is None is left out."""
+    return partial(exchange, http, emulator)
+
+
+@pytest.fixture
+def refresh(ask: Callable[..., requests.Response]) -> Callable[..., requests.Response]:
+    """Redeem a refresh token; a field that is None is left out."""
+
+    def redeem(refresh_token: str | None, **fields: Any) -> requests.Response:
+        fields = {"grant_type": "refresh_token", "scope": None} | fields
+        return ask(refresh_token=refresh_token, **fields)
+
+    return redeem
+
+
+@pytest.fixture
+def call(emulator: EntraEmulator, http: requests.Session) -> Callable[..., requests.Response]:
+    """Call the protected API."""
+
+    def get(token: str | None, path: str = "users") -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return http.get(f"{emulator.url}/graph/v1.0/{path}", headers=headers)
+
+    return get
 
 
 @pytest.fixture

@@ -16,17 +16,6 @@ from tokenmgr.emulator import EntraEmulator
 GRAPH = "https://graph.microsoft.com/.default"
 
 
-@pytest.fixture
-def call(emulator, http):
-    """Call the protected API."""
-
-    def get(token, path="users"):
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return http.get(f"{emulator.url}/graph/v1.0/{path}", headers=headers)
-
-    return get
-
-
 def test_the_lifetime_and_the_suggested_renewal_are_settings(emulator, ask):
     emulator.token_lifetime = 90
     emulator.refresh_in = 45

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from .authorities import Authority, AuthorityKind
+from .callers import username_of
 from .errors import EntraError, error_body
 from .faults import Fault
 from .oauth import EntraAuthorizationServer
@@ -95,14 +96,19 @@ class _Handlers:
             return self._challenge("Access token is empty.", error=None)
         try:
             claims = self._state.signer.verify(token.strip(), base_url=self._state.base_url)
+            self._check_audience(str(claims["aud"]))
         except InvalidAccessTokenError as error:
             return self._challenge(str(error), error="invalid_token")
+        if not self._state.protection.allows(claims):
+            return _denied()
         answer: dict[str, object] = {
             "@odata.context": f"{self._state.base_url}/graph/v1.0/$metadata",
             "value": [{"id": request.match_info["path"]}],
             "appid": claims.get("appid") or claims.get("azp"),
             "aud": claims["aud"],
             "tid": claims["tid"],
+            "oid": claims["oid"],
+            "scp": claims.get("scp"),
             "uti": claims["uti"],
         }
         if request.can_read_body:
@@ -112,13 +118,11 @@ class _Handlers:
     @web.middleware
     async def observe(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Write each request down, let it wait and fail as tests want, and word the errors."""
-        record = await _record(request)
+        record = await self._record(request)
         number = self._state.log.arrived(record)
         if record.kind == "token":
             await self._state.gate.wait(self._state.latency)
-        fault = self._state.faults.take(
-            kind=record.kind, grant_type=record.grant_type, scope=record.scope
-        )
+        fault = self._state.faults.take(record)
         if fault is not None and fault.disconnect:
             if request.transport is not None:
                 request.transport.abort()
@@ -137,12 +141,17 @@ class _Handlers:
         try:
             return await handler(request)
         except EntraError as error:
-            codes = [error.code]
-            name, text, status = error.name, error.text, error.status_code
+            status = error.status_code
+            body = error.json(correlation_id=correlation_id, base_url=base_url)
         except web.HTTPException as http_error:
-            codes = []
-            name, text, status = "not_found", http_error.reason, http_error.status
-        body = error_body(name, text, codes=codes, correlation_id=correlation_id, base_url=base_url)
+            status = http_error.status
+            body = error_body(
+                "not_found",
+                http_error.reason,
+                codes=[],
+                correlation_id=correlation_id,
+                base_url=base_url,
+            )
         return web.json_response(body, status=status, headers={"Cache-Control": "no-store"})
 
     def _authority(self, request: web.Request) -> Authority:
@@ -161,6 +170,34 @@ class _Handlers:
             raise EntraError(90002, tenant=authority.tenant)
         return authority
 
+    def _check_audience(self, audience: str) -> None:
+        """See that a token is for the API, and not for an app that was called with it."""
+        app = self._state.clients.find(audience.removeprefix("api://"))
+        if not self._state.protection.takes_audience(audience) or (
+            app is not None and self._state.protection.audience is None
+        ):
+            raise InvalidAccessTokenError("Access token validation failure. Invalid audience.")
+
+    async def _record(self, request: web.Request) -> RecordedRequest:
+        """What is to be written down of a request, before it is answered."""
+        kind = (request.match_info.route.name or "other").partition(".")[0]
+        form = await _form(request) if kind == "token" else {}
+        bearer = request.headers.get("Authorization", "") if kind == "graph" else ""
+        return RecordedRequest(
+            kind=kind,
+            method=request.method,
+            path=request.path,
+            tenant=request.match_info.get("tenant"),
+            grant_type=form.get("grant_type"),
+            scope=form.get("scope"),
+            client_id=form.get("client_id"),
+            status=None,
+            form=SecretMapping(form),
+            headers=SecretMapping(request.headers),
+            at=time.time(),
+            username=username_of(self._state, form=form, authorization=bearer),
+        )
+
     def _challenge(self, message: str, *, error: str | None) -> web.Response:
         """A 401 as Microsoft Graph words it (RFC 6750, section 3)."""
         challenge = f'Bearer realm="", authorization_uri="{self._state.base_url}/common"'
@@ -168,6 +205,13 @@ class _Handlers:
             challenge += f', error="{error}", error_description="{message}"'
         body = {"error": {"code": "InvalidAuthenticationToken", "message": message}}
         return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})
+
+
+def _denied() -> web.Response:
+    """A 403 as Microsoft Graph words it."""
+    message = "Insufficient privileges to complete the operation."
+    body = {"error": {"code": "Authorization_RequestDenied", "message": message}}
+    return web.json_response(body, status=403)
 
 
 def _echo(raw: bytes) -> dict[str, object]:
@@ -182,21 +226,3 @@ def _echo(raw: bytes) -> dict[str, object]:
 async def _form(request: web.Request) -> dict[str, str]:
     fields = await request.post()
     return {name: value for name, value in fields.items() if isinstance(value, str)}
-
-
-async def _record(request: web.Request) -> RecordedRequest:
-    kind = (request.match_info.route.name or "other").partition(".")[0]
-    form = await _form(request) if kind == "token" else {}
-    return RecordedRequest(
-        kind=kind,
-        method=request.method,
-        path=request.path,
-        tenant=request.match_info.get("tenant"),
-        grant_type=form.get("grant_type"),
-        scope=form.get("scope"),
-        client_id=form.get("client_id"),
-        status=None,
-        form=SecretMapping(form),
-        headers=SecretMapping(request.headers),
-        at=time.time(),
-    )

@@ -10,7 +10,20 @@ import uuid
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["PLACEHOLDER_TENANTS", "Authority", "AuthorityKind", "tenant_guid"]
+__all__ = [
+    "DEFAULT_TENANT",
+    "GRAPH_PREFIX",
+    "PLACEHOLDER_TENANTS",
+    "Authority",
+    "AuthorityKind",
+    "tenant_guid",
+]
+
+#: The tenant that is meant where none is named.
+DEFAULT_TENANT = "contoso.onmicrosoft.com"
+
+#: How the resource begins that is Microsoft Graph, in any cloud.
+GRAPH_PREFIX = "https://graph."
 
 #: Path segments that stand for many tenants, and so for none that an app could sign in to.
 PLACEHOLDER_TENANTS = frozenset({"common", "organizations", "consumers"})

@@ -75,6 +75,7 @@ class Controls:
         disconnect: bool = False,
         grant_type: str | None = None,
         scope: str | None = None,
+        username: str | None = None,
         path: str = "token",
     ) -> None:
         """Let the next ``n`` requests that match fail.
@@ -89,13 +90,16 @@ class Controls:
             disconnect: Close the connection without any answer.
             grant_type: Only requests for this grant.
             scope: Only requests for this scope, as it is sent.
+            username: Only requests for this user: by their assertion, their refresh token, or for
+                ``graph`` their access token.
             path: What fails: ``token``, ``discovery``, ``keys`` or ``graph``.
 
         Raises:
             ValueError: ``path`` is something else.
         """
         fault = Fault(status, error, error_codes, retry_after, body, disconnect=disconnect)
-        self._state.faults.add(Target(path, grant_type, scope), fault, n)
+        target = Target(path, grant_type, scope, self._name_of(username))
+        self._state.faults.add(target, fault, n)
 
     def recover(self) -> None:
         """Cancel the failures that :meth:`fail_next` has left."""
@@ -129,9 +133,16 @@ class Controls:
         """Every request in the order of arrival, as of now."""
         return self._state.log.snapshot()
 
-    def count(self, grant_type: str | None = None, scope: str | None = None) -> int:
+    def count(
+        self,
+        grant_type: str | None = None,
+        scope: str | None = None,
+        username: str | None = None,
+    ) -> int:
         """How many token requests have arrived, whatever became of them."""
-        return self._state.log.count(grant_type=grant_type, scope=scope)
+        return self._state.log.count(
+            grant_type=grant_type, scope=scope, username=self._name_of(username)
+        )
 
     @property
     def api_calls(self) -> int:
@@ -145,13 +156,16 @@ class Controls:
         *,
         grant_type: str | None = None,
         scope: str | None = None,
+        username: str | None = None,
     ) -> None:
         """Wait until ``n`` token requests have arrived, answered or not.
 
         Raises:
             TimeoutError: Fewer had after ``timeout`` seconds.
         """
-        self._state.log.wait_for(n, timeout, grant_type=grant_type, scope=scope)
+        self._state.log.wait_for(
+            n, timeout, grant_type=grant_type, scope=scope, username=self._name_of(username)
+        )
 
     def clear(self) -> None:
         """Forget the requests so far."""
@@ -268,6 +282,11 @@ class Controls:
         return client_certificate(
             common_name, password=password, chain=chain, valid_days=valid_days
         )
+
+    def _name_of(self, username: str | None) -> str | None:
+        """The name as the log has it, for one that was written in another case."""
+        user = self._state.users.find(username) if username else None
+        return user.username if user else username
 
     def _client(self, client_id: str | None) -> Client:
         client = self._state.clients.find(client_id or self.client_id)

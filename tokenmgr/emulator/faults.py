@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from .errors import error_body
+from .recording import RecordedRequest
 
 __all__ = ["Fault", "FaultPlan", "Gate", "Target"]
 
@@ -31,17 +32,19 @@ class Target:
     path: str = "token"
     grant_type: str | None = None
     scope: str | None = None
+    username: str | None = None
 
     def __post_init__(self) -> None:
         if self.path not in _PATHS:
             raise ValueError(f"path is one of {', '.join(_PATHS)}, not {self.path!r}")
 
-    def matches(self, *, kind: str, grant_type: str | None, scope: str | None) -> bool:
+    def matches(self, request: RecordedRequest) -> bool:
         """Whether a request is one of them."""
         return (
-            kind == self.path
-            and self.grant_type in (None, grant_type)
-            and self.scope in (None, scope)
+            request.kind == self.path
+            and self.grant_type in (None, request.grant_type)
+            and self.scope in (None, request.scope)
+            and self.username in (None, request.username)
         )
 
 
@@ -91,11 +94,11 @@ class FaultPlan:
         with self._lock:
             self._pending.extend([(target, fault)] * n)
 
-    def take(self, *, kind: str, grant_type: str | None, scope: str | None) -> Fault | None:
+    def take(self, request: RecordedRequest) -> Fault | None:
         """The failure of this request, which is used up by that; None when it may succeed."""
         with self._lock:
             for index, (target, _) in enumerate(self._pending):
-                if target.matches(kind=kind, grant_type=grant_type, scope=scope):
+                if target.matches(request):
                     return self._pending.pop(index)[1]
         return None
 

@@ -12,7 +12,7 @@ from authlib.oauth2.rfc6749.errors import UnsupportedGrantTypeError
 
 from .assertions import ASSERTION_TYPE, authenticate_assertion
 from .clients import Client
-from .errors import EntraError, error_body
+from .errors import B2CError, EntraError, error_body
 from .grants import GRANTS
 from .state import State
 from .token_request import TokenRequest
@@ -69,14 +69,18 @@ class EntraAuthorizationServer(AuthorizationServer):
         """A refusal, in Entra's shape whoever raised it."""
         if isinstance(error, UnsupportedGrantTypeError):
             error = _grant_refusal(request)
-        entra = error if isinstance(error, EntraError) else None
-        body = error_body(
-            error.error or "invalid_request",
-            entra.text if entra else str(error.description),
-            codes=[entra.code] if entra else [],
-            correlation_id=request.headers.get("client-request-id"),
-            base_url=self.state.base_url,
-        )
+        correlation_id = request.headers.get("client-request-id")
+        base_url = self.state.base_url
+        if isinstance(error, (EntraError, B2CError)):
+            body = error.json(correlation_id=correlation_id, base_url=base_url)
+        else:
+            body = error_body(
+                error.error or "invalid_request",
+                str(error.description),
+                codes=[],
+                correlation_id=correlation_id,
+                base_url=base_url,
+            )
         return TokenAnswer(error.status_code, body, _NO_STORE)
 
     def _authenticate(

@@ -64,6 +64,8 @@ class RecordedRequest:
         form: The fields of the body. Its secrets are readable, and hidden from its repr.
         headers: The headers, in any case. Their secrets are hidden from the repr as well.
         at: When it arrived, in seconds since the epoch.
+        username: The user whom it is for, by its assertion, refresh token or bearer token, whether
+            or not that is accepted; None for all others.
     """
 
     kind: str
@@ -77,6 +79,7 @@ class RecordedRequest:
     form: Mapping[str, str]
     headers: Mapping[str, str]
     at: float
+    username: str | None = None
 
 
 class RequestLog:
@@ -114,29 +117,43 @@ class RequestLog:
         grant_type: str | None = None,
         scope: str | None = None,
         status: int | None = None,
+        username: str | None = None,
     ) -> int:
         """How many requests are of this kind, and match whatever else is given."""
-        wanted = {"kind": kind, "grant_type": grant_type, "scope": scope, "status": status}
+        wanted = {
+            "kind": kind,
+            "grant_type": grant_type,
+            "scope": scope,
+            "status": status,
+            "username": username,
+        }
         return sum(
             all(value is None or getattr(record, name) == value for name, value in wanted.items())
             for record in self.snapshot()
         )
 
     def wait_for(
-        self, n: int, timeout: float, *, grant_type: str | None = None, scope: str | None = None
+        self,
+        n: int,
+        timeout: float,
+        *,
+        grant_type: str | None = None,
+        scope: str | None = None,
+        username: str | None = None,
     ) -> None:
         """Wait until ``n`` token requests have arrived.
 
         Raises:
             TimeoutError: Fewer had arrived after ``timeout`` seconds.
         """
+
+        def seen() -> int:
+            return self.count(grant_type=grant_type, scope=scope, username=username)
+
         with self._changed:
-            arrived = self._changed.wait_for(
-                lambda: self.count(grant_type=grant_type, scope=scope) >= n, timeout
-            )
+            arrived = self._changed.wait_for(lambda: seen() >= n, timeout)
         if not arrived:
-            seen = self.count(grant_type=grant_type, scope=scope)
-            raise TimeoutError(f"{seen} of {n} token requests had arrived after {timeout} s")
+            raise TimeoutError(f"{seen()} of {n} token requests had arrived after {timeout} s")
 
     def clear(self) -> None:
         """Forget everything."""

@@ -13,12 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .app import build_app
-from .authorities import AuthorityKind, tenant_guid
+from .authorities import DEFAULT_TENANT, AuthorityKind, tenant_guid
 from .certificates import server_context
 from .controls import Controls, new_secret
 from .serving import HttpsServer, listen
 from .state import State
 from .tokens import TokenSigner
+from .user_controls import UserControls
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EntraEmulator"]
 
-_DEFAULT_TENANT = "contoso.onmicrosoft.com"
 
-
-class EntraEmulator(Controls):
+class EntraEmulator(UserControls, Controls):
     """A Microsoft Entra of your own, over HTTPS on the loopback interface.
 
     It serves Entra tenants, B2C policies, an ADFS and OpenID providers, verifies credentials for
@@ -38,6 +37,9 @@ class EntraEmulator(Controls):
 
         with EntraEmulator() as entra, entra.registry() as tokens:
             token = tokens.manager("https://graph.microsoft.com/.default").get_access_token()
+
+    Its users sign in with :meth:`sign_in`, and an API acts for them with what that returns: the
+    on-behalf-of grant and its refresh tokens, verified and refused as Entra does.
 
     Every tenant exists, except those whose names begin with ``nonexistent``.
 
@@ -149,7 +151,7 @@ class EntraEmulator(Controls):
             raise RuntimeError("the emulator has no certificate while it is not running")
         return str(directory / "ca.pem")
 
-    def authority(self, tenant: str = _DEFAULT_TENANT) -> str:
+    def authority(self, tenant: str = DEFAULT_TENANT) -> str:
         """The authority of an Entra tenant, by its domain or its GUID."""
         return self._authority(AuthorityKind.ENTRA, tenant)
 
@@ -188,7 +190,7 @@ class EntraEmulator(Controls):
     def environment(self) -> dict[str, str]:
         """The variables with which programs find it, as azure-identity and requests read them."""
         return {
-            "AZURE_TENANT_ID": tenant_guid(_DEFAULT_TENANT),
+            "AZURE_TENANT_ID": tenant_guid(DEFAULT_TENANT),
             "AZURE_CLIENT_ID": self.client_id,
             "AZURE_CLIENT_SECRET": self.client_secret,
             "AZURE_AUTHORITY_HOST": self.url,

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from .authorities import Authority, AuthorityKind
 from .clients import ClientDirectory
 from .faults import FaultPlan, Gate
+from .protection import Protection
 from .recording import RequestLog
+from .refresh_tokens import RefreshTokens
 from .tokens import TokenSigner
+from .users import UserDirectory
 
 __all__ = ["State"]
 
@@ -27,6 +30,8 @@ class State:
         refresh_in: Seconds after which the answer suggests to renew; None suggests nothing.
         latency: Seconds that each token request waits before it is looked at.
         unknown_resources: The resources that no tenant knows.
+        refresh_token_lifetime: Seconds for which a refresh token may go unused.
+        protection: What the protected API asks of a token.
     """
 
     signer: TokenSigner
@@ -35,7 +40,11 @@ class State:
     refresh_in: float | None = None
     latency: float = 0.0
     unknown_resources: set[str] = field(default_factory=set)
+    refresh_token_lifetime: float = 90 * 86_400
+    protection: Protection = field(default_factory=Protection)
     clients: ClientDirectory = field(default_factory=ClientDirectory)
+    users: UserDirectory = field(default_factory=UserDirectory)
+    refresh_tokens: RefreshTokens = field(default_factory=RefreshTokens)
     log: RequestLog = field(default_factory=RequestLog)
     faults: FaultPlan = field(default_factory=FaultPlan)
     gate: Gate = field(default_factory=Gate)

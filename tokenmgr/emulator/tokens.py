@@ -1,4 +1,4 @@
-"""The emulator's signing key, and the access tokens that it signs."""
+"""The emulator's signing key, and the tokens that it signs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from .authorities import Authority, AuthorityKind
+from .authorities import GRAPH_PREFIX, Authority, AuthorityKind
 
 __all__ = ["InvalidAccessTokenError", "TokenSigner"]
 
 _ALGORITHM = "RS256"
-_GRAPH_PREFIX = "https://graph."
 
 
 class InvalidAccessTokenError(Exception):
@@ -26,7 +25,7 @@ class InvalidAccessTokenError(Exception):
 
 
 class TokenSigner:
-    """Signs access tokens as Entra does, and checks those that come back."""
+    """Signs tokens as Entra does, and checks those that come back."""
 
     def __init__(self) -> None:
         self._key = _new_key()
@@ -52,28 +51,38 @@ class TokenSigner:
         The claims are those of
         https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference.
         """
-        now = time.time()
-        uti = secrets.token_urlsafe(16)
         object_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{authority.tenant_id}/{client_id}"))
         claims: dict[str, object] = {
             "aud": resource,
             "iss": authority.issuer,
-            "iat": int(now),
-            "nbf": int(now),
-            "exp": int(now + lifetime),
             "tid": authority.tenant_id,
             "oid": object_id,
             "sub": object_id,
             "roles": list(roles),
-            "uti": uti,
             "idtyp": "app",
         }
         claims |= _claims_of_kind(authority, client_id=client_id, resource=resource)
-        header = {"alg": _ALGORITHM, "typ": "JWT", "kid": self._key.kid}
-        token: str = jwt.encode(header, claims, self._key, algorithms=[_ALGORITHM])
+        return self.access_token(claims, lifetime=lifetime)
+
+    def access_token(self, claims: Mapping[str, object], *, lifetime: float) -> str:
+        """An access token with these claims, which lives for so many seconds from now on."""
+        uti = secrets.token_urlsafe(16)
+        token = self.sign({**claims, "uti": uti}, lifetime=lifetime)
         with self._lock:
             self._live.add(uti)
         return token
+
+    def sign(self, claims: Mapping[str, object], *, lifetime: float) -> str:
+        """A token with these claims, which is for its reader only: the protected API refuses it."""
+        now = time.time()
+        times = {"iat": int(now), "nbf": int(now), "exp": int(now + lifetime)}
+        header = {"alg": _ALGORITHM, "typ": "JWT", "kid": self._key.kid}
+        token: str = jwt.encode(header, {**claims, **times}, self._key, algorithms=[_ALGORITHM])
+        return token
+
+    def key_of(self, header: Mapping[str, object]) -> RSAKey | None:
+        """The key that a token's header names, None when it is none of ours."""
+        return self._key if header.get("kid") == self._key.kid else None
 
     def verify(self, token: str, *, base_url: str) -> Mapping[str, Any]:
         """The claims of an access token that is good now.
@@ -95,7 +104,7 @@ class TokenSigner:
         if claims["exp"] <= time.time():
             raise InvalidAccessTokenError("Lifetime validation failed, the token is expired.")
         with self._lock:
-            live = claims["uti"] in self._live
+            live = claims.get("uti") in self._live
         if not live:
             raise InvalidAccessTokenError("Access token has been revoked.")
         return claims
@@ -120,7 +129,7 @@ def _claims_of_kind(authority: Authority, *, client_id: str, resource: str) -> d
         return {"ver": "1.0", "appid": client_id, "apptype": "Confidential"}
     if authority.kind is AuthorityKind.OIDC:
         return {"client_id": client_id, "azp": client_id}
-    if resource.startswith(_GRAPH_PREFIX):
+    if resource.startswith(GRAPH_PREFIX):
         # Microsoft Graph takes tokens of version 1.0, whichever endpoint they come from.
         return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": authority.legacy_issuer}
     return {"ver": "2.0", "azp": client_id, "azpacr": "1"}

@@ -7,7 +7,9 @@ its ``server`` has the emulator's state, and its ``request`` an authority.
 from __future__ import annotations
 
 from .client_credentials import ClientCredentials
+from .on_behalf_of import OnBehalfOf
+from .refresh_token import RefreshTokens
 
 __all__ = ["GRANTS"]
 
-GRANTS: tuple[type, ...] = (ClientCredentials,)
+GRANTS: tuple[type, ...] = (ClientCredentials, OnBehalfOf, RefreshTokens)

@@ -7,13 +7,11 @@ from typing import Any, Protocol
 from authlib.oauth2.rfc6749.grants import BaseGrant
 
 from ..clients import Client
+from ..scopes import DEFAULT
 from ..state import State
 from ..token_request import TokenRequest
 
-__all__ = ["DEFAULT", "EntraGrant", "resource_of"]
-
-#: How a scope ends that asks for all that an app was consented to.
-DEFAULT = "/.default"
+__all__ = ["EntraGrant", "resource_of"]
 
 
 class _Server(Protocol):

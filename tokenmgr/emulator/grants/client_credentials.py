@@ -12,7 +12,8 @@ from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 
 from ..authorities import PLACEHOLDER_TENANTS, Authority, AuthorityKind
 from ..errors import EntraError
-from .base import DEFAULT, EntraGrant, resource_of
+from ..scopes import DEFAULT
+from .base import EntraGrant, resource_of
 
 __all__ = ["ClientCredentials"]
 
