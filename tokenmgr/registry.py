@@ -31,6 +31,7 @@ from .token import TokenKey, normalize_scopes
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._runtime.shared import Share
     from ._sharing.keys import EncryptionKey
     from ._sharing.slot import SealedStore
     from .identity.environment import Settings
@@ -110,6 +111,10 @@ class TokenRegistry(Unpicklable):
         AuthorityError: The authority is not one.
     """
 
+    #: The part in the store that a URL names.
+    _opened: Share[TokenStore] | None = None
+    _closed = False
+
     def __init__(
         self,
         *,
@@ -144,26 +149,29 @@ class TokenRegistry(Unpicklable):
             connection=self._connection,
             context=self._context,
         )
-        url = isinstance(shared.cell_contents, str)
-        #: The part in the store that a URL names.
-        self._opened = take_store(shared.cell_contents) if url else None
-        self._sealed: SealedStore | None = None
-        if shared.cell_contents is not None:
-            from ._sharing.keys import SealingKeys
-            from ._sharing.slot import SealedStore
-
-            self._sealed = SealedStore(
-                shared.cell_contents if self._opened is None else self._opened.thing,
-                SealingKeys(keys.cell_contents, credential, salt=self._client.client_id),
-                namespace=namespace,
-                context=self._context,
-            )
+        self._sealed = self._seal(shared, keys, credential, namespace)
         self._imported = UnifiedCache(self._client, clock)
         self._members: dict[TokenKey, _Member] = {}
         #: The managers again, by the arguments as they were given; read without the lock.
         self._by_arguments: dict[tuple[str | Iterable[str], ...], AccessTokenManager] = {}
-        self._closed = False
         renew_in_child(self._start_anew)
+
+    def _seal(
+        self, store: Hidden, keys: Hidden, credential: ClientCredential, namespace: str
+    ) -> SealedStore | None:
+        if store.cell_contents is None:
+            return None
+        from ._sharing.keys import SealingKeys
+        from ._sharing.slot import SealedStore
+
+        if isinstance(store.cell_contents, str):
+            self._opened = take_store(store.cell_contents)
+        return SealedStore(
+            store.cell_contents if self._opened is None else self._opened.thing,
+            SealingKeys(keys.cell_contents, credential, salt=self._client.client_id),
+            namespace=namespace,
+            context=self._context,
+        )
 
     def _start_anew(self) -> None:
         """Keeps the managers in the child, and makes the lock anew."""

@@ -61,12 +61,10 @@ class UserControls:
         Args:
             username: Who. A user that there is not yet is added.
             scopes: The API's own scopes, without its name: the ``scp`` of the token.
-            tenant: Where, by its domain or its GUID; the user's home when left out. A user of
-                another tenant is its guest from then on.
-            client_id: The app whose API it is, which may exchange the token; the one from the
-                start when left out.
-            version: ``2.0``, whose audience is the app's id, or ``1.0``, whose is
-                ``api://{client_id}``.
+            tenant: Where, by its domain or its GUID; left out, the user's home. A user of another
+                tenant is its guest from then on.
+            client_id: The app whose API it is, which may exchange the token; left out, the first.
+            version: ``2.0``: the audience is the app's id; ``1.0``: ``api://{client_id}``.
             lifetime: Seconds that the token lives; as :attr:`token_lifetime` says when left out.
             claims: The claims of an error that asked for more than a password: the user does so.
 
@@ -76,28 +74,25 @@ class UserControls:
         Raises:
             PermissionError: The user is disabled.
             RuntimeError: The emulator was not started yet.
-            ValueError: There are no scopes, there is no such version, or ``claims`` are no JSON
-                object.
+            ValueError: There are no scopes, no such version, or the claims are no JSON object.
         """
-        if version not in _VERSIONS:
-            raise ValueError(f"version is one of {', '.join(_VERSIONS)}, not {version!r}")
-        if isinstance(scopes, str) or not scopes:
-            raise ValueError("scopes are a list of at least one, such as ['access_as_user']")
+        _check(version, scopes)
         if not self._state.base_url:
             raise RuntimeError("the emulator has no address before it is started")
-        mfa = _wants_mfa(claims)
+        token = self._delegation(username, tenant, mfa=_wants_mfa(claims))
+        audience = ("" if version == "2.0" else "api://") + (client_id or self.client_id)
+        return self._state.signer.access_token(
+            token.access_claims(audience, scopes, version=version),
+            lifetime=self._state.token_lifetime if lifetime is None else lifetime,
+        )
+
+    def _delegation(self, username: str, tenant: str | None, *, mfa: bool) -> Delegation:
         user = self._signing_in(username, tenant)
         session = user.begin_session(mfa=mfa)
         authority = self._state.authority(
             AuthorityKind.ENTRA, tenant_guid(tenant) if tenant else user.home_tenant_id
         )
-        api = client_id or self.client_id
-        audience = api if version == "2.0" else f"api://{api}"
-        token = Delegation(user, session, authority, _FRONT_END)
-        return self._state.signer.access_token(
-            token.access_claims(audience, scopes, version=version),
-            lifetime=self._state.token_lifetime if lifetime is None else lifetime,
-        )
+        return Delegation(user, session, authority, _FRONT_END)
 
     def revoke(self, username: str) -> None:
         """End a user's sessions: what was granted up to now is refused (50173).
@@ -208,6 +203,13 @@ class UserControls:
         if user is None:
             raise KeyError(username)
         return user
+
+
+def _check(version: str, scopes: Sequence[str]) -> None:
+    if version not in _VERSIONS:
+        raise ValueError(f"version is one of {', '.join(_VERSIONS)}, not {version!r}")
+    if isinstance(scopes, str) or not scopes:
+        raise ValueError("scopes are a list of at least one, such as ['access_as_user']")
 
 
 def _wants_mfa(claims: str | None) -> bool:
