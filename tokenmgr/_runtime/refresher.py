@@ -18,7 +18,7 @@ from typing import Protocol
 
 from .clock import SYSTEM_CLOCK, Clock
 from .forks import renew_in_child
-from .threads import DaemonThread
+from .threads import DaemonThread, current_thread
 
 __all__ = ["Plan", "Refresher", "Renewable", "refresher_for"]
 
@@ -153,7 +153,7 @@ class Refresher:
             self._alarm.release()
 
     def _run(self) -> None:
-        self._awake, me = True, threading.current_thread()
+        self._awake, me = True, current_thread()
         while self._thread is me:  # else another one has taken its place
             self.step()
             with self._lock:

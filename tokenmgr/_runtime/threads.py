@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["PATIENCE", "DaemonThread"]
+__all__ = ["PATIENCE", "DaemonThread", "current_thread"]
 
 #: Seconds within which a thread that was started runs, where threads do: in some servers they
 #: start, and never run.
@@ -31,6 +31,11 @@ class DaemonThread(threading.Thread):
         self._made_at = time.monotonic()
         #: Whether it does some work now that it was given.
         self.works: bool = False
+        self._in_its_starter = False
+
+    def is_alive(self) -> bool:
+        """Whether it runs, be it by way of the thread that was to start it."""
+        return self._in_its_starter or super().is_alive()
 
     @property
     def may_run(self) -> bool:
@@ -43,7 +48,7 @@ class DaemonThread(threading.Thread):
         Raises:
             RuntimeError: No thread can be started.
         """
-        if isinstance(threading.current_thread(), DaemonThread):
+        if isinstance(current_thread(), DaemonThread):
             super().start()
         else:
             _thread.start_new_thread(self._start_here, ())
@@ -52,4 +57,24 @@ class DaemonThread(threading.Thread):
         try:
             super().start()
         except RuntimeError:  # that was one thread too many, and this one does the work
-            self.run()
+            self._in_its_starter = True
+            _here.thread = self
+            try:
+                self.run()
+            finally:
+                self._in_its_starter = False
+
+
+class _Here(threading.local):
+    """What a thread knows of itself."""
+
+    #: What runs in it, where it was to start that.
+    thread: DaemonThread | None = None
+
+
+_here = _Here()
+
+
+def current_thread() -> threading.Thread:
+    """Gives this thread, also where it runs in the one that was to start it."""
+    return _here.thread or threading.current_thread()

@@ -15,7 +15,7 @@ from typing import cast
 
 from .forks import about_to_end, renew_in_child
 from .threads import PATIENCE as _PATIENCE
-from .threads import DaemonThread
+from .threads import DaemonThread, current_thread
 
 __all__ = ["Workers"]
 
@@ -57,7 +57,7 @@ class Workers:
         """
         if sys.is_finalizing():
             raise RuntimeError("the process ends, and all threads but this one have stopped")
-        if threading.current_thread() in self._threads:
+        if current_thread() in self._threads:
             self._waiting.appendleft(work)  # its worker may be about to wait for it
         else:
             self._waiting.append(work)
@@ -79,7 +79,7 @@ class Workers:
 
     def settle(self, seconds: float) -> None:
         """Waits until all is done that was given, but for what this thread does, or so long."""
-        give_up_at, me = time.monotonic() + seconds, threading.current_thread()
+        give_up_at, me = time.monotonic() + seconds, current_thread()
         while (self._waiting or self._threads - {me}) and time.monotonic() < give_up_at:
             time.sleep(_LOOK_EVERY)
 
@@ -102,7 +102,7 @@ class Workers:
 
     def _limit(self) -> int:
         # One more for what a worker brings, as all of them may be about to wait for it.
-        return self._most + (threading.current_thread() in self._threads)
+        return self._most + (current_thread() in self._threads)
 
     def _wait_for_the_first(self) -> None:
         if self._first_due is None:
@@ -114,7 +114,7 @@ class Workers:
 
     def _work(self) -> None:
         self._have_run = True
-        me = cast("DaemonThread", threading.current_thread())
+        me = cast("DaemonThread", current_thread())
         while True:
             with self._lock:
                 if not self._waiting:
