@@ -30,6 +30,7 @@ from tokenmgr import (
     TokenRequestError,
     TokenTimeoutError,
 )
+from tokenmgr._engine.failures import Failures
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.events import Event, TokenRequested
 
@@ -111,6 +112,24 @@ def test_what_the_service_asked_for_is_honoured_by_all_who_ask(slow, clock, sour
     source.error = None
     clock.advance(11)
     assert slow.refresh_access_token(claims=claims) == "token-2"
+
+
+def test_a_token_with_other_claims_ends_a_failure_in_the_moment_in_which_it_is_repeated() -> None:
+    plain = Failures(SLOW)
+    with_claims = Failures(SLOW, plain)
+    with_claims.add(ThrottledError("slow down", retry_after=30.0), 0.0, 0.0, 0.0, tried_at=0.0)
+    until = plain.stands_until(serves=False)
+    with_claims.clear()
+    assert plain.repeated(0.0, until) is None
+
+
+def test_each_set_of_claims_may_be_told_to_wait_and_the_longest_counts() -> None:
+    plain = Failures(SLOW)
+    with_claims = Failures(SLOW, plain)
+    for failures, seconds in ((plain, 90.0), (with_claims, 30.0)):
+        error = ThrottledError("slow down", retry_after=seconds)
+        failures.add(error, 0.0, 0.0, 0.0, tried_at=0.0)
+    assert plain.stands_until(serves=False) == with_claims.stands_until(serves=False) == 90.0
 
 
 def test_fifty_challenges_with_claims_of_their_own_cost_one_throttled_request(slow, source):

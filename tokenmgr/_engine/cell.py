@@ -365,7 +365,9 @@ class Cell:
         if not waits and (flight is not None or self.context.refresher.takes_care_of(self._plan)):
             return _Answer(current)  # it spreads what is due together
         if flight is None and action is Action.FAIL:
-            return _Answer(current, failure=self._failures.repeated(now, until))
+            failure = self._failures.repeated(now, until)
+            if failure is not None:
+                return _Answer(current, failure=failure)
         self._waits += waits
         if flight is None:
             self._start(mine, now)

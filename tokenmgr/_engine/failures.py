@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from ..errors import TokenManagerError
 from ..policy import RefreshPolicy, new_backoff
@@ -21,7 +22,7 @@ _LONGEST_RENEWAL = 1.0
 _PAUSE = 1.0
 
 
-class _Asked:
+class _Asked(NamedTuple):
     """Until when the service wants to be left alone, whatever claims it is asked with."""
 
     until: float = float("-inf")
@@ -39,7 +40,9 @@ class Failures:
     def __init__(self, policy: RefreshPolicy, beside: Failures | None = None) -> None:
         self._policy = policy
         self._backoff = new_backoff(policy)
-        self.asked: _Asked = _Asked() if beside is None else beside.asked
+        #: What the service asked each of them, by who they are. Each sets its own, as there is no
+        #: lock for all of them; whoever has a token clears it for all.
+        self.asked: dict[int, _Asked] = {} if beside is None else beside.asked
         self._error: TokenManagerError | None = None
         self._failed_at = float("-inf")
         #: When that try began: a service that does not answer has been waited for already.
@@ -61,7 +64,7 @@ class Failures:
         """Forgets all of them, after a success."""
         self._backoff.clear()
         self._error = None
-        self.asked.until, self.asked.error = float("-inf"), None
+        self.asked.clear()
 
     def add(
         self,
@@ -91,9 +94,9 @@ class Failures:
         if error.retry_after is not None:
             spread = 1.0 + self._policy.jitter * random.random()  # noqa: S311 - spreads tries
             asked = min(error.retry_after, self._policy.retry_after_cap) * spread
-            if now + asked > self.asked.until:
-                self.asked.until, self.asked.error = now + asked, self._error
-                self.asked.since = self._since
+            mine = self.asked.get(id(self), _Asked())
+            if now + asked > mine.until:
+                self.asked[id(self)] = _Asked(now + asked, self._error, self._since)
         return max(0.0, self.stands_until(serves=left > 0) - now)
 
     def stands_until(self, *, serves: bool, renew: bool = False) -> float:
@@ -109,18 +112,27 @@ class Failures:
         elif not serves:
             longest = max(self._failed_at + _PAUSE, self._tried_at + _LONGEST_WITHOUT)
             own = min(own, longest)
-        return max(own, self.asked.until)
+        return max(own, self._longest_asked.until)
 
     def is_asked(self, now: float) -> bool:
         """Whether it is the service that wants to be left alone."""
-        return now < self.asked.until
+        return now < self._longest_asked.until
 
-    def repeated(self, now: float, until: float) -> TokenManagerError:
-        """Gives the failure that stands, for one more caller: it says so."""
-        error, began = self._error, self._since
-        if self.is_asked(now):
-            error, began = self.asked.error, self.asked.since
-        assert error is not None  # noqa: S101 - what stands was set along with it
+    @property
+    def _longest_asked(self) -> _Asked:
+        """What the service asked for longest."""
+        return max(tuple(self.asked.values()), key=lambda each: each.until, default=_Asked())
+
+    def repeated(self, now: float, until: float) -> TokenManagerError | None:
+        """Gives the failure that stands, for one more caller: it says so.
+
+        It is None where a token with other claims has just come, and ended it.
+        """
+        error, began, asked = self._error, self._since, self._longest_asked
+        if now < asked.until:
+            error, began = asked.error, asked.since
+        if error is None:
+            return None
         repeated = again(error)
         since = datetime.fromtimestamp(began, timezone.utc).strftime("%H:%M:%S")
         message = f"{error} (failing since {since} UTC; asked again in {until - now:.0f} s)"
