@@ -644,6 +644,32 @@ def test_a_caller_that_is_interrupted_as_it_starts_a_flight_leaves_none_and_no_f
     assert source.fetches == 1
 
 
+def test_a_flight_that_a_worker_takes_as_its_caller_is_interrupted_stays_the_key_s(
+    clock, source, monkeypatch
+) -> None:
+    workers = Queue()
+    manager = make_manager(clock, source, workers=workers)
+    cell = manager._cell
+    manager.prefetch()
+    flight = cell._flight
+    assert flight is not None
+
+    class TakenMeanwhile:
+        """Has a worker begin to lead it before whoever abandons it has the cell's lock."""
+
+        def __enter__(self) -> None:
+            worker = threading.Thread(target=flight.begin)
+            worker.start()
+            worker.join()
+
+        def __exit__(self, *exc_info: object) -> None: ...
+
+    monkeypatch.setattr(cell, "_lock", TakenMeanwhile())
+    cell._abandon(flight)
+    assert cell._flight is flight
+    assert not flight.landed
+
+
 @pytest.mark.parametrize("kind", ["thread", "coroutine"])
 @pytest.mark.parametrize(
     "error", [ThrottledError("slow down", retry_after=60.0), StubbornError(tenant="contoso")]

@@ -199,9 +199,11 @@ class Cell:
 
     def _abandon(self, flight: Flight[Current]) -> None:
         """Ends a flight that nobody leads, or that this thread leads no more."""
-        if flight.leader in (0, threading.get_ident()):
-            with self._lock:
+        with self._lock:  # else a worker may begin to lead it meanwhile
+            nobodys = flight.leader in (0, threading.get_ident())
+            if nobodys:
                 self._ends(flight)
+        if nobodys:
             flight.lose()
 
     def renew_if_used(self) -> None:
