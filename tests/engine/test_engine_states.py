@@ -1,9 +1,11 @@
-"""Callers, failures and clock steps in any order: promises 1, 2, 4 and 5 after every step."""
+"""Callers, failures, interruptions and clock steps in any order: promises 1, 2, 4 and 5 hold."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +43,19 @@ ERRORS: list[Exception] = [
 ]
 
 
+#: Seconds that a fetch may take, and after which a key gives its flight up.
+FETCH_TIMEOUT = 30.0
+GIVEN_UP = FETCH_TIMEOUT + 5.0
+
+
+class InterruptedHereError(BaseException):
+    """What a signal's handler raises."""
+
+
+def interrupt() -> None:
+    raise InterruptedHereError
+
+
 class Clock(FakeClock):
     """A clock whose two hands move as one, for threads."""
 
@@ -64,6 +79,10 @@ class Inline:
         self.waiting: deque[Callable[[], object]] = deque()
         #: Whether no thread runs: then callers do it by themselves.
         self.none_runs = False
+        #: Whether whoever comes back out of work is known for the one who does it.
+        self.knows_itself = False
+        #: Whether the next one who waits is interrupted.
+        self.interrupts = False
 
     def do(self, work: Callable[[], object]) -> None:
         if self.none_runs:
@@ -73,7 +92,11 @@ class Inline:
     def run_one(self) -> bool:
         if not self.waiting:
             return False
-        self.waiting.popleft()()
+        work = self.waiting.popleft()
+        if self.knows_itself:
+            getattr(work, "taken", bool)()
+        with contextlib.suppress(InterruptedHereError):
+            work()
         return True
 
     def wait(self, call: Any) -> Current:
@@ -81,6 +104,9 @@ class Inline:
         try:
             flight, seconds = next(call)
             while True:
+                interrupts, self.interrupts = self.interrupts, False
+                if interrupts:
+                    interrupt()
                 while seconds > 0 and not flight.landed and self.run_one():
                     pass
                 flight, seconds = call.send(flight.landed)
@@ -103,7 +129,8 @@ class Issuer:
         self.claims: dict[str, str | None] = {}
         #: The newest token with these claims, and until when it is to be served whatever happens.
         self.newest: dict[str | None, tuple[str, float]] = {}
-        self._under_way: set[str | None] = set()
+        #: Since when it is asked with these claims.
+        self._under_way: dict[str | None, float] = {}
         self._lock = threading.Lock()
 
     def newest_of(self, claims: str | None) -> tuple[str, float]:
@@ -117,16 +144,17 @@ class Issuer:
 
     def fetch_token(self, *, claims: str | None = None) -> AccessToken:
         with self._lock:
-            if claims in self._under_way:
+            now = self.clock.elapsed()
+            if now < self._under_way.get(claims, float("-inf")) + GIVEN_UP:
                 self.overlapped = True  # an error raised here would be taken for the service's
                 raise AssertionError("two fetches of one key at a time")
-            self._under_way.add(claims)
+            self._under_way[claims] = now
             self.fetches += 1
             secret = f"{self.name}-{self.fetches}"
         try:
             return self._fetch(secret, claims)
         finally:
-            self._under_way.discard(claims)
+            self._under_way.pop(claims, None)
 
     def _fetch(self, secret: str, claims: str | None) -> AccessToken:
         (elapsed, wall), lifetime, error = self.clock.both(), self.lifetime, self.error
@@ -139,9 +167,14 @@ class Issuer:
         now, wall = self.clock.both()
         stepped = max(0.0, wall - now - offset)
         left = elapsed + lifetime - stepped - now
-        if left > 0:
+        is_newest = secret_number(secret) > secret_number(self.newest_of(claims)[0])
+        if left > 0 and is_newest:
             self.newest[claims] = (secret, now + left - min(POLICY.skew, left / 4))
         return AccessToken(secret, expires_at=elapsed + offset + lifetime)
+
+
+def secret_number(secret: str) -> int:
+    return int(secret.rpartition("-")[2] or 0)
 
 
 class Engine(RuleBasedStateMachine):
@@ -157,7 +190,7 @@ class Engine(RuleBasedStateMachine):
             POLICY,
             refresher=self.refresher,
             workers=self.workers,  # type: ignore[arg-type]
-            fetch_timeout=30.0,
+            fetch_timeout=FETCH_TIMEOUT,
         )
         self.issuers = [Issuer(name, self.clock) for name in NAMES]
         self.managers = [
@@ -181,6 +214,8 @@ class Engine(RuleBasedStateMachine):
         except TokenTimeoutError:
             secret = None
             assert under_way or not patient, "waited for nobody"
+        except InterruptedHereError:
+            return None
         except TokenManagerError:
             secret = None
         if secret is None:
@@ -230,7 +265,7 @@ class Engine(RuleBasedStateMachine):
         if secret is not None:
             if claims is not None:
                 self.claims[which] = claims
-            assert int(secret.rpartition("-")[2]) > before, "not a new one"
+            assert secret_number(secret) > before, "not a new one"
             assert issuer.claims[secret] == self.claims[which]
 
     @rule(which=who, old=st.booleans())
@@ -261,7 +296,7 @@ class Engine(RuleBasedStateMachine):
 
     @rule(
         which=who,
-        seconds=st.floats(0, 20),
+        seconds=st.one_of(st.floats(0, 20), st.just(GIVEN_UP)),
         step=st.sampled_from([-60.0, 0.0, 60.0]),
         patient=st.booleans(),
     )
@@ -276,9 +311,23 @@ class Engine(RuleBasedStateMachine):
 
         self.issuers[which].during = during
 
+    @rule(which=who)
+    def the_next_fetch_is_interrupted(self, which: int) -> None:
+        self.issuers[which].during = interrupt
+
+    @rule()
+    def the_next_one_who_waits_is_interrupted(self) -> None:
+        self.workers.interrupts = True
+
+    @rule(knows_itself=st.booleans())
+    def who_comes_back_is_known(self, knows_itself: bool) -> None:
+        self.workers.knows_itself = knows_itself
+
     @rule()
     def the_refresher_runs(self) -> None:
-        self.refresher.run_due()
+        # Where it fetches by itself and is interrupted, its thread ends; the next plan has another.
+        with contextlib.suppress(InterruptedHereError):
+            self.refresher.run_due()
 
     @rule(none_runs=st.booleans())
     def a_worker_runs(self, none_runs: bool) -> None:
@@ -320,7 +369,11 @@ class Round:
         self.chance = random.Random(seed)
         self.clock = Clock()
         self.issuer = Issuer("alice", self.clock)
-        context = make_context(self.clock, RefreshPolicy(max_wait=1e6), fetch_timeout=1e6)
+        self.broken: list[object] = []
+        #: Whether flights are given up as the clock goes on.
+        self.gives_up = self.chance.random() < 0.3
+        longest = FETCH_TIMEOUT if self.gives_up else 1e6
+        context = make_context(self.clock, RefreshPolicy(max_wait=1e6), fetch_timeout=longest)
         self.manager = manager_of(Cell(self.issuer, KEY, context))
         #: Whether tokens are invalidated; only where none is may a call count on one.
         self.invalidates = self.chance.random() < 0.5
@@ -336,15 +389,21 @@ class Round:
             for number in script:
                 self.act(number)
 
-        outcomes = in_threads(4, work)
+        outcomes = in_threads(4, work) + self.broken
         settle(self.manager)
         self.manager.close()
-        if self.issuer.overlapped:
+        if self.issuer.overlapped and not self.gives_up:
             outcomes.append("two fetches at a time")
         return [outcome for outcome in outcomes if outcome is not None]
 
     def act(self, number: float) -> None:
-        if number < 0.15:
+        if number < 0.02:
+            self.issuer.during = sys.exit  # which interrupts whoever fetches
+        elif number < 0.05:
+            self.issuer.during = self.come_back
+        elif number < 0.1:
+            asyncio.run(self.give_up())
+        elif number < 0.15:
             self.clock.advance(number * 20_000)
         elif number < 0.25:
             self.issuer.error = ERRORS[int(number * 1000) % len(ERRORS)]
@@ -362,6 +421,22 @@ class Round:
             assert None in (claims, secret) or self.issuer.claims[secret] == claims
         else:
             self.check(self.manager.get_access_token, plain=not self.invalidates)
+
+    def come_back(self) -> None:
+        """What fetches a token asks for it."""
+        try:
+            self.check(self.manager.get_access_token, plain=False)
+        except BaseException as exc:  # noqa: BLE001 - which would be taken for the service's
+            self.broken.append(exc)
+
+    async def give_up(self) -> None:
+        """A task is cancelled while it waits."""
+        task = asyncio.ensure_future(self.manager.aget_access_token())
+        await asyncio.sleep(0)
+        cancels = task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or not cancels, "a cancellation is swallowed"
+        assert task.cancelled() or isinstance(task.exception(), (TokenManagerError, type(None)))
 
     @property
     def newest(self) -> tuple[str, float]:
@@ -381,7 +456,8 @@ class Round:
         return secret
 
 
-def test_two_hundred_rounds_of_threads_keep_the_promises() -> None:
+def test_two_hundred_rounds_of_threads_keep_the_promises(monkeypatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)  # of interrupted workers
     for number in range(200):
         seed = random.randrange(1 << 32)
         broken = Round(seed).run()
