@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import builtins
 import functools
+import importlib
 import random
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,15 +18,10 @@ import tokenmgr
 from explorer import simulated
 from explorer.schedule import Schedule
 from tokenmgr._engine import cell, flight
-from tokenmgr._runtime import forks, refresher, stack, workers
+from tokenmgr._runtime import refresher, stack, workers
 from tokenmgr._runtime import threads as starting
 from tokenmgr._runtime.workers import Workers
-from tokenmgr._sharing import (
-    keys,
-    leases,
-    seal,  # noqa: F401 - nothing is imported in the middle of a round
-    slot,
-)
+from tokenmgr._sharing import keys, leases, slot
 
 __all__ = ["LOOK_EVERY", "Patches", "watched_files"]
 
@@ -38,18 +33,19 @@ LOOK_EVERY = 0.01
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 
-def _modules() -> list[ModuleType]:
-    prefixes = tuple(f"tokenmgr.{room.replace('/', '.')}" for room in _ROOMS)
-    found = [sys.modules[name] for name in sorted(sys.modules) if name.startswith(prefixes)]
-    return [module for module in found if module is not forks]
-
-
 @functools.cache
-def watched_files() -> list[str]:
-    """The source files of the core, but for what forks have to do with: no round has one."""
+def _modules() -> list[ModuleType]:
+    """The core's, but for what forks have to do with: no round has one."""
     root = Path(tokenmgr.__file__).parent
-    found = [path for path in root.rglob("*.py") if str(path.relative_to(root)).startswith(_ROOMS)]
-    return [str(path) for path in found if path != Path(forks.__file__)]
+    found = [path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("[!_]*.py")]
+    names = [name.replace("/", ".") for name in sorted(found) if name.startswith(_ROOMS)]
+    # All of them now: nothing is imported in the middle of a round.
+    return [importlib.import_module(f"tokenmgr.{name}") for name in names if "forks" not in name]
+
+
+def watched_files() -> list[str]:
+    """The source files of the core."""
+    return [module.__file__ or "" for module in _modules()]
 
 
 @functools.cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from support import KEY, STORE_KEY
@@ -40,7 +39,7 @@ class Source:
             self.read_proof: Callable[[], Proof] = worker.credential.read
 
     def fetch_token(self, *, claims: str | None = None, proof: Proof | None = None) -> AccessToken:
-        key = replace(self._key, claims=claims or "")
+        key = self._key._replace(claims=claims or "")
         with self._worker.breaker.watching(key):
             return self._worker.world.service.fetch(self._worker.number, key)
 
@@ -120,7 +119,7 @@ class Worker:
             workers.settle(seconds)
             self.hook.settle(seconds)
 
-        self.context = replace(context, workers=workers, settle=settle)
+        self.context = context._replace(workers=workers, settle=settle)
         self.sealed: SealedStore | None = None
         if world.store is not None:
             keys = SealingKeys(
@@ -191,7 +190,7 @@ class World:
         #: The calls under way.
         self.calls: list[Any] = []
         self.flights, self.led = patches.flights, patches.led
-        self.keys = [replace(KEY, subject=name) for name in ("alice", "bob")[: scene.keys]]
+        self.keys = [KEY._replace(subject=name) for name in ("alice", "bob")[: scene.keys]]
         self.service = Service(schedule, scene, self.clock, chance)
         self.store = Store(self) if scene.shares else None
         self.workers = [Worker(self, number) for number in range(1, scene.workers + 1)]
