@@ -96,7 +96,16 @@ CALLS: dict[str, Callable[[AccessTokenManager], object]] = {
 }
 
 every_age = pytest.mark.parametrize("age", AGES.values(), ids=AGES.keys())
-every_call = pytest.mark.parametrize("name", CALLS)
+#: Each call where it may have to wait and where it need not, and the two that differ at every age.
+every_call = pytest.mark.parametrize(
+    ("name", "age"),
+    [
+        pytest.param(name, age, id=f"{name}-{called}")
+        for name in CALLS
+        for called, age in AGES.items()
+        if name in ("get", "refresh") or called in ("cold", "aging")
+    ],
+)
 
 
 def interrupt_at_every_line(
@@ -125,7 +134,6 @@ def interrupt_at_every_line(
     assert number > 1
 
 
-@every_age
 @every_call
 def test_an_exception_at_any_line_passes_and_leaves_nothing_behind(
     age: float | None, name: str
@@ -149,7 +157,6 @@ def test_where_callers_fetch_an_exception_at_any_line_is_none_of_the_service_s(
     interrupt_at_every_line(name, lambda: Trial(age, workers=NoThreads(1, name="none")))
 
 
-@every_age
 @every_call
 def test_who_comes_back_at_any_line_has_a_token_or_an_error_at_once(
     age: float | None, name: str

@@ -72,6 +72,7 @@ def rotating():
     ClientSecret(lambda: SECRET).read()
 
 
+@pytest.mark.traces
 @pytest.mark.parametrize(
     "work", [from_env, from_a_certificate_in_the_environment, by_hand, from_secret, rotating]
 )

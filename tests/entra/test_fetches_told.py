@@ -19,6 +19,7 @@ from tokenmgr.stores import MemoryStore
 
 # What is broken off leaves its connection to the collector.
 pytestmark = [
+    pytest.mark.traces,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

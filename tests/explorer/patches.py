@@ -75,6 +75,8 @@ class Patches:
             "time": simulated.Time(schedule),
             "random": chance,
             "secrets": SimpleNamespace(token_bytes=chance.randbytes),
+            # No round is there any more when the process ends.
+            "atexit": SimpleNamespace(register=lambda function: function),
         }
         self.flights = weakref.WeakSet[flight.Flight[Any]]()
         #: Those that somebody leads.

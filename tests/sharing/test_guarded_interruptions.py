@@ -10,6 +10,8 @@ from tokenmgr import StoreError
 from tokenmgr._sharing import guarded
 from tokenmgr._sharing.guarded import GuardedStore, StoreAwayError
 
+pytestmark = pytest.mark.traces
+
 
 def test_a_probe_that_is_interrupted_at_any_line_is_followed_by_another(clock: FakeClock):
     times = 0

@@ -109,6 +109,7 @@ def lease_of(store: MemoryStore, clock: FakeClock) -> Lease:
     return Slot(make_sealed(store, make_context(clock)), KEY).lease()
 
 
+@pytest.mark.traces
 @pytest.mark.parametrize("room", [slot, leases])
 def test_an_interruption_at_any_line_loses_no_lease(clock: FakeClock, room: ModuleType):
     times = 0

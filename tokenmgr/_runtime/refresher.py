@@ -14,7 +14,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from .clock import SYSTEM_CLOCK, Clock
 from .forks import renew_in_child
@@ -153,7 +153,7 @@ class Refresher:
             self._alarm.release()
 
     def _run(self) -> None:
-        self._awake, me = True, current_thread()
+        self._awake, me = True, cast("DaemonThread", current_thread())
         while self._thread is me:  # else another one has taken its place
             self.step()
             with self._lock:
@@ -162,7 +162,9 @@ class Refresher:
                     self._thread = None if self._thread is me else self._thread
                     return
             if pause > 0.0:
+                me.naps = True
                 self._alarm.acquire(timeout=min(pause, _LONGEST_NAP))
+                me.naps = False
 
     # With the lock held:
 

@@ -1,5 +1,8 @@
 """Threads of the library's own: daemons, so that no program hangs at its end for a slow authority.
 
+At its end they stop wherever they are. Those that are about to be through are waited for a moment,
+so that none of them stops with a lock, for which an object that ends later would wait for ever.
+
 ``Thread.start`` waits, in Python code, until the thread runs. An exception out of a signal's
 handler in the middle of that leaves a lock taken for which the new thread waits for ever. So here
 a thread in which no handler ever runs starts the other.
@@ -8,6 +11,7 @@ a thread in which no handler ever runs starts the other.
 from __future__ import annotations
 
 import _thread
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +21,8 @@ __all__ = ["PATIENCE", "DaemonThread", "current_thread"]
 #: Seconds within which a thread that was started runs, where threads do: in some servers they
 #: start, and never run.
 PATIENCE = 1.0
+#: Seconds that the end of the process waits for those that are about to be through.
+_AT_EXIT = 0.2
 
 
 class DaemonThread(threading.Thread):
@@ -31,6 +37,8 @@ class DaemonThread(threading.Thread):
         self._made_at = time.monotonic()
         #: Whether it does some work now that it was given.
         self.works: bool = False
+        #: Whether it sleeps until there is something to do, and has no lock.
+        self.naps: bool = False
         self._in_its_starter = False
 
     def is_alive(self) -> bool:
@@ -63,6 +71,14 @@ class DaemonThread(threading.Thread):
                 self.run()
             finally:
                 self._in_its_starter = False
+
+
+@atexit.register
+def _come_to_rest() -> None:
+    give_up_at = time.monotonic() + _AT_EXIT
+    for each in threading.enumerate():
+        if isinstance(each, DaemonThread) and not each.naps:
+            each.join(max(0.0, give_up_at - time.monotonic()))
 
 
 class _Here(threading.local):

@@ -91,7 +91,8 @@ class Pool:
 
 def _most_at_once() -> int:
     try:
-        import resource
+        with no_fork():
+            import resource
     except ImportError:  # Windows has no such limit
         return _MOST_AT_ONCE
     may_open, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
