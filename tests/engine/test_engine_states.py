@@ -199,6 +199,9 @@ class Engine(RuleBasedStateMachine):
         ]
         #: The claims of the token that each has in hand.
         self.claims: list[str | None] = [None, None]
+        #: Whether what is asked comes out of a fetch, and is known to; and what failed there.
+        self.comes_back = False
+        self.broken: list[AssertionError] = []
         for manager in self.managers:
             manager._wait = self.workers.wait  # type: ignore[method-assign]
 
@@ -214,6 +217,7 @@ class Engine(RuleBasedStateMachine):
         except TokenTimeoutError:
             secret = None
             assert under_way or not patient, "waited for nobody"
+            assert not (self.comes_back and patient), "waited for himself"
         except InterruptedHereError:
             return None
         except TokenManagerError:
@@ -306,8 +310,14 @@ class Engine(RuleBasedStateMachine):
         def during() -> None:
             self.clock.advance(seconds)
             self.clock.step_wall(step)
-            self.get(which, patient)
-            self.workers.run_one()
+            self.comes_back = self.workers.knows_itself
+            try:
+                self.get(which, patient)
+            except AssertionError as exc:  # which would be taken for the source's
+                self.broken.append(exc)
+            self.comes_back = False
+            if patient:
+                self.workers.run_one()
 
         self.issuers[which].during = during
 
@@ -339,6 +349,7 @@ class Engine(RuleBasedStateMachine):
         if not hasattr(self, "managers"):
             return
         assert not any(issuer.overlapped for issuer in self.issuers), "two fetches at a time"
+        assert self.broken == []
         told = repr([manager.status() for manager in self.managers])
         assert not any(f"{name}-" in told for name in NAMES)
         cells = sum(1 + len(manager._by_claims) for manager in self.managers)
