@@ -14,7 +14,6 @@ from ._engine.cell import LATELY, Cell, Request
 from ._engine.current import Current
 from ._engine.flight import Flight, FlightLostError
 from ._runtime.clock import SYSTEM_CLOCK, Clock
-from ._runtime.forks import renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from ._runtime.stack import longest_wait
 from .errors import (
@@ -35,6 +34,8 @@ _Call = Generator[tuple[Flight[Current], float], bool, Current]
 
 #: So many flights a call waits for: one may be interrupted, or bring what expired as it slept.
 _MOST_FLIGHTS = 3
+#: The cells of claims of whoever was never asked for any.
+_NONE: dict[str, Cell] = {}
 #: So many sets of claims have a token of their own at a time.
 _MOST_CLAIMS = 8
 
@@ -64,8 +65,8 @@ class AccessTokenManager(Unpicklable):
     ) -> None:
         context = new_context(policy=policy, clock=clock, on_event=on_event)
         self._begin(Cell(source, key, context))
-        #: What ends along with it, as nobody else has it.
-        self._close_source: Callable[[], object] = getattr(source, "close", lambda: None)
+        # What ends along with it, as nobody else has it.
+        self._close_source = getattr(source, "close", self._close_source)  # type: ignore[method-assign]
 
     def _begin(self, cell: Cell) -> None:
         self.key: TokenKey = cell.key
@@ -75,13 +76,15 @@ class AccessTokenManager(Unpicklable):
         #: The cell whose token is in hand: the plain one, or that of the claims which a resource
         #: asked for last.
         self._cell = cell
-        self._by_claims: dict[str, Cell] = {}
-        self._close_source = lambda: None
-        renew_in_child(self._start_anew)
+        self._by_claims: dict[str, Cell] = _NONE
 
-    def _start_anew(self) -> None:
-        #: Guards the cells of claims.
-        self._lock = threading.RLock()
+    @property
+    def _lock(self) -> threading.RLock:
+        """Guards the cells of claims."""
+        return self._plain._lock  # noqa: SLF001 - one for all that is of one key
+
+    def _close_source(self) -> object:
+        """Closes nothing: the source of a registry's manager is the registry's."""
 
     @classmethod
     def from_secret(
@@ -292,6 +295,8 @@ class AccessTokenManager(Unpicklable):
             raise ConfigurationError("claims= is JSON text, as the challenge has it: correct it")
         with self._lock:
             cell = self._by_claims.get(claims)
+            if self._by_claims is _NONE:
+                self._by_claims = {}
             if cell is None:
                 cell = self._by_claims[claims] = self._plain.for_claims(claims)
                 for oldest in list(self._by_claims)[:-_MOST_CLAIMS]:

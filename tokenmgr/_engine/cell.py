@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -112,7 +111,7 @@ class Cell:
         #: When it was last asked for; set without the lock.
         self.used: int = UNUSED
         #: The tokens that were refused last, lest the store give one again.
-        self._refused: deque[str] = deque(maxlen=_MOST_REFUSALS)
+        self._refused: tuple[str, ...] = ()
         #: How many in a row were refused while they were new.
         self._refusals = 0
         self._flight: Flight[Current] | None = None
@@ -261,7 +260,7 @@ class Cell:
             if self._refusals > _MOST_REFUSALS:
                 return
             self.current = NOTHING
-            self._refused.append(secret)
+            self._refused = (*self._refused, secret)[-_MOST_REFUSALS:]
         self._tell(events.TokenInvalidated)
         if self._shared is not None:
             # Not here: an event loop's thread may have brought the refusal.
@@ -466,7 +465,7 @@ class Cell:
         )
 
     def _look(self) -> None:
-        record = None if self._shared is None else self._shared.look(tuple(self._refused))
+        record = None if self._shared is None else self._shared.look(self._refused)
         if record is not None:
             self.adopt(record)
 
