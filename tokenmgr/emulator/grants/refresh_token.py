@@ -22,7 +22,7 @@ __all__ = ["RefreshTokens"]
 class RefreshTokens(UserGrant, RefreshTokenGrant):
     """Refresh tokens, each of which is good once."""
 
-    INCLUDE_NEW_REFRESH_TOKEN = True
+    INCLUDE_NEW_REFRESH_TOKEN: bool = True
 
     def validate_token_request(self) -> None:
         """See that the client, the refresh token, its user and the scope are right.
