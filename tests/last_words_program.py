@@ -24,7 +24,6 @@ class Client:
     def __init__(self) -> None:
         self.manager = AccessTokenManager(Source(), KEY)
         self.say = sys.stdout.write
-        self.itself = self
 
     def __del__(self) -> None:
         self.say(self.manager.refresh_access_token())

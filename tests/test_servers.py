@@ -355,6 +355,7 @@ def test_a_fork_waits_for_the_imports_of_the_first_fetch() -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.traces  # coverage has ended by then
 def test_an_object_that_asks_for_a_token_as_the_interpreter_ends_has_it() -> None:
     began = time.monotonic()
     done = programs.run(str(programs.TESTS / "last_words_program.py"), **programs.with_tests())

@@ -6,6 +6,9 @@ import programs
 import pytest
 from fork_marks import needs_signals
 
+# An interruption of what measures coverage hangs.
+pytestmark = pytest.mark.traces
+
 #: Seconds of each storm: some thousand interruptions.
 LENGTH = "3"
 

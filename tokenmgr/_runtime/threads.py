@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -78,7 +79,8 @@ def _come_to_rest() -> None:
     give_up_at = time.monotonic() + _AT_EXIT
     for each in threading.enumerate():
         if isinstance(each, DaemonThread) and not each.naps:
-            each.join(max(0.0, give_up_at - time.monotonic()))
+            with contextlib.suppress(RuntimeError):  # it is yet to be started, and never may be
+                each.join(max(0.0, give_up_at - time.monotonic()))
 
 
 class _Here(threading.local):
