@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ from tokenmgr.stores import MemoryStore
 from tokenmgr.token import Record
 
 ANOTHER_KEY = replace(KEY, subject="another")
+OWNER = json.dumps([*vars(KEY).values()])
 RECORD = Record(
     AccessToken("eyJ0", 1_800_003_600.0, 1_800_002_880.0, ("a", "b"), "Bearer"),
     obtained_at=1_800_000_000.0,
@@ -129,9 +131,16 @@ def test_a_record_that_was_moved_is_refused(shelf):
     assert [event.key for event in shelf.events] == [ANOTHER_KEY]
 
 
+def test_a_record_that_names_another_owner_inside_of_its_seal_is_refused(shelf):
+    slot = shelf.slot()
+    put(shelf, slot, record_to_bytes(RECORD, json.dumps([*vars(ANOTHER_KEY).values()])))
+    assert slot.read(serves) is None
+    assert shelf.refused == ["another key's"]
+
+
 def test_plain_text_in_the_store_is_refused(shelf):
     slot = shelf.slot()
-    shelf.store.put(at(slot), record_to_bytes(RECORD), 60.0)
+    shelf.store.put(at(slot), record_to_bytes(RECORD, OWNER), 60.0)
     assert slot.read(serves) is None
     assert shelf.refused == ["no sealed record of this version"]
 
@@ -193,7 +202,7 @@ def test_nothing_is_derived_or_named_anew_at_each_look(shelf, monkeypatch):
         b'{"secret": ""}',
         b'{"secret": "eyJ0", "token_type": "Bearer"}',
         *(
-            json.dumps(json.loads(record_to_bytes(RECORD)) | {name: value}).encode()
+            json.dumps(json.loads(record_to_bytes(RECORD, OWNER)) | {name: value}).encode()
             for name, value in [
                 ("secret", 5),
                 ("token_type", None),
@@ -215,7 +224,9 @@ def test_what_opens_and_is_no_record_is_refused(shelf, content):
 
 def test_what_a_later_version_adds_is_passed_over(shelf):
     slot = shelf.slot()
-    content = json.dumps(json.loads(record_to_bytes(RECORD)) | {"state": {"refresh": 1}}).encode()
+    content = json.dumps(
+        json.loads(record_to_bytes(RECORD, OWNER)) | {"state": {"refresh": 1}}
+    ).encode()
     put(shelf, slot, content)
     assert slot.read(serves) == RECORD
 
@@ -324,7 +335,7 @@ def test_an_error_of_a_later_version_is_no_verdict(change):
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps))
 def test_nothing_but_a_value_error_comes_of_any_json(content):
-    for read in (record_from_bytes, Verdict.from_bytes):
+    for read in (partial(record_from_bytes, owner=OWNER), Verdict.from_bytes):
         with pytest.raises(ValueError):  # noqa: PT011 - each says what it misses
             read(content.encode())
 

@@ -14,13 +14,23 @@ _SAID = (
     *("claims", "retry_after", "status"),
 )
 
-__all__ = ["Verdict", "record_from_bytes", "record_to_bytes"]
+__all__ = ["AnotherOwnersError", "Verdict", "record_from_bytes", "record_to_bytes"]
 
 
-def record_to_bytes(record: Record) -> bytes:
-    """Writes a record, as what a store keeps, once that is sealed."""
+class AnotherOwnersError(ValueError):
+    """A record is another key's."""
+
+
+def record_to_bytes(record: Record, owner: str) -> bytes:
+    """Writes a record, as what a store keeps, once that is sealed.
+
+    Args:
+        record: The record.
+        owner: Whose it is: what its key is called.
+    """
     token = record.token
     return _to_bytes(
+        owner=owner,
         secret=token.secret,
         token_type=token.token_type,
         expires_at=token.expires_at,
@@ -30,10 +40,15 @@ def record_to_bytes(record: Record) -> bytes:
     )
 
 
-def record_from_bytes(content: bytes) -> Record:
+def record_from_bytes(content: bytes, owner: str) -> Record:
     """Reads a record. What a later version adds is passed over.
 
+    Args:
+        content: What a store kept, once it is opened.
+        owner: Whose it has to be.
+
     Raises:
+        AnotherOwnersError: It is another one's.
         ValueError: It is none.
     """
     said = _from_bytes(content)
@@ -44,7 +59,10 @@ def record_from_bytes(content: bytes) -> Record:
         scopes=tuple(str(scope) for scope in said.get("scopes") or ()),
         token_type=_text(said, "token_type"),
     )
-    return Record(token, _number(said, "obtained_at"))
+    record = Record(token, _number(said, "obtained_at"))
+    if said.get("owner") != owner:
+        raise AnotherOwnersError
+    return record
 
 
 class Verdict(NamedTuple):

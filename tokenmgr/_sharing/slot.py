@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from .._context import Context
@@ -22,7 +23,7 @@ from ..token import Record, TokenKey
 from .guarded import GuardedStore
 from .keys import SealingKeys
 from .leases import Leases
-from .record import Verdict, record_from_bytes, record_to_bytes
+from .record import AnotherOwnersError, Verdict, record_from_bytes, record_to_bytes
 
 if TYPE_CHECKING:
     from .seal import SealingKey
@@ -103,7 +104,9 @@ class Slot:
     def write(self, record: Record, ttl: float) -> None:
         """Keeps a record for ``ttl`` seconds, in place of what is there."""
         sealing, name = self._places()[0]
-        self._sealed.store.put(name, sealing.seal(record_to_bytes(record), name), ttl)
+        self._sealed.store.put(
+            name, sealing.seal(record_to_bytes(record, self._described), name), ttl
+        )
 
     def remove(self, secret: str) -> None:
         """Takes away the record of this token, where it is still the one that lies there."""
@@ -127,7 +130,8 @@ class Slot:
 
     def _read(self, sealing: SealingKey, name: str) -> tuple[Record | None, bytes | None]:
         content = self._sealed.store.get(name)
-        return _opened(content, sealing, name, record_from_bytes, self._refuse), content
+        parse = partial(record_from_bytes, owner=self._described)
+        return _opened(content, sealing, name, parse, self._refuse), content
 
     def _refuse(self, reason: str) -> None:
         context = self._sealed.context
@@ -234,6 +238,8 @@ def _opened(
         return parse(sealing.open(content, name))
     except BrokenSealError as exc:
         refuse(str(exc))
+    except AnotherOwnersError:
+        refuse("another key's")
     except (ValueError, TypeError, RecursionError):
         refuse("not what this version writes")
     return None
