@@ -73,6 +73,13 @@ def refused(service, **fault):
         (500131, "invalid_grant", InteractionRequiredError, "whose audience is this app"),
         (500133, "invalid_grant", InteractionRequiredError, "whose audience is this app"),
         (50173, "invalid_grant", InteractionRequiredError, "sign in again"),
+        (50020, "invalid_grant", InteractionRequiredError, "refuse the user: an administrator"),
+        (50034, "invalid_grant", InteractionRequiredError, "refuse the user: an administrator"),
+        (50057, "invalid_grant", InteractionRequiredError, "refuse the user: an administrator"),
+        (50105, "invalid_grant", InteractionRequiredError, "refuse the user: an administrator"),
+        (7000114, "unauthorized_client", InteractionRequiredError, "whose audience is this app"),
+        (240002, "invalid_request", InteractionRequiredError, "whose audience is this app"),
+        (28000, "invalid_scope", InvalidScopeError, "scopes of one resource"),
         (70008, "invalid_grant", InteractionRequiredError, "sign in again"),
         (700082, "invalid_grant", InteractionRequiredError, "sign in again"),
         (90033, "invalid_request", ServiceUnavailableError, "asked again later"),
@@ -228,6 +235,48 @@ def test_a_long_description_is_cut():
     message = said("spam " * 10_000)
 
     assert len(message) < 300 + 150
+
+
+NAMES = (
+    "ann@contoso.com",
+    "ann.b@fabrikam.com",
+    "live.com#ann@outlook.com",
+    "ann_g.com#EXT#@contoso.com",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "says",
+    [
+        "AADSTS50020: User account '{}' from identity provider 'live.com' does not exist.",
+        "AADSTS50105: The signed in user '{}' is not assigned to a role.",
+        "AADSTS50034: To sign in, the account {} must be added to the directory.",
+        "no such user ({}), sorry",
+        "<{}>: no",
+    ],
+)
+def test_a_users_name_that_the_service_tells_is_left_out(says, name):
+    answer = {"error": "invalid_grant", "error_description": says.format(name), "error_codes": []}
+    error = error_from_answer(Answer(answer))
+    assert not any(part in str(error) for part in (name, "ann", "@"))
+    assert "[…]" in str(error)
+
+
+def test_a_users_display_name_is_left_out_too():
+    said = (
+        "AADSTS90072: User account 'Ann B. Smith' from identity provider 'live.com' does not exist"
+    )
+    error = error_from_answer(Answer({"error_description": said, "error": "invalid_grant"}))
+    assert "Ann" not in str(error)
+    assert "from identity provider 'live.com' does not exist" in str(error)
+
+
+def test_long_words_take_no_time():
+    for said in ("a@" * 500_000, "a" * 1_000_000, "user '" * 200_000, "user" + " " * 1_000_000):
+        began = time.perf_counter()
+        error_from_answer(Answer({"error_description": said, "error": "x"}))
+        assert time.perf_counter() - began < 5.0
 
 
 def token(**changes):

@@ -28,6 +28,13 @@ _OF_REFUSALS = (
 )
 
 
+#: A word, with neither quotes nor brackets around it; and what is quoted behind "user".
+_WORD = r"""[^\s'"<>()\[\]{},;]+"""
+_AFTER_USER = (
+    r"""(?i)(\b(?:user|account|username|upn)(?: name| account)?\s{0,4}[:=]?\s{0,4})(['"])"""
+    r"""[^'"\r\n]{1,256}\2"""
+)
+
 #: The longest name of an error; what is longer is something else.
 _LONGEST_NAME = 100
 
@@ -202,13 +209,20 @@ def _codes(answer: Answer) -> tuple[int, ...]:
 
 
 def _spoken(words: Hidden, secret: Hidden | None) -> str:
-    """Cuts a service's words to what a log may hold: one short line without tokens."""
+    """Cuts a service's words to what a log may hold: one short line without tokens and names."""
     if secret is not None and secret.cell_contents:
         words = Hidden(words.cell_contents.replace(secret.cell_contents, "[…]"))
     words = Hidden(re.sub(r"eyJ[\w-]+(\.[\w-]*)*", "[…]", words.cell_contents))
-    text = re.split(r"\s*Trace ID:", words.cell_contents, maxsplit=1)[0]
+    words = Hidden(re.sub(_AFTER_USER, r"\1\2[…]\2", words.cell_contents))
+    words = Hidden(re.sub(_WORD, _unless_address, words.cell_contents))
+    text = words.cell_contents.partition("Trace ID:")[0]
     text = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(text.split())[:300].rstrip(" .")
+
+
+def _unless_address(word: re.Match[str]) -> str:
+    """Leaves out what names a person: an address, as user principal names are too."""
+    return "[…]" if "@" in word[0] or "%40" in word[0] else word[0]
 
 
 def _is_visible(value: object) -> bool:

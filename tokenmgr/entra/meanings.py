@@ -33,6 +33,10 @@ _SIGN_IN = Meaning(
     InteractionRequiredError, "send the user to sign in again, with this error's claims"
 )
 _SIGN_IN_AGAIN = Meaning(InteractionRequiredError, "send the user to sign in again")
+_BLOCKED = Meaning(
+    InteractionRequiredError,
+    "refuse the user: an administrator of theirs has to enable, add or assign them",
+)
 _ASSERTION = Meaning(
     InteractionRequiredError,
     "pass a user's token that has not expired and whose audience is this app",
@@ -41,7 +45,9 @@ _TENANT = Meaning(
     ConfigurationError, "check the tenant's id or domain name, and the cloud it is in"
 )
 _SCOPE = Meaning(
-    InvalidScopeError, "client credentials take one scope of the form {resource}/.default"
+    InvalidScopeError,
+    "client credentials take one scope of the form {resource}/.default; a user's token, scopes of "
+    "one resource",
 )
 
 _MEANINGS: dict[int, Meaning] = {
@@ -71,6 +77,7 @@ _MEANINGS: dict[int, Meaning] = {
     900023: _TENANT,
     1002012: _SCOPE,
     70011: _SCOPE,
+    28000: _SCOPE,
     500011: Meaning(
         InvalidScopeError,
         "the tenant does not know the resource: check its name, and add its service principal",
@@ -83,6 +90,12 @@ _MEANINGS: dict[int, Meaning] = {
     50013: _ASSERTION,
     500131: _ASSERTION,
     500133: _ASSERTION,
+    7000114: _ASSERTION,
+    240002: _ASSERTION,
+    50020: _BLOCKED,
+    50034: _BLOCKED,
+    50057: _BLOCKED,
+    50105: _BLOCKED,
     50173: _SIGN_IN_AGAIN,
     70008: _SIGN_IN_AGAIN,
     700082: _SIGN_IN_AGAIN,
