@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import pickle
 import threading
 from collections.abc import Callable
@@ -219,3 +220,31 @@ def test_nothing_that_leads_to_a_secret_pickles() -> None:
     for what in (tokens, tokens.manager(SCOPE), ClientSecret("hunter2")):
         with pytest.raises(TypeError, match="make a TokenRegistry there"):
             pickle.dumps(what)
+
+
+def test_the_apps_own_managers_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenmgr._members._MOST", 100)
+    with registry() as tokens:
+        held = tokens.manager("api://held/.default")
+        first = tokens.manager("api://first/.default")
+        for number in range(300):
+            tokens.manager(f"api://{number}/.default")
+            assert tokens.manager("api://first/.default ") is first
+        gc.collect()
+        assert len(tokens._members.all()) == 100
+        assert len(tokens._members._alive) <= 202
+        assert len(tokens._by_arguments) <= 100
+        assert held not in tokens._members.all()
+        assert tokens.manager("api://held/.default") is held
+        assert held in tokens._members.all()
+        assert first in tokens._members.all()
+
+
+@pytest.mark.parametrize("scope", ["x" * 2_040 + "/.default", "x" * 50_000_000])
+def test_a_scope_that_is_too_long_is_refused_and_not_repeated(scope: str) -> None:
+    with registry() as tokens:
+        with pytest.raises(InvalidScopeError, match="characters") as caught:
+            tokens.manager(scope)
+        assert "xxx" not in str(caught.value)
+        assert tokens._by_arguments == {}
+        assert tokens.manager("x" * 2_039 + "/.default")

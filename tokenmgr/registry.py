@@ -6,27 +6,26 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._context import new_context
-from ._engine.cell import Cell
+from ._members import Members
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
 from .entra.client import ConfidentialClient
-from .entra.grants.client_credentials import ClientCredentialsSource
 from .entra.unified_cache import UnifiedCache
 from .entra.wire.connection import Connection
 from .errors import ConfigurationError, TokenManagerError
 from .events import Event, TokenStatus
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential, ClientSecret
-from .manager import AccessTokenManager, manager_of
+from .manager import AccessTokenManager, cell_of
 from .policy import RefreshPolicy
 from .stores import take_store
-from .token import TokenKey, normalize_scopes
+from .token import normalize_scopes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
-#: Scopes can be spelled in many ways, and so many spellings are remembered.
-_MOST_SPELLINGS = 10_000
 #: Seconds that closing waits for what is under way.
 _PATIENCE = 1.0
 
@@ -57,13 +54,6 @@ class RegistrySettings(TypedDict, total=False):
     timeout: float
     on_event: Callable[[Event], object] | None
     clock: Clock
-
-
-class _Member(NamedTuple):
-    """What a registry has of a key."""
-
-    cell: Cell
-    manager: AccessTokenManager
 
 
 class TokenRegistry(Unpicklable):
@@ -151,9 +141,8 @@ class TokenRegistry(Unpicklable):
         )
         self._sealed = self._seal(shared, keys, credential, namespace)
         self._imported = UnifiedCache(self._client, clock)
-        self._members: dict[TokenKey, _Member] = {}
-        #: The managers again, by the arguments as they were given; read without the lock.
-        self._by_arguments: dict[tuple[str | Iterable[str], ...], AccessTokenManager] = {}
+        self._members = Members(self._client, self._context, self._sealed)
+        self._by_arguments = self._members.by_arguments
         renew_in_child(self._start_anew)
 
     def _seal(
@@ -228,21 +217,7 @@ class TokenRegistry(Unpicklable):
             return self.manager(*normalize_scopes(scopes))
         if known is not None:
             return known
-        manager = self._member(scopes).manager
-        if len(self._by_arguments) >= _MOST_SPELLINGS:
-            self._by_arguments.clear()
-        self._by_arguments[scopes] = manager
-        return manager
-
-    def _member(self, scopes: Iterable[str | Iterable[str]]) -> _Member:
-        source = ClientCredentialsSource(self._client, normalize_scopes(scopes))
-        with self._lock:
-            self._check_open()
-            member = self._members.get(source.key)
-            if member is None:
-                cell = Cell(source, source.key, self._context, self._sealed)
-                member = self._members[source.key] = _Member(cell, manager_of(cell))
-            return member
+        return self._members.manager(scopes)
 
     def get_access_token(
         self, *scopes: str, min_ttl: float | None = None, timeout: float | None = None
@@ -267,7 +242,7 @@ class TokenRegistry(Unpicklable):
         Raises:
             TokenManagerError: One has no token; the others have theirs, or their own failure.
         """
-        wanted = managers or self._all()
+        wanted = managers or self._members.all()
         give_up_at = None if timeout is None else self._context.clock.elapsed() + timeout
         for manager in wanted:
             with suppress(TokenManagerError):  # the second round says so
@@ -288,7 +263,7 @@ class TokenRegistry(Unpicklable):
         import asyncio
 
         outcomes = await asyncio.gather(
-            *(manager.aget_token(timeout=timeout) for manager in managers or self._all()),
+            *(manager.aget_token(timeout=timeout) for manager in managers or self._members.all()),
             return_exceptions=True,
         )
         for outcome in outcomes:
@@ -297,7 +272,7 @@ class TokenRegistry(Unpicklable):
 
     def status(self) -> list[TokenStatus]:
         """Says how each token stands, without its secret."""
-        return [manager.status() for manager in self._all()]
+        return [manager.status() for manager in self._members.all()]
 
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
@@ -312,8 +287,7 @@ class TokenRegistry(Unpicklable):
         """
         self._check_open()
         now = self._context.clock.elapsed()
-        with self._lock:
-            held = [(cell.key, cell.current) for cell, _ in list(self._members.values())]
+        held = [(cell.key, cell.current) for cell in map(cell_of, self._members.all())]
         return self._imported.dump(
             (key, current.record) for key, current in held if now < current.valid_until
         )
@@ -337,16 +311,11 @@ class TokenRegistry(Unpicklable):
         self._check_open()
         self._imported.load(given.cell_contents)
         for record in self._imported.take_tokens():
-            self._member(record.token.scopes).cell.adopt(record)
+            cell_of(self._members.find(record.token.scopes)).adopt(record)
 
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigurationError("this registry is closed: make a new TokenRegistry")
-
-    def _all(self) -> list[AccessTokenManager]:
-        with self._lock:
-            # A copy: what comes in between, in this thread, may make another, or close them all.
-            return [member.manager for member in list(self._members.values())]
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing.
@@ -356,14 +325,9 @@ class TokenRegistry(Unpicklable):
         """
         with self._lock:
             self._closed = True
-            managers = self._all()
         if self._sealed is not None:
             self._sealed.closed = True
-        for manager in managers:
-            manager.close()
-        with self._lock:
-            self._members.clear()
-            self._by_arguments.clear()
+        self._members.close()
         self._imported.clear()
         self._connection.close()
         # So that others find what comes of it, and the hook is told, before the program ends.

@@ -7,9 +7,16 @@ from typing import NamedTuple, Protocol
 
 from ._runtime.secrecy import Unpicklable
 from ._runtime.values import Value
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InvalidScopeError
 
-__all__ = ["AccessToken", "Record", "TokenKey", "TokenSource", "normalize_scopes"]
+__all__ = ["AccessToken", "Record", "Scopes", "TokenKey", "TokenSource", "normalize_scopes"]
+
+#: Scopes as a program gives them, one argument for each or several in one.
+Scopes = tuple[str | Iterable[str], ...]
+
+#: Characters of one scope, and of all that are given at once. What is longer is none of a program's
+#: own, and is neither kept nor sent.
+_LONGEST_SCOPE, _LONGEST_SCOPES = 2_048, 16_384
 
 
 class AccessToken(Value, Unpicklable):
@@ -91,6 +98,7 @@ def normalize_scopes(scopes: str | Iterable[str | Iterable[str]]) -> tuple[str, 
 
     Raises:
         ConfigurationError: There is none, or one is not a string.
+        InvalidScopeError: One is longer than 2,048 characters, or all are than 16,384.
     """
     given: list[object] = []
     for each in (scopes,) if isinstance(scopes, str) else tuple(scopes or ()):
@@ -102,7 +110,15 @@ def normalize_scopes(scopes: str | Iterable[str | Iterable[str]]) -> tuple[str, 
             "a scope is a string: pass scopes as separate strings, such as "
             "'https://graph.microsoft.com/.default'"
         )
+    if sum(map(len, texts)) > _LONGEST_SCOPES:
+        raise InvalidScopeError(
+            f"the scopes have more than {_LONGEST_SCOPES} characters: see where they come from"
+        )
     found = tuple(sorted({part for scope in texts for part in scope.split()}))
+    if max(map(len, found), default=0) > _LONGEST_SCOPE:
+        raise InvalidScopeError(
+            f"a scope has more than {_LONGEST_SCOPE} characters: see where it comes from"
+        )
     if not found:
         raise ConfigurationError(
             "no scope was given: name what the token is for, such as "
