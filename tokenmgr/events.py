@@ -3,7 +3,7 @@
 Events go to the registry's ``on_event`` hook, in a thread of its own, one after another; a hook
 that is slow or raises harms nobody. Where it cannot keep up, the oldest are dropped. They also go
 to the logger ``tokenmgr``: failures as warnings, which reach stderr where the program has
-configured no logging, and all else for debugging.
+configured no logging, and all else for debugging, with what the service refuses one user.
 """
 
 from __future__ import annotations
@@ -215,6 +215,10 @@ _WARNINGS = (
 )
 
 
+#: What a user is refused with.
+_REFUSALS = frozenset({"InteractionRequiredError", "ConsentRequiredError"})
+
+
 class Hook:
     """Where events go: to the logger, and to the program's hook.
 
@@ -271,8 +275,24 @@ class Hook:
                     _logger.warning("the on_event hook failed", exc_info=True)
 
 
+def _level(event: Event) -> int:
+    if not isinstance(event, _WARNINGS):
+        return logging.DEBUG
+    # Or whoever calls could write to the log as often as they like.
+    return logging.DEBUG if _is_users_own(event) else logging.WARNING
+
+
+def _is_users_own(event: Event) -> bool:
+    """Whether it is one user's trouble, and neither the service's nor the app's."""
+    if not isinstance(event, RequestFailed) or not event.key.subject:
+        return False
+    # What is refused for no reason that is known has the service's number at least.
+    odd = event.error == "TokenRequestError" and event.error_codes != ()
+    return odd or event.error in _REFUSALS
+
+
 def _log(event: Event) -> None:
-    level = logging.WARNING if isinstance(event, _WARNINGS) else logging.DEBUG
+    level = _level(event)
     # What a log handler asks for is not logged: it would ask again for each line.
     if not _logger.isEnabledFor(level) or is_logging():
         return

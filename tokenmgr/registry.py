@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ._context import new_context
 from ._members import Members
 from ._runtime.clock import SYSTEM_CLOCK, Clock
-from ._runtime.forks import renew_in_child
+from ._runtime.forks import no_fork, renew_in_child
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
@@ -20,6 +20,7 @@ from .entra.unified_cache import UnifiedCache
 from .entra.wire.connection import Connection
 from .errors import ConfigurationError, TokenManagerError
 from .events import Event, TokenStatus
+from .identity.assertions import text_of
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential, ClientSecret
 from .manager import AccessTokenManager, cell_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ._sharing.slot import SealedStore
     from .identity.environment import Settings
     from .stores import TokenStore
+    from .users import Users
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
@@ -52,6 +54,7 @@ class RegistrySettings(TypedDict, total=False):
     verify: bool | str | os.PathLike[str] | None
     proxies: Mapping[str, str] | None
     timeout: float
+    max_users: int
     on_event: Callable[[Event], object] | None
     clock: Clock
 
@@ -92,6 +95,9 @@ class TokenRegistry(Unpicklable):
             None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
         proxies: ``{"https": "http://proxy:8080"}``; what it leaves out, the environment says.
         timeout: Seconds that one fetch may take, with all that is repeated.
+        max_users: Managers of :meth:`on_behalf_of` that are kept, one for each user and set of
+            scopes. Beyond that the least recently used ones go, and those whose assertion has
+            ended before them.
         on_event: Called with each :class:`~tokenmgr.events.Event`, in a thread of its own; what
             it raises, and how long it takes, harms nobody.
         clock: The time; a test passes one that it moves by hand.
@@ -103,6 +109,8 @@ class TokenRegistry(Unpicklable):
 
     #: The part in the store that a URL names.
     _opened: Share[TokenStore] | None = None
+    #: Made with the first of them.
+    _users: Users | None = None
     _closed = False
 
     def __init__(
@@ -118,6 +126,7 @@ class TokenRegistry(Unpicklable):
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        max_users: int = 10_000,
         on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -141,6 +150,7 @@ class TokenRegistry(Unpicklable):
         )
         self._sealed = self._seal(shared, keys, credential, namespace)
         self._imported = UnifiedCache(self._client, clock)
+        self._most_users = _number_of(max_users)
         self._members = Members(self._client, self._context, self._sealed)
         self._by_arguments = self._members.by_arguments
         renew_in_child(self._start_anew)
@@ -218,6 +228,40 @@ class TokenRegistry(Unpicklable):
         if known is not None:
             return known
         return self._members.manager(scopes)
+
+    def on_behalf_of(self, assertion: str, *scopes: str | Iterable[str]) -> AccessTokenManager:
+        """Gives the manager of a user's token, for whom this API calls another one.
+
+        The same assertion and scopes, the same manager. Its token serves no longer than the
+        assertion does. Each user is alone: one's failures, back-off and claims are no other's.
+
+        See "Microsoft identity platform and OAuth 2.0 On-Behalf-Of flow" on Microsoft Learn.
+
+        Args:
+            assertion: The access token that the user's call has brought, with ``Bearer`` before it
+                or not. Its audience is this app. Nothing of it is verified here: the service does
+                so, and an API does so before it believes any of it.
+            *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
+
+        Raises:
+            InteractionRequiredError: It has expired, is no JWT, or is larger than 16 KiB: answer
+                401, so that the caller sends another.
+            InvalidScopeError: A scope is none that may be asked for.
+            ConfigurationError: It is no text; no scope was given; Azure AD B2C has no such grant;
+                or the registry is closed.
+        """
+        assertion, given = "", Hidden(assertion)
+        return (self._users or self._begin_users()).manager(text_of(given), scopes)
+
+    def _begin_users(self) -> Users:
+        with no_fork():
+            from .users import Users
+
+        with self._lock:
+            self._check_open()
+            if self._users is None:
+                self._users = Users(self._most_users, self._client, self._context, self._sealed)
+            return self._users
 
     def get_access_token(
         self, *scopes: str, min_ttl: float | None = None, timeout: float | None = None
@@ -328,6 +372,8 @@ class TokenRegistry(Unpicklable):
         if self._sealed is not None:
             self._sealed.closed = True
         self._members.close()
+        if self._users is not None:
+            self._users.close()
         self._imported.clear()
         self._connection.close()
         # So that others find what comes of it, and the hook is told, before the program ends.
@@ -366,6 +412,12 @@ def _checked(given: Hidden) -> ClientCredential:
         "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
         "WorkloadIdentity"
     )
+
+
+def _number_of(max_users: int) -> int:
+    if isinstance(max_users, bool) or not isinstance(max_users, int) or max_users < 1:
+        raise ConfigurationError("max_users= is a number of managers, 1 or more")
+    return max_users
 
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:

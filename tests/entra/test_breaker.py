@@ -312,3 +312,22 @@ def test_a_registry_does_not_mind_one_scope_that_is_throttled(entra: EntraEmulat
         with pytest.raises(ThrottledError):
             asked[0].get_access_token()
         assert all(manager.get_access_token() for manager in asked[1:])
+
+
+def test_answers_to_users_never_open_it_and_answers_to_the_app_do(clock: FakeClock) -> None:
+    in_trouble = ServiceUnavailableError("in trouble", status=503)
+    users = Authority(clock)
+    users.fail(*range(10), error=in_trouble)
+    assert users.events == []
+    for key in (replace(KEY, scopes=(scope,)) for scope in SCOPES[:3]):
+        with suppress(ServiceUnavailableError), users.breaker.watching(key):
+            raise in_trouble
+    assert users.events == [BreakerOpened(clock.wall(), URL, 0.0)]
+
+
+def test_a_user_whose_answer_is_that_it_is_in_trouble_ends_the_probe(authority: Authority) -> None:
+    authority.fail(0, 1, 2)
+    authority.clock.advance(31)
+    authority.fail(3, error=ServiceUnavailableError("in trouble", status=503, retry_after=20.0))
+    with pytest.raises(ServiceUnavailableError, match="left alone for 20 s"):
+        authority.managers[4].get_access_token()

@@ -54,6 +54,9 @@ _LOOK_EVERY = 60.0
 #: Seconds between two looks whether what a failure came from is gone.
 _SOURCE_EVERY = 1.0
 
+#: Times that are so near to each other, in seconds, are the same one.
+_SAME = 1e-3
+
 #: So many tokens in a row may be refused while they are new; then the next one is kept for a while.
 _MOST_REFUSALS = 3
 
@@ -78,6 +81,8 @@ class _Answer(NamedTuple):
     #: Why the token in hand does not do.
     reason: str = ""
     failure: TokenManagerError | None = None
+    #: Whether the source has ended, and says so.
+    ended: bool = False
 
 
 class _Fetch(partial[None]):
@@ -96,6 +101,8 @@ class Cell:
         context: Context,
         sealed: SealedStore | None = None,
         beside: Failures | None = None,
+        *,
+        on_news: Callable[[float | None], object] | None = None,
     ) -> None:
         self.key = key
         self._source = source
@@ -120,6 +127,11 @@ class Cell:
         self._looked_at = float("-inf")
         self._plan: Plan | None = None
         self._last_success: float | None = None
+        #: Told before anybody else of each token that is taken in hand (None), and of each failure
+        #: without one: for how many seconds it stands.
+        self._on_news = on_news
+        #: When the source has nothing more to give, in seconds since 1970.
+        self._ends_at: float = getattr(source, "ends_at", float("inf"))
         self._waits = 0
         self._closed = False
         renew_in_child(self._start_anew)
@@ -130,10 +142,17 @@ class Cell:
         self._lock = threading.RLock()
         self._flight = None
 
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token in hand that serves."""
+        return self.context.clock.elapsed() < self.current.valid_until
+
     def for_claims(self, claims: str) -> Cell:
         """Makes the cell of the same token with claims, which has a key of its own."""
         key = self.key._replace(claims=claims)
-        cell = Cell(self._source, key, self.context, self._sealed, self._failures)
+        cell = Cell(
+            self._source, key, self.context, self._sealed, self._failures, on_news=self._on_news
+        )
         cell._closed = self._closed
         return cell
 
@@ -153,6 +172,9 @@ class Cell:
         try:
             with self._lock:
                 answer = self._answer(request, mine, early=early)
+            if answer.ended:
+                self._source.check()  # type: ignore[attr-defined] # what ends has it, and raises
+                return self.request(request)  # or the clock was set back just now
             if answer.failure is not None:
                 return self._ask_early(request, answer.failure)
             if answer.flight is mine:
@@ -214,6 +236,8 @@ class Cell:
             # What is under way is followed when it lands, and what has just landed is already.
             if self._closed or self._under_way(now) or (looks and self._shared is None):
                 return
+            if self._has_ended():
+                return
             serves = now < self.current.valid_until
             waits = not looks and now < self._failures.stands_until(serves=serves)
             if waits and not serves:
@@ -244,7 +268,7 @@ class Cell:
                 if newer:
                     self._take(current, record.obtained_at)
             if newer:
-                self._follow()
+                self._took()
                 self._tell(events.TokenAdopted, current.valid_until - self.context.clock.elapsed())
 
     def invalidate(self, secret: str) -> None:
@@ -365,6 +389,8 @@ class Cell:
         waits = action is not Action.RETURN_AND_RENEW
         if not waits and (flight is not None or self.context.refresher.takes_care_of(self._plan)):
             return _Answer(current)  # it spreads what is due together
+        if flight is None and self._has_ended():
+            return _Answer(current, ended=waits)
         if flight is None and action is Action.FAIL:
             failure = self._failures.repeated(now, until)
             if failure is not None:
@@ -380,10 +406,20 @@ class Cell:
 
     def _take(self, current: Current, success: float) -> None:
         """Takes a new token in hand, and forgets what failed before it."""
+        if self._is_last(current):
+            current.fresh_until = current.valid_until
         self.current = current
         self._failures.clear()
         self._last_success = success
         self._make_plan(self.context.clock.elapsed())
+
+    def _has_ended(self) -> bool:
+        """Whether the source has nothing more to give."""
+        return self._ends_at < float("inf") and self.context.clock.wall() >= self._ends_at
+
+    def _is_last(self, current: Current) -> bool:
+        """Whether the next one would end at the same time."""
+        return current.token.expires_at >= self._ends_at - _SAME
 
     def _is_newer(self, current: Current) -> bool:
         newer = current.record.obtained_at > self.current.record.obtained_at
@@ -395,6 +431,10 @@ class Cell:
         Claims that fail bring no renewal forward, and a back-off is waited for.
         """
         current = self.current
+        if self._is_last(current):
+            self.context.refresher.forget(self._plan)
+            self._plan = None
+            return
         due = max(current.fresh_until, self._failures.stands_until(serves=True))
         if self._shared is not None and now < current.fresh_until:
             look = _LOOK_EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - spreads looks
@@ -410,10 +450,19 @@ class Cell:
 
     # Without it, in a worker:
 
+    def _tell_news(self, seconds: float | None) -> None:
+        if self._on_news is not None:
+            self._on_news(seconds)
+
     def _follow(self) -> None:
         """Tells the refresher what is planned."""
         if self._plan is not None:
             self.context.refresher.add(self._plan)
+
+    def _took(self) -> None:
+        """Tells of what was taken in hand, and has it followed."""
+        self._tell_news(None)
+        self._follow()
 
     def _lead(self, flight: Flight[Current], reason: str) -> None:
         """Fetches, and lands the flight."""
@@ -477,7 +526,7 @@ class Cell:
                 wall = self.context.clock.wall()
                 self._take(current, wall if fetched else current.record.obtained_at)
         if takes:
-            self._follow()
+            self._took()
         flight.land(current)
         now = self.context.clock.elapsed()
         lives = current.valid_until - now
@@ -500,6 +549,8 @@ class Cell:
                     self._make_plan(now)
         if seconds is not None and now < valid_until:
             self._follow()
+        elif seconds is not None:
+            self._tell_news(seconds)
         flight.fail(error)
         if self._closed:
             return  # its end is no failure

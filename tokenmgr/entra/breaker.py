@@ -119,6 +119,8 @@ class Breaker:
 
     def _count(self, key: TokenKey, error: ServiceUnavailableError, began: float) -> None:
         with self._lock:
+            if key.subject and error.status is not None and not self._probing:
+                return  # an answer to one user says nothing of the others
             self._failing.add(key)
             if len(self._failing) < _KEYS_TO_OPEN or (self._open and not self._probing):
                 return  # those that were under way when it opened say nothing new

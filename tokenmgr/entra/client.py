@@ -108,6 +108,20 @@ class ConfidentialClient:
         """Closes the way to the service."""
         self._connection.close()
 
+    def wall(self) -> float:
+        """Tells the time, in seconds since 1970."""
+        return self._context.clock.wall()
+
+    def at(self, authority: Authority) -> ConfidentialClient:
+        """Gives the same app at another authority, by the same way."""
+        return ConfidentialClient(
+            authority,
+            self.client_id,
+            self._credential,
+            connection=self._connection,
+            context=self._context,
+        )
+
     def read_proof(self) -> Proof:
         """Reads what proves that it is this app.
 

@@ -1,0 +1,131 @@
+"""The on-behalf-of grant: a token for a user of this API (RFC 7523, as Microsoft Entra has it)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..._runtime.secrecy import is_unicode
+from ...errors import (
+    ConfigurationError,
+    ConsentRequiredError,
+    InteractionRequiredError,
+    InvalidScopeError,
+    TokenManagerError,
+)
+from ...identity.assertions import UserAssertion
+from ...identity.proofs import Proof
+from ...token import AccessToken, TokenKey
+from ..client import ConfidentialClient
+
+if TYPE_CHECKING:
+    import msal
+
+__all__ = ["OnBehalfOfSource"]
+
+#: What MSAL asks for besides, by itself.
+_RESERVED = frozenset({"openid", "profile", "offline_access"})
+#: The AADSTS number of a tenant that does not have the app.
+_NO_APP = 700016
+
+
+class OnBehalfOfSource:
+    """A source of the tokens of one user, for some scopes.
+
+    See "Microsoft identity platform and OAuth 2.0 On-Behalf-Of flow" on Microsoft Learn.
+
+    Args:
+        client: This API's app, at the user's tenant.
+        assertion: The token that the user's call has brought.
+        scopes: What the tokens are for.
+        wanders: Whether it is the assertion that has named the tenant, and not the program.
+
+    Raises:
+        InvalidScopeError: A scope is none that may be asked for.
+    """
+
+    __slots__ = ("_assertion", "_client", "_wanders", "key")
+
+    def __init__(
+        self,
+        client: ConfidentialClient,
+        assertion: UserAssertion,
+        scopes: tuple[str, ...],
+        *,
+        wanders: bool = False,
+    ) -> None:
+        if not all(map(is_unicode, scopes)):
+            raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
+        if _RESERVED.intersection(scopes):
+            raise InvalidScopeError(
+                "openid, profile and offline_access are asked for by themselves: leave them out"
+            )
+        self._client = client
+        self._assertion = assertion
+        self._wanders = wanders
+        self.key: TokenKey = TokenKey(
+            authority=client.authority.url,
+            client_id=client.client_id,
+            grant="on_behalf_of",
+            scopes=scopes,
+            subject=assertion.digest(client.authority.kind, client.client_id),
+        )
+
+    @property
+    def ends_at(self) -> float:
+        """When nothing more is to be had here, in seconds since 1970."""
+        return self._assertion.expires_at
+
+    def read_proof(self) -> Proof:
+        """Reads what proves who the app is, for one fetch."""
+        return self._client.read_proof()
+
+    def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
+        """Whether what a failure came from has changed since; see the client."""
+        return self._client.is_gone(error, failed_at)
+
+    def check(self) -> None:
+        """Refuses to ask for what cannot be had any more.
+
+        Raises:
+            InteractionRequiredError: The assertion has expired.
+        """
+        self._assertion.check_time(self._client.wall())
+
+    def fetch_token(self, *, claims: str | None = None, proof: Proof | None = None) -> AccessToken:
+        """Fetches a token, that serves no longer than the assertion does.
+
+        Args:
+            claims: As for :class:`~tokenmgr.TokenSource`.
+            proof: What :meth:`read_proof` has just given; it is read when it is left out.
+
+        Raises:
+            InteractionRequiredError: The assertion has expired, or the user has to sign in.
+            ConsentRequiredError: Nobody has consented, or the user's tenant does not have the app.
+            TokenManagerError: There is none to be had.
+        """
+        self.check()
+
+        def grant(application: msal.ConfidentialClientApplication) -> dict[str, Any]:
+            answer: dict[str, Any] = application.acquire_token_on_behalf_of(
+                self._assertion.text(), list(self.key.scopes), claims_challenge=claims
+            )
+            return answer
+
+        try:
+            token = self._client.ask(grant, self.key, proof)
+        except ConfigurationError as exc:
+            if not self._wanders or exc.error is None:
+                raise
+            raise _of_tenant(exc) from None
+        if token.expires_at <= self.ends_at:
+            return token
+        # A new one would end at the same time, and so there is nothing to renew.
+        return token._replace(expires_at=self.ends_at, refresh_at=self.ends_at)
+
+
+def _of_tenant(error: ConfigurationError) -> TokenManagerError:
+    """Says of a tenant that the assertion has named what would else be said of the program's."""
+    kind = ConsentRequiredError if _NO_APP in error.error_codes else InteractionRequiredError
+    told = kind(f"at the tenant that the user's token names: {error}")
+    told.__dict__.update(error.__dict__)
+    return told
