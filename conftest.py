@@ -22,9 +22,17 @@ def entra_in_the_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 _FIXTURES = ["entra_in_the_environment"]
+
+
+def _as_a_program(namespace: dict[str, object]) -> None:
+    """Has an example find itself in a module, as one does that a person pastes into a file."""
+    namespace["__name__"] = "__main__"
+
+
 _markdown = Sybil(
     parsers=[SkipParser(), PythonCodeBlockParser()],
     patterns=["README.md", "docs/*.md"],
+    setup=_as_a_program,
     fixtures=_FIXTURES,
 )
 _docstrings = Sybil(parsers=[DocTestParser()], pattern="tokenmgr/**/*.py", fixtures=_FIXTURES)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import base64
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import requests
 from programs import read_until, run, running
 
 from tokenmgr.emulator import EntraEmulator
@@ -88,3 +91,56 @@ def test_the_workers_share_one_token(entra, tmp_path):
     assert done.stderr.count("fetched a token in") == 1
     assert done.stderr.count("found the token of another worker") == 2
     assert entra.count() == 1
+
+
+ANN = "ann@contoso.com"
+
+
+@contextmanager
+def web_api(entra: EntraEmulator) -> Iterator[str]:
+    """The web API at its address, in front of the emulator's Graph, which takes users alone."""
+    entra.protect_api(audience="https://graph.microsoft.com", scopes=["User.Read"])
+    with running(
+        *("-m", "uvicorn", "--app-dir", "examples", "web_api:app", "--port", "0"),
+        stderr=subprocess.STDOUT,
+        GRAPH_URL=f"{entra.url}/graph/v1.0",
+        **entra.environment(),
+    ) as process:
+        said = read_until(process, "Uvicorn running on")
+        yield re.findall(r"http://[\d.:]+", said)[-1]
+
+
+def call(url: str, assertion: str) -> requests.Response:
+    return requests.get(f"{url}/me", headers={"Authorization": f"Bearer {assertion}"}, timeout=30)
+
+
+def test_the_web_api_calls_graph_for_each_of_its_users(entra):
+    bob = "bob@contoso.com"
+    with web_api(entra) as url:
+        for assertion in (entra.sign_in(ANN), entra.sign_in(bob)):
+            for _ in range(4):
+                assert call(url, assertion).status_code == 200
+    assert (entra.count(username=ANN), entra.count(username=bob), entra.count()) == (1, 1, 2)
+    assert entra.api_calls == 8
+
+
+def test_the_web_api_tells_its_callers_what_to_do(entra):
+    ann = entra.sign_in(ANN)
+    with web_api(entra) as url:
+        for useless in ("", "opaque", entra.sign_in(ANN, lifetime=-1), f"{ann}x"):
+            answer = call(url, useless)
+            assert answer.status_code == 401
+            assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+        entra.require_mfa(ANN)
+        challenge = call(url, ann).headers["WWW-Authenticate"]
+        claims = base64.b64decode(challenge.partition('claims="')[2].rstrip('"')).decode()
+        assert challenge.startswith('Bearer error="insufficient_claims"')
+        stronger = entra.sign_in(ANN, claims=claims)
+        assert call(url, stronger).status_code == 200
+        entra.withdraw_consent(ANN)
+        assert call(url, entra.sign_in(ANN, claims=claims)).status_code == 403
+        entra.fail_next(9, status=429, retry_after=30, username="bob@contoso.com")
+        answer = call(url, entra.sign_in("bob@contoso.com"))
+        assert answer.status_code == 503
+        assert 25 <= int(answer.headers["Retry-After"]) <= 35
+        assert ANN not in answer.text
