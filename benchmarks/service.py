@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +45,11 @@ class Service:
         self._process = spawn.Process(target=_serve, args=(theirs, options), daemon=True)
         self._process.start()
         theirs.close()
-        self.settings: Settings = self._pipe.recv()
+        settings: Settings = self._pipe.recv()
+        # A copy, which is there still when it is gone: callers are to find a closed port.
+        self._folder = TemporaryDirectory()
+        ca_file = shutil.copy(settings.ca_file, self._folder.name)
+        self.settings: Settings = settings._replace(ca_file=str(ca_file))
 
     def __enter__(self) -> Self:
         return self
@@ -54,12 +60,17 @@ class Service:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.forget()
 
     def close(self) -> None:
         """Ends it, and its port is closed. Once is enough, twice does no harm."""
         self._pipe.close()
         self._process.join(10)
+
+    def forget(self) -> None:
+        """Lets go of what callers needed."""
+        self.close()
+        self._folder.cleanup()
 
     def ask(self, command: Callable[[EntraEmulator], Any]) -> Any:
         """Has it do something, such as ``operator.methodcaller("count")``, and gives its answer."""
