@@ -52,6 +52,8 @@ class FakeApp:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
+        #: What happens while it is asked.
+        self.during: Callable[[], object] = lambda: None
         self.others: dict[str, FakeApp] = {}
 
     def at(self, authority: Authority) -> FakeApp:
@@ -77,6 +79,7 @@ class FakeApp:
         number, asked_at = len(self.asked), self.clock.wall()
         self.entered.release()
         assert self.gate.wait(30), "nobody opened the gate"
+        self.during()
         error = self.errors.get(text) or self.errors.get("")
         if error is not None:
             raise again(error)  # a new one, as in life

@@ -247,6 +247,18 @@ def test_a_token_serves_no_longer_than_its_assertion(clock):
     assert len(world.app.asked) == 1, "renewed, to end at the same time"
 
 
+@pytest.mark.parametrize("error", [None, ServiceUnavailableError("down"), ThrottledError("no")])
+def test_an_assertion_that_ends_while_it_is_exchanged_is_told_as_ended(world, error):
+    world.app.during = lambda: world.clock.advance(3600)
+    if error is not None:
+        world.app.errors[ANN] = error
+    manager = world.manager(ANN)
+    with pytest.raises(InteractionRequiredError, match="expired: answer the caller with 401") as e:
+        manager.get_access_token()
+    assert e.value.__context__ is None
+    assert not e.value.retryable
+
+
 def test_what_is_due_after_the_end_is_not_renewed(clock):
     refresher, events = HandRefresher(clock), []
     world = World(clock, refresher=refresher, on_event=events.append)

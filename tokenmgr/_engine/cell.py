@@ -487,13 +487,23 @@ class Cell:
         except BaseException as exc:  # noqa: BLE001 - a source may be anybody's code
             interruption = interruption_in(exc, handled)
             if interruption is None and isinstance(exc, Exception):
-                self._fail(flight, _typed(exc))
+                self._fail(flight, self._ended_meanwhile() or _typed(exc))
                 return
             # This thread is being interrupted, and knows nothing of the service.
             self._abandon(flight)
             raise (interruption or exc) from None
         else:
             self._land(flight, current, fetched=fetched)
+
+    def _ended_meanwhile(self) -> TokenManagerError | None:
+        """What the source says once it has ended: whatever else fails then, fails for good."""
+        if self._has_ended():
+            try:
+                self._source.check()  # type: ignore[attr-defined] # what ends has it
+            except TokenManagerError as ended:
+                ended.__context__ = None
+                return ended
+        return None
 
     def _takes_off(self, flight: Flight[Current]) -> bool:
         """Notes when a flight is led; says whether it is still the key's."""
