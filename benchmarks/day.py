@@ -45,11 +45,10 @@ class SteppedRefresher(Refresher):
     """The refresher without its thread: the simulation takes its steps."""
 
     def _runs(self) -> bool:
-        self._awake = True
         return True
 
     def _start(self) -> None:
-        """Starts none."""
+        self._awake = True
 
 
 class InlineWorkers(Workers):

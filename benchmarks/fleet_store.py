@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import time
@@ -18,7 +19,7 @@ from tokenmgr._sharing.record import record_to_bytes
 from tokenmgr._sharing.seal import SealingKey
 from tokenmgr.stores.base import MOST_BYTES
 from tokenmgr.stores.redis.store import _COMPARE_AND_DELETE
-from tokenmgr.token import Record
+from tokenmgr.token import Record, TokenKey
 
 from .redis_server import running_server
 
@@ -41,7 +42,15 @@ def value_length() -> int:
         refresh_at=1_800_000_000.25,
         scopes=("https://graph.microsoft.com/.default",),
     )
-    content = record_to_bytes(Record(token, 1_800_000_000.25))
+    owner = TokenKey(
+        "https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555",
+        "11111111-2222-3333-4444-555555555555",
+        "on_behalf_of",
+        token.scopes,
+        subject="s" * 43,  # a digest
+    )
+    record = Record(token, 1_800_000_000.25)
+    content = record_to_bytes(record, json.dumps([*vars(owner).values()]))
     return len(SealingKey(b"0" * 32).seal(content, "a name"))
 
 

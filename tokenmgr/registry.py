@@ -136,7 +136,6 @@ class TokenRegistry(Unpicklable):
             Hidden((credential, store, encryption_key, proxies)),
         )
         secret, shared, keys, ways = map(Hidden, given.cell_contents)
-        credential = _checked(secret)
         self._connection = Connection(verify=verify, proxies=ways.cell_contents, timeout=timeout)
         self._context = new_context(
             policy=policy, clock=clock, on_event=on_event, fetch_timeout=timeout
@@ -144,7 +143,7 @@ class TokenRegistry(Unpicklable):
         self._client = ConfidentialClient(
             Authority.parse(authority),
             client_id,
-            credential,
+            credential := _checked(secret),
             connection=self._connection,
             context=self._context,
         )

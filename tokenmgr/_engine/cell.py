@@ -94,6 +94,22 @@ class _Fetch(partial[None]):
 class Cell:
     """Keeps the token of one key, whose claims are those that the source is asked with."""
 
+    #: Read without the lock, written with it.
+    current: Current = NOTHING
+    #: When it was last asked for; set without the lock.
+    used: int = UNUSED
+    #: The tokens that were refused last, lest the store give one again.
+    _refused: tuple[str, ...] = ()
+    #: How many in a row were refused while they were new.
+    _refusals = 0
+    _flight: Flight[Current] | None = None
+    #: When the source was asked last whether what a failure came from is gone.
+    _looked_at = float("-inf")
+    _plan: Plan | None = None
+    _last_success: float | None = None
+    _waits = 0
+    _closed = False
+
     def __init__(
         self,
         source: TokenSource,
@@ -113,27 +129,12 @@ class Cell:
             from .._sharing.fetch_once import SharedToken
 
             self._shared = SharedToken(sealed, key, getattr(source, "read_proof", None))
-        #: Read without the lock, written with it.
-        self.current: Current = NOTHING
-        #: When it was last asked for; set without the lock.
-        self.used: int = UNUSED
-        #: The tokens that were refused last, lest the store give one again.
-        self._refused: tuple[str, ...] = ()
-        #: How many in a row were refused while they were new.
-        self._refusals = 0
-        self._flight: Flight[Current] | None = None
         self._failures = Failures(context.policy, beside)
-        #: When the source was asked last whether what a failure came from is gone.
-        self._looked_at = float("-inf")
-        self._plan: Plan | None = None
-        self._last_success: float | None = None
         #: Told before anybody else of each token that is taken in hand (None), and of each failure
         #: without one: for how many seconds it stands.
         self._on_news = on_news
         #: When the source has nothing more to give, in seconds since 1970.
         self._ends_at: float = getattr(source, "ends_at", float("inf"))
-        self._waits = 0
-        self._closed = False
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
