@@ -20,6 +20,7 @@ from support import (
 from waiting import until
 
 from tokenmgr import (
+    AccessToken,
     AccessTokenManager,
     ClientSecret,
     InvalidCredentialError,
@@ -283,6 +284,31 @@ def stuck(clock: FakeClock, source: FakeSource) -> AccessTokenManager:
         manager.get_access_token(timeout=0)
     assert source.entered.acquire(timeout=30)
     return manager
+
+
+def test_a_token_that_comes_late_takes_no_newer_ones_place_though_the_clock_was_set_back(clock):
+    numbers, entered, gate = itertools.count(1), threading.Event(), threading.Event()
+
+    class Source:
+        def fetch_token(self, *, claims: str | None = None) -> AccessToken:
+            number, asked_at = next(numbers), clock.wall()
+            if number == 1:
+                entered.set()
+                assert gate.wait(30)
+            return AccessToken(f"token-{number}", expires_at=asked_at + 7200)
+
+    manager = make_manager(clock, Source(), RefreshPolicy(max_wait=3.0))
+    with pytest.raises(TokenTimeoutError):
+        manager.get_access_token(timeout=0)
+    assert entered.wait(30)
+    given_up = manager._cell._flight
+    clock.advance(60)
+    clock.step_wall(-3600)
+    assert manager.get_access_token() == "token-2"
+    gate.set()
+    assert given_up.wait(30)
+    settle(manager)
+    assert manager.get_access_token() == "token-2"
 
 
 def test_a_flight_that_was_given_up_brings_its_token_all_the_same(stuck, clock, source):

@@ -426,6 +426,13 @@ class Cell:
         newer = current.record.obtained_at > self.current.record.obtained_at
         return newer and current.secret not in self._refused
 
+    def _is_later(self, current: Current) -> bool:
+        """Whether what a flight brought that was given up is newer than the token in hand."""
+        if float("-inf") in (current.began, self.current.began):
+            return self._is_newer(current)
+        # The wall clock may have been set back in between.
+        return current.began > self.current.began and current.secret not in self._refused
+
     def _make_plan(self, now: float) -> None:
         """Plans to come back when the token ages, or to look at what others have.
 
@@ -532,7 +539,8 @@ class Cell:
     def _land(self, flight: Flight[Current], current: Current, *, fetched: bool) -> None:
         with self._lock:
             # One that was given up brings a token all the same, if nothing newer has come.
-            takes = (self._ends(flight) or self._is_newer(current)) and not self._closed
+            current.began = flight.started_at if fetched else current.began
+            takes = (self._ends(flight) or self._is_later(current)) and not self._closed
             if takes:
                 wall = self.context.clock.wall()
                 self._take(current, wall if fetched else current.record.obtained_at)
