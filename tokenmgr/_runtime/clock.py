@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["SYSTEM_CLOCK", "Clock", "SystemClock"]
+__all__ = ["SYSTEM_CLOCK", "Clock", "SystemClock", "sleep_unless"]
+
+#: Seconds between two looks whether a sleep is over.
+_LOOK_EVERY = 0.05
 
 
 class Clock(Protocol):
@@ -47,3 +50,14 @@ class SystemClock:
 
 
 SYSTEM_CLOCK: Clock = SystemClock()
+
+
+def sleep_unless(over: Callable[[], bool], seconds: float) -> bool:
+    """Sleeps for so long; ends it, and gives True, as soon as ``over`` does.
+
+    It looks now and then. Who sets an event may be interrupted, and leaves its lock taken.
+    """
+    end = time.monotonic() + seconds
+    while not over() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_EVERY))
+    return over()

@@ -14,6 +14,7 @@ import weakref
 from contextlib import suppress
 from typing import Protocol
 
+from .._runtime.clock import sleep_unless
 from .._runtime.forks import renew_in_child
 from .._runtime.workers import Workers
 from .guarded import StoreAwayError
@@ -23,8 +24,6 @@ __all__ = ["Leases"]
 #: Seconds before each attempt to give back what could not be given back; together they are less
 #: than a lease lasts.
 _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
-#: Seconds between two looks whether the registry is closed: an event's lock could be left taken.
-_LOOK_EVERY = 0.05
 #: Seconds that the end of the process waits for them.
 _AT_EXIT = 1.0
 
@@ -112,17 +111,11 @@ class Leases:
 
     def _pay(self) -> None:
         for pause in _PAUSES:
-            if self._owed and not self._is_over(pause):
+            if self._owed and not sleep_unless(lambda: self._over, pause):
                 for lease in list(self._owed):
                     self._try_to_end(lease)
         for lease in list(self._owed):  # it ends by itself
             self.discard(lease)
-
-    def _is_over(self, seconds: float) -> bool:
-        end = time.monotonic() + seconds
-        while not self._over and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_EVERY))
-        return self._over
 
     def _follow_the_end(self) -> None:
         """Has the end of the process come here, with the first lease.

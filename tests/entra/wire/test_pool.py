@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from entra_calls import failure, fetch
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
 from support import SCOPE
+from urllib3.util import Timeout
 from waiting import until
 
-from tokenmgr import AuthorityError, ConfigurationError, TokenRegistry
+from tokenmgr import AuthorityError, ConfigurationError, ServiceUnavailableError, TokenRegistry
+from tokenmgr.entra.wire import adapter
 from tokenmgr.entra.wire import pool as module
 
 
@@ -47,6 +50,64 @@ def test_registries_with_the_same_settings_use_the_same_connection(rough, regist
 
     assert rough.connections == 1
     assert len({pool(tokens) for tokens in together}) == 1
+
+
+def test_who_finds_all_connections_in_use_waits_for_one_within_his_own_time(
+    rough, registry, monkeypatch
+):
+    monkeypatch.setattr(module, "_most_at_once", lambda: 1)
+    gate, answer = threading.Event(), rough.on_post
+    arrived = threading.Semaphore(0)
+
+    def hold(handler):
+        arrived.release()
+        assert gate.wait(30)
+        answer(handler)
+
+    rough.on_post = hold
+    patient, other = registry(timeout=20.0), registry(timeout=0.5)
+    patient.manager(SCOPE).prefetch()
+    assert arrived.acquire(timeout=10)
+    error = failure(other, ServiceUnavailableError, match="as many requests as there may be")
+    assert "open" in str(error)
+    gate.set()
+    assert fetch(other) == patient.get_access_token(SCOPE) == "a-token"
+    assert rough.connections == 1
+
+
+def test_the_time_that_a_request_has_waited_for_a_connection_is_taken_off_its_answers(rough):
+    pool = adapter._Pool("localhost", maxsize=1, block=True)
+    used = pool._get_conn()
+    threading.Timer(0.2, pool._put_conn, [used]).start()
+    left = []
+
+    class Sent(Exception):  # noqa: N818 - nothing is
+        pass
+
+    def send(self, conn, *args, **kwargs):
+        left.append(kwargs["timeout"].total)
+        raise Sent
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter.HTTPSConnectionPool, "_make_request", send)
+        with pytest.raises(Sent):
+            pool.urlopen("GET", "/", timeout=Timeout(total=10.0))
+    assert used.waited > 0
+    assert left == [10.0 - used.waited]
+
+
+def test_a_connection_that_was_begun_is_closed_where_there_are_as_many_as_there_may_be():
+    pool, (begun, other) = adapter._Pool("localhost", maxsize=1, block=True), socket.socketpair()
+    used = pool._get_conn()
+    pool.take(begun)
+    assert begun.fileno() == -1
+    pool._put_conn(used)
+    other.close()
+
+
+def test_a_socks_proxys_connections_are_as_many_as_are_asked_for():
+    manager = adapter.DeadlineAdapter(pool_block=True).proxy_manager_for("socks5://127.0.0.1:1")
+    assert manager.connection_pool_kw["block"] is False
 
 
 def test_registries_with_other_settings_share_none(rough, proxy, registry, tmp_path):

@@ -23,10 +23,14 @@ from requests.adapters import HTTPAdapter
 from urllib3 import ProxyManager
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import EmptyPoolError
 
 from ..._runtime.forks import fork_allowed, no_fork
 
 __all__ = ["DeadlineAdapter"]
+
+#: Seconds that a request has at least once it has a connection, lest it have none at all.
+_LEAST = 0.001
 
 
 class _Reader(io.RawIOBase):
@@ -100,6 +104,8 @@ class _Connection(HTTPSConnection):
     _answer: _Response | None = None
     #: When it was put back into its pool, on the monotonic clock.
     used_at = float("-inf")
+    #: Seconds that the request which has it now has waited for it.
+    waited = 0.0
 
     def response_class(self, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
         self._answer = _Response(*args, **kwargs)
@@ -154,16 +160,25 @@ def _is_silent(sock: socket.socket) -> bool:
     return False
 
 
-#: Seconds that a request waits for one of as many connections as there may be.
-_LONGEST_QUEUE = 10.0
-
-
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
 
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
+        # Where as many are in use as there may be, waiting for one is part of the request's time.
+        kwargs["pool_timeout"] = kwargs["timeout"].total
+        return super().urlopen(*args, **kwargs)
+
     def _get_conn(self, timeout: float | None = None) -> Any:
-        # Where as many are in use as there may be: whoever has one has a deadline of his own.
-        return super()._get_conn(timeout=_LONGEST_QUEUE if timeout is None else timeout)
+        began = time.monotonic()
+        connection: Any = super()._get_conn(timeout)
+        connection.waited = time.monotonic() - began
+        return connection
+
+    def _make_request(self, conn: Any, *args: Any, **kwargs: Any) -> Any:
+        timeout = kwargs["timeout"]
+        if timeout.total is not None:
+            timeout.total = max(_LEAST, timeout.total - conn.waited)
+        return super()._make_request(conn, *args, **kwargs)
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
@@ -172,7 +187,11 @@ class _Pool(HTTPSConnectionPool):
 
     def take(self, opened: ssl.SSLSocket) -> None:
         """Takes a connection that was opened elsewhere, and verified as this pool's are."""
-        connection: Any = self._get_conn()
+        try:
+            connection = self._get_conn(timeout=0)
+        except EmptyPoolError:  # there are as many as there may be
+            opened.close()
+            return
         connection.sock, connection.is_verified = opened, True
         self._put_conn(connection)
 
@@ -231,6 +250,8 @@ class DeadlineAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - as the base
         manager = super().proxy_manager_for(*args, **kwargs)
-        if isinstance(manager, ProxyManager):  # a SOCKS proxy has connections of its own kind
+        if isinstance(manager, ProxyManager):
             manager.pool_classes_by_scheme = _POOLS
+        else:  # a SOCKS proxy has connections of its own kind, for which no wait would have an end
+            manager.connection_pool_kw["block"] = False
         return manager

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import DecodeError, HTTPError, InvalidHeader
+from urllib3.exceptions import DecodeError, EmptyPoolError, HTTPError, InvalidHeader
 from urllib3.exceptions import TimeoutError as WireTimeoutError
 from urllib3.util import Retry, Timeout
 
@@ -297,6 +297,11 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
         return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
     if isinstance(exc, (requests.Timeout, WireTimeoutError, TimeoutError)):
         return _out_of_time(host)
+    if isinstance(exc, EmptyPoolError):
+        return ServiceUnavailableError(
+            f"as many requests as there may be at once wait for {host}: find out why it is slow, "
+            "or raise the number of files that this process may have open"
+        )
     if isinstance(exc, OSError) and "CA certificate bundle" in str(exc):
         return ConfigurationError(
             "the file of certificate authorities cannot be found: check verify=, "

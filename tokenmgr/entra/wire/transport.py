@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import requests
 from urllib3.util import ssl_
 
+from ..._runtime.clock import sleep_unless
 from ..._runtime.forks import no_fork, renew_in_child
 from ..._runtime.secrecy import Hidden
 from ..._runtime.shared import Share
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Response", "Transport"]
 
-#: Seconds between two looks whether the way is closed.
-_LOOK_EVERY = 0.05
 #: OpenID metadata changes with the service's releases; a day is what MSAL itself keeps it.
 _METADATA_TTL = 86_400.0
 
@@ -88,10 +86,7 @@ class Transport:
 
     def wait(self, seconds: float) -> bool:
         """Waits between two attempts; says whether there may be another."""
-        end = time.monotonic() + seconds
-        while not self._closed and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_EVERY))
-        return not self._closed
+        return not sleep_unless(lambda: self._closed, seconds)
 
     def session(self) -> requests.Session:
         """Gives what sends a request.
