@@ -7,6 +7,7 @@ import gc
 import pickle
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import jwt
 import pytest
@@ -46,6 +47,12 @@ def test_the_same_scope_gives_the_same_manager_from_every_thread(entra: EntraEmu
     with entra.registry() as tokens:
         managers = in_threads(20, lambda: tokens.manager(f" {SCOPE} "))
         assert set(managers) == {tokens.manager(SCOPE)}
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset, iter])
+def test_a_scope_may_come_in_a_list_a_tuple_or_a_set(entra: EntraEmulator, kind: Any) -> None:
+    with entra.registry() as tokens:
+        assert tokens.manager(kind([SCOPE])) is tokens.manager(SCOPE)
 
 
 def test_fifty_threads_cost_one_token_request(entra: EntraEmulator) -> None:

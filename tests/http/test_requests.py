@@ -21,11 +21,13 @@ from support import in_threads
 from tokenmgr import (
     AccessToken,
     AccessTokenManager,
+    Authority,
     ConfigurationError,
     HostNotAllowedError,
     InvalidCredentialError,
     ServiceUnavailableError,
     TokenKey,
+    TokenRegistry,
 )
 from tokenmgr.emulator.serving import HttpsServer, listen
 from tokenmgr.http.requests import BearerAuth
@@ -234,6 +236,18 @@ def test_a_scope_that_names_no_host_asks_for_one(clock, source):
     manager = AccessTokenManager(source, key, clock=clock)
     with pytest.raises(ConfigurationError, match="hosts="):
         BearerAuth(manager)
+
+
+@pytest.mark.parametrize("given", [TokenRegistry, "a-token", None])
+def test_what_is_no_manager_is_told_what_to_pass(given):
+    if given is TokenRegistry:
+        authority = Authority.entra("contoso.com")
+        given = TokenRegistry(client_id="app", credential="secret", authority=authority)
+    with pytest.raises(ConfigurationError) as told:
+        BearerAuth(given)
+    assert "BearerAuth(registry.manager(scope))" in str(told.value)
+    assert type(given).__name__ in str(told.value)
+    assert "a-token" not in str(told.value)
 
 
 def test_a_failed_fetch_is_raised_and_nothing_is_sent(api, auth, session, source):

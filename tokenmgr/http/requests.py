@@ -80,8 +80,8 @@ class BearerAuth(AuthBase):
     ) -> None:
         if not hasattr(manager, "scopes"):
             raise ConfigurationError(
-                f"BearerAuth takes a manager, and a {type(manager).__name__} was given: pass that "
-                "of one scope, as in BearerAuth(registry.manager(scope))"
+                f"BearerAuth takes a manager, and no {type(manager).__name__}: pass that of one "
+                "scope, as in BearerAuth(registry.manager(scope))"
             )
         self._manager = manager
         self._hosts = HostBinding.of(manager.scopes, hosts=hosts)
