@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,13 +39,14 @@ def checked(path: Path) -> None:
 
 
 def works(store: SqliteStore) -> None:
-    """All its operations do."""
-    store.put("works", b"value", 30.0)
-    assert store.get("works") == b"value"
-    assert store.delete("works", b"value")
-    assert store.lease("works", b"owner", 30.0)
-    assert not store.lease("works", b"another", 30.0)
-    assert store.delete("works", b"owner")
+    """All its operations do, whoever else tries the same meanwhile."""
+    key = f"works:{os.getpid()}:{threading.get_ident()}"
+    store.put(key, b"value", 30.0)
+    assert store.get(key) == b"value"
+    assert store.delete(key, b"value")
+    assert store.lease(key, b"owner", 30.0)
+    assert not store.lease(key, b"another", 30.0)
+    assert store.delete(key, b"owner")
 
 
 def said_by(call: Callable[[], object]) -> str:

@@ -12,7 +12,6 @@ from entra_calls import failure, fetch
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
 from support import SCOPE
-from urllib3.util import Timeout
 from waiting import until
 
 from tokenmgr import AuthorityError, ConfigurationError, ServiceUnavailableError, TokenRegistry
@@ -77,23 +76,15 @@ def test_who_finds_all_connections_in_use_waits_for_one_within_his_own_time(
 
 def test_the_time_that_a_request_has_waited_for_a_connection_is_taken_off_its_answers(rough):
     pool = adapter._Pool("localhost", maxsize=1, block=True)
-    used = pool._get_conn()
-    threading.Timer(0.2, pool._put_conn, [used]).start()
-    left = []
-
-    class Sent(Exception):  # noqa: N818 - nothing is
-        pass
-
-    def send(self, conn, *args, **kwargs):
-        left.append(kwargs["timeout"].total)
-        raise Sent
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapter.HTTPSConnectionPool, "_make_request", send)
-        with pytest.raises(Sent):
-            pool.urlopen("GET", "/", timeout=Timeout(total=10.0))
-    assert used.waited > 0
-    assert left == [10.0 - used.waited]
+    used, deadline = pool._get_conn(), adapter.Deadline(connect=5.0, total=10.0)
+    left = pool._get_timeout(deadline)
+    put_back = threading.Timer(0.2, pool._put_conn, [used])
+    put_back.start()
+    assert pool._get_conn() is used
+    sent_with = pool._get_timeout(left)
+    assert sent_with.total <= left.total - 0.1
+    assert sent_with.connect_timeout == 5.0
+    put_back.join()
 
 
 def test_a_connection_that_was_begun_is_closed_where_there_are_as_many_as_there_may_be():

@@ -15,6 +15,7 @@ import http.client
 import io
 import socket
 import ssl
+import threading
 import time
 from typing import Any
 
@@ -24,10 +25,11 @@ from urllib3 import ProxyManager
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import EmptyPoolError
+from urllib3.util import Timeout
 
 from ..._runtime.forks import fork_allowed, no_fork
 
-__all__ = ["DeadlineAdapter"]
+__all__ = ["Deadline", "DeadlineAdapter"]
 
 #: Seconds that a request has at least once it has a connection, lest it have none at all.
 _LEAST = 0.001
@@ -104,8 +106,6 @@ class _Connection(HTTPSConnection):
     _answer: _Response | None = None
     #: When it was put back into its pool, on the monotonic clock.
     used_at = float("-inf")
-    #: Seconds that the request which has it now has waited for it.
-    waited = 0.0
 
     def response_class(self, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
         self._answer = _Response(*args, **kwargs)
@@ -160,25 +160,45 @@ def _is_silent(sock: socket.socket) -> bool:
     return False
 
 
+class Deadline(Timeout):
+    """What a request and its answer take in all, from now on, waiting for a connection included.
+
+    Args:
+        connect: Seconds to open a connection.
+        total: Seconds for all of it.
+    """
+
+    def __init__(self, *, connect: float, total: float) -> None:
+        super().__init__(connect=min(connect, total), total=total)
+        self._longest_connect = connect
+        self._ends_at = time.monotonic() + total
+
+    def clone(self) -> Deadline:
+        """What is left of it; urllib3 asks before it takes a connection, and before it sends."""
+        left = max(_LEAST, self._ends_at - time.monotonic())
+        return Deadline(connect=self._longest_connect, total=left)
+
+
+class _Wait(threading.local):
+    #: Seconds that this thread waits for a connection, where as many are in use as there may be.
+    seconds: float | None = None
+
+
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
 
-    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
-        # Where as many are in use as there may be, waiting for one is part of the request's time.
-        kwargs["pool_timeout"] = kwargs["timeout"].total
-        return super().urlopen(*args, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wait = _Wait()
+
+    def _get_timeout(self, timeout: Any) -> Any:
+        left: Any = super()._get_timeout(timeout)
+        self._wait.seconds = left.total
+        return left
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        began = time.monotonic()
-        connection: Any = super()._get_conn(timeout)
-        connection.waited = time.monotonic() - began
-        return connection
-
-    def _make_request(self, conn: Any, *args: Any, **kwargs: Any) -> Any:
-        timeout = kwargs["timeout"]
-        if timeout.total is not None:
-            timeout.total = max(_LEAST, timeout.total - conn.waited)
-        return super()._make_request(conn, *args, **kwargs)
+        # requests says no time for this.
+        return super()._get_conn(self._wait.seconds if timeout is None else timeout)
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
@@ -212,7 +232,7 @@ def _close_unused(pool: Any, since: float) -> bool:
     return left
 
 
-_POOLS = {"http": HTTPConnectionPool, "https": _Pool}
+_POOLS: dict[str, type] = {"http": HTTPConnectionPool, "https": _Pool}
 
 
 class DeadlineAdapter(HTTPAdapter):

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import DecodeError, EmptyPoolError, HTTPError, InvalidHeader
 from urllib3.exceptions import TimeoutError as WireTimeoutError
-from urllib3.util import Retry, Timeout
+from urllib3.util import Retry
 
 from ..._runtime.backoff import Backoff
 from ..._runtime.forks import fork_allowed
@@ -33,6 +33,7 @@ from ...errors import (
 from ...identity.authority import Authority
 from ..answers import Answer, error_from_answer, normalized
 from . import CONNECT_TIMEOUT
+from .adapter import Deadline
 from .documented import documented_metadata
 from .endpoints import check_endpoint
 from .transport import Response, Transport
@@ -194,10 +195,10 @@ class Exchange:
 
 
 def _timeout(seconds: float) -> Any:
-    """What requests takes, whose stubs know of numbers only: a total for all of it."""
+    """What requests takes, whose stubs know of numbers only."""
     if seconds <= 0:
         raise TimeoutError
-    return Timeout(connect=min(CONNECT_TIMEOUT, seconds), total=seconds)
+    return Deadline(connect=CONNECT_TIMEOUT, total=seconds)
 
 
 def _outcome(answer: requests.Response, host: str, secret: Hidden) -> Response | TokenManagerError:
