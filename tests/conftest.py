@@ -66,7 +66,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_thread_left_behind() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    give_up_at = time.monotonic() + 10
+    give_up_at = time.monotonic() + 30
     # One that is just being started counts, and cannot be joined yet.
     while left := {thread for thread in threading.enumerate() if thread not in before}:
         names = [thread.name for thread in left if thread.name.startswith("tokenmgr")]
