@@ -12,7 +12,6 @@ from sybil.parsers.rest import DocTestParser
 
 from tokenmgr.emulator import EntraEmulator
 
-
 #: So many test processes for each core: half of their time they wait for what they have started.
 _FOR_A_CORE, _MOST = 2, 16
 
