@@ -8,11 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from support import FakeClock, FakeSource, make_manager
 
 from tokenmgr import AccessTokenManager
 from tokenmgr.emulator import EntraEmulator, tokens
+
+# No test judges by how fast the machine is.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
