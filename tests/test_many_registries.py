@@ -33,7 +33,7 @@ def url(path):
 
 
 def store(tokens: TokenRegistry) -> object:
-    return tokens._sealed.store._store
+    return tokens._own.app.sealed.store._store
 
 
 @shows_open_files
@@ -107,7 +107,7 @@ def test_a_store_that_was_passed_in_is_its_owner_s(entra):
 def test_a_registry_that_is_dropped_closes_its_file(entra, path, url):
     tokens = entra.registry(store=url)
     tokens.get_access_token(SCOPE)
-    tokens._context.settle(10)
+    tokens._own.app.context.settle(10)
     assert open_files(path) == 1
     del tokens
     gc.collect()
@@ -137,7 +137,9 @@ def test_registries_that_come_and_go_at_once_take_nothing_from_each_other(entra,
 def test_a_child_shares_a_file_too_and_its_parent_goes_on(entra, path, url):
     with entra.registry(store=url) as one, entra.registry(store=url) as other:
         one.get_access_token(SCOPE)
-        one._context.settle(10)  # or the parent may be in the middle of something with the file
+        one._own.app.context.settle(
+            10
+        )  # or the parent may be in the middle of something with the file
 
         def in_the_child() -> list[int]:
             found = [one.get_access_token(ORDERS) == other.get_access_token(ORDERS)]

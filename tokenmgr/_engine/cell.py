@@ -134,7 +134,7 @@ class Cell:
         #: without one: for how many seconds it stands.
         self._on_news = on_news
         #: When the source has nothing more to give, in seconds since 1970.
-        self._ends_at: float = getattr(source, "ends_at", float("inf"))
+        self.ends_at: float = getattr(source, "ends_at", float("inf"))
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -152,7 +152,7 @@ class Cell:
         """Makes the cell of the same token with claims, which has a key of its own."""
         key = self.key._replace(claims=claims)
         cell = Cell(
-            self._source, key, self.context, self._sealed, self._failures, on_news=self._on_news
+            self._source, key, self.context, self._sealed, self._failures, on_news=self._tell_news
         )
         cell._closed = self._closed
         return cell
@@ -416,11 +416,11 @@ class Cell:
 
     def _has_ended(self) -> bool:
         """Whether the source has nothing more to give."""
-        return self._ends_at < float("inf") and self.context.clock.wall() >= self._ends_at
+        return self.ends_at < float("inf") and self.context.clock.wall() >= self.ends_at
 
     def _is_last(self, current: Current) -> bool:
         """Whether the next one would end at the same time."""
-        return current.token.expires_at >= self._ends_at - _SAME
+        return current.token.expires_at >= self.ends_at - _SAME
 
     def _is_newer(self, current: Current) -> bool:
         newer = current.record.obtained_at > self.current.record.obtained_at
