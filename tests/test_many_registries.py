@@ -37,12 +37,13 @@ def store(tokens: TokenRegistry) -> object:
 
 
 @shows_open_files
+@pytest.mark.parametrize("kind", ["one", "each"])
 @pytest.mark.parametrize("with_store", [False, True], ids=["alone", "with SQLite"])
-def test_more_tenants_than_files_may_be_open_all_have_their_tokens(entra, url, with_store):
+def test_more_tenants_than_files_may_be_open_all_have_their_tokens(entra, url, with_store, kind):
     program, variables = str(programs.TESTS / "many_registries.py"), programs.with_tests()
 
     done = programs.run(
-        *(program, entra.url, "320", "256", *([url] if with_store else [])),
+        *(program, entra.url, "320", "256", kind, *([url] if with_store else [])),
         **(entra.environment() | variables),
     )
 
