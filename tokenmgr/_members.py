@@ -139,18 +139,23 @@ class Members:
     def all(self) -> list[AccessTokenManager]:
         """Gives those that are kept, in the order in which they were made."""
         with self._kept.lock:
-            return [each for key, each in self._alive.items() if key in self._kept.managers]
+            return [each for each in self._all_alive() if each.key in self._kept.managers]
 
     def close(self) -> None:
         """Lets all tokens go."""
         with self._kept.lock:
             self._closed = True
-            managers = list(self._alive.values())
+            managers = self._all_alive()
             for manager in managers:
                 self._kept.managers.pop(manager.key, None)
             self.by_arguments.clear()
         for manager in managers:
             manager.close()
+
+    def _all_alive(self) -> list[AccessTokenManager]:
+        # References first, in one step: a signal's handler, or an object's end, may add one.
+        alive = [each() for each in self._alive.valuerefs()]
+        return [each for each in alive if each is not None]
 
 
 def fetch_all(managers: Sequence[AccessTokenManager], clock: Clock, timeout: float | None) -> None:

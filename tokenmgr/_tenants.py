@@ -144,7 +144,7 @@ class Tenants:
     def _keep(self, tenant: Tenant) -> Tenant:
         self._others[tenant.name] = tenant
         if len(self._others) > self._long:
-            idle = [name for name, each in self._others.items() if each.is_idle]
+            idle = [name for name, each in self._others.copy().items() if each.is_idle]
             for name in idle[:-_MOST_IDLE]:
                 del self._others[name]
             self._long = 2 * max(_MOST_IDLE, len(self._others))
