@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._sharing.keys import EncryptionKey
     from ._sharing.slot import SealedStore
     from .identity.environment import Settings
+    from .sessions import Sessions, UserSession
     from .stores import TokenStore
     from .users import Users
 
@@ -55,6 +56,7 @@ class RegistrySettings(TypedDict, total=False):
     proxies: Mapping[str, str] | None
     timeout: float
     max_users: int
+    session_ttl: float
     on_event: Callable[[Event], object] | None
     clock: Clock
 
@@ -97,7 +99,8 @@ class TokenRegistry(Unpicklable):
         timeout: Seconds that one fetch may take, with all that is repeated.
         max_users: Managers of :meth:`on_behalf_of` that are kept, one for each user and set of
             scopes. Beyond that the least recently used ones go, and those whose assertion has
-            ended before them.
+            ended before them. Managers of sessions are bounded the same way, by themselves.
+        session_ttl: Seconds after which a :meth:`session` ends that nobody has used.
         on_event: Called with each :class:`~tokenmgr.events.Event`, in a thread of its own; what
             it raises, and how long it takes, harms nobody.
         clock: The time; a test passes one that it moves by hand.
@@ -111,6 +114,7 @@ class TokenRegistry(Unpicklable):
     _opened: Share[TokenStore] | None = None
     #: Made with the first of them.
     _users: Users | None = None
+    _sessions: Sessions | None = None
     _closed = False
 
     def __init__(
@@ -127,6 +131,7 @@ class TokenRegistry(Unpicklable):
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
         max_users: int = 10_000,
+        session_ttl: float = 1_209_600.0,
         on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -150,6 +155,7 @@ class TokenRegistry(Unpicklable):
         self._sealed = self._seal(shared, keys, credential, namespace)
         self._imported = UnifiedCache(self._client, clock)
         self._most_users = _number_of(max_users)
+        self._session_ttl = _seconds_of(session_ttl)
         self._members = Members(self._client, self._context, self._sealed)
         self._by_arguments = self._members.by_arguments
         renew_in_child(self._start_anew)
@@ -228,7 +234,9 @@ class TokenRegistry(Unpicklable):
             return known
         return self._members.manager(scopes)
 
-    def on_behalf_of(self, assertion: str, *scopes: str | Iterable[str]) -> AccessTokenManager:
+    def on_behalf_of(
+        self, assertion: str, *scopes: str | Iterable[str], session: str | None = None
+    ) -> AccessTokenManager:
         """Gives the manager of a user's token, for whom this API calls another one.
 
         The same assertion and scopes, the same manager. Its token serves no longer than the
@@ -241,16 +249,65 @@ class TokenRegistry(Unpicklable):
                 or not. Its audience is this app. Nothing of it is verified here: the service does
                 so, and an API does so before it believes any of it.
             *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
+            session: Begins work that outlives the assertion, or has it carry on with this one: a
+                name that the program makes up, under which :meth:`session` finds it. The first
+                token begins it, so wait for one before the call is over. Where another user has
+                begun one of that name, this user's takes its place.
 
         Raises:
             InteractionRequiredError: It has expired, is no JWT, or is larger than 16 KiB: answer
                 401, so that the caller sends another.
             InvalidScopeError: A scope is none that may be asked for.
             ConfigurationError: It is no text; no scope was given; Azure AD B2C has no such grant;
-                or the registry is closed.
+                the registry is closed; or there is a store without ``encryption_key=``, which a
+                session needs.
         """
-        assertion, given = "", Hidden(assertion)
+        assertion, session, given, name = "", None, Hidden(assertion), Hidden(session)
+        if name.cell_contents is not None:
+            return self._all_sessions().manager(name, scopes, text_of(given))
         return (self._users or self._begin_users()).manager(text_of(given), scopes)
+
+    def session(self, name: str) -> UserSession:
+        """Gives the session that :meth:`on_behalf_of` has begun under a name, in any process.
+
+        With a ``store=`` it is found by every worker and after a restart; without, by this process.
+        Its refresh token carries it on, redeemed by one worker at a time, until it is ended, has
+        gone unused for ``session_ttl=``, or the service refuses it.
+
+        Example:
+            >>> tokens = TokenRegistry.from_env()
+            >>> mail = tokens.session("job 4711").manager("https://graph.microsoft.com/Mail.Read")
+            >>> tokens.session("job 4711").end()
+
+        Args:
+            name: What the program has called it.
+
+        Raises:
+            ConfigurationError: It is no name; Azure AD B2C has no on-behalf-of grant; the registry
+                is closed; or there is a store without ``encryption_key=``.
+        """
+        name, given = "", Hidden(name)
+        return self._all_sessions().session(given)
+
+    def _all_sessions(self) -> Sessions:
+        if self._sessions is not None:
+            return self._sessions
+        users = self._users or self._begin_users()
+        with no_fork():
+            from .sessions import Sessions
+
+        with self._lock:
+            self._check_open()
+            if self._sessions is None:
+                self._sessions = Sessions(
+                    self._most_users,
+                    self._session_ttl,
+                    self._client,
+                    users.client_of,
+                    self._context,
+                    self._sealed,
+                )
+            return self._sessions
 
     def _begin_users(self) -> Users:
         with no_fork():
@@ -373,6 +430,8 @@ class TokenRegistry(Unpicklable):
         self._members.close()
         if self._users is not None:
             self._users.close()
+        if self._sessions is not None:
+            self._sessions.close()
         self._imported.clear()
         self._connection.close()
         # So that others find what comes of it, and the hook is told, before the program ends.
@@ -417,6 +476,13 @@ def _number_of(max_users: int) -> int:
     if isinstance(max_users, bool) or not isinstance(max_users, int) or max_users < 1:
         raise ConfigurationError("max_users= is a number of managers, 1 or more")
     return max_users
+
+
+def _seconds_of(session_ttl: float) -> float:
+    number = isinstance(session_ttl, (int, float)) and not isinstance(session_ttl, bool)
+    if not number or not 0 < session_ttl < float("inf"):
+        raise ConfigurationError("session_ttl= is in seconds, more than 0")
+    return float(session_ttl)
 
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:

@@ -170,12 +170,12 @@ class Users(Unpicklable):
     def _new_cell(
         self, wanted: Hidden, assertion: UserAssertion, scopes: tuple[str, ...]
     ) -> _UserCell:
-        client = self._client_of(assertion)
+        client = self.client_of(assertion)
         source = OnBehalfOfSource(client, assertion, scopes, wanders=client is not self._client)
         news = partial(self._hear, wanted, assertion.expires_at)
         return _UserCell(source, source.key, self._context, self._sealed, on_news=news)
 
-    def _client_of(self, assertion: UserAssertion) -> ConfidentialClient:
+    def client_of(self, assertion: UserAssertion) -> ConfidentialClient:
         """Gives the app at the user's own tenant: at another one it would get another's token."""
         authority, tenant = self._client.authority, assertion.tenant
         if not authority.is_multi_tenant_alias:
