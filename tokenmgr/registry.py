@@ -54,6 +54,7 @@ class RegistrySettings(TypedDict, total=False):
     verify: bool | str | os.PathLike[str] | None
     proxies: Mapping[str, str] | None
     timeout: float
+    cae: bool
     max_users: int
     on_event: Callable[[Event], object] | None
     clock: Clock
@@ -95,6 +96,10 @@ class TokenRegistry(Unpicklable):
             None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
         proxies: ``{"https": "http://proxy:8080"}``; what it leaves out, the environment says.
         timeout: Seconds that one fetch may take, with all that is repeated.
+        cae: Whether the program answers claims challenges, as every ``BearerAuth`` of
+            ``tokenmgr.http`` does. The service is told so (client capability ``CP1``), and gives
+            tokens that live for up to 28 hours and are refused as soon as they are revoked
+            (continuous access evaluation). Such tokens are kept apart from others.
         max_users: Managers of :meth:`on_behalf_of` that are kept, one for each user and set of
             scopes. Beyond that the least recently used ones go, and those whose assertion has
             ended before them.
@@ -126,6 +131,7 @@ class TokenRegistry(Unpicklable):
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        cae: bool = False,
         max_users: int = 10_000,
         on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -146,6 +152,7 @@ class TokenRegistry(Unpicklable):
             credential := _checked(secret),
             connection=self._connection,
             context=self._context,
+            cae=cae,
         )
         self._sealed = self._seal(shared, keys, credential, namespace)
         self._imported = UnifiedCache(self._client, clock)
@@ -209,17 +216,21 @@ class TokenRegistry(Unpicklable):
     def __repr__(self) -> str:
         return f"<TokenRegistry of {self._client.client_id} at {self._client.authority}>"
 
-    def manager(self, *scopes: str | Iterable[str]) -> AccessTokenManager:
+    def manager(self, *scopes: str | Iterable[str], cae: bool | None = None) -> AccessTokenManager:
         """Gives the manager of the app's own token for a scope. The same scope, the same manager.
 
         Args:
             *scopes: What the token is for: ``{resource}/.default``; a list of scopes will do.
+            cae: Whether this token's user answers claims challenges, where that is not what the
+                registry says.
 
         Raises:
             InvalidScopeError: It is no scope for client credentials.
             ConfigurationError: There is none, the authority stands for many tenants, or the
                 registry is closed.
         """
+        if cae is not None:
+            return self._members.find(scopes, cae=cae)
         try:
             known = self._by_arguments.get(scopes)
         except TypeError:  # a list or a set
@@ -354,7 +365,7 @@ class TokenRegistry(Unpicklable):
         self._check_open()
         self._imported.load(given.cell_contents)
         for record in self._imported.take_tokens():
-            cell_of(self._members.find(record.token.scopes)).adopt(record)
+            cell_of(self._members.find(record.token.scopes, cae=False)).adopt(record)
 
     def _check_open(self) -> None:
         if self._closed:
