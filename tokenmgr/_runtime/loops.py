@@ -37,18 +37,19 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 def warn_if_loop_runs() -> None:
-    """Warns of a call that is about to wait, and to block the event loop of its thread."""
+    """Warns of a manager's call that is about to wait, and to block its thread's event loop."""
     events = sys.modules.get("asyncio.events")
     if events is None or events._get_running_loop() is None:  # noqa: SLF001 - as asyncio has it
         return
     if is_logging():  # which has no other way, waits for half a second, and may log warnings
         return
-    frame, level, name = sys._getframe(1), 2, ""  # noqa: SLF001 - whose line it is
+    frame, level = sys._getframe(2), 2  # noqa: SLF001 - the manager's method, then whose line it is
+    name = frame.f_code.co_name
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level, name = frame.f_back, level + 1, frame.f_code.co_name
+        frame, level = frame.f_back, level + 1
     warnings.warn(
         f"{name}() waits for a token here, and blocks the event loop meanwhile: "
         f"await a{name}() instead, or the asynchronous client",
         RuntimeWarning,
-        stacklevel=level,
+        stacklevel=level + 1,
     )
