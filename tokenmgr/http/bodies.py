@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_THROWN_AWAY", "Body"]
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+__all__ = ["MOST_THROWN_AWAY", "Body", "throw_away"]
 
 #: Bytes of a refused answer, as they come, that are read so that its connection serves again. What
 #: is longer costs a connection. Nothing of it is kept or decompressed.
 MOST_THROWN_AWAY = 262_144
+#: Bytes that are read at a time.
+_PIECE = 16_384
 
 
 class Body:
@@ -46,3 +54,15 @@ def _position(body: object) -> int | None:
     except (AttributeError, OSError, ValueError):
         return None
     return start if isinstance(start, int) else None
+
+
+def throw_away(response: BaseHTTPResponse) -> None:
+    """Reads a refused answer of urllib3's to its end, unless that takes much, and closes it."""
+    from urllib3.exceptions import HTTPError
+
+    left = MOST_THROWN_AWAY
+    with suppress(HTTPError, OSError):  # then its connection is closed
+        while left > 0 and (piece := response.read(_PIECE, decode_content=False)):
+            left -= len(piece)
+    response.close()
+    response.release_conn()

@@ -19,7 +19,7 @@ from urllib3.util import parse_url
 from tokenmgr.errors import ConfigurationError, HostNotAllowedError
 from tokenmgr.identity.clouds import INITIAL_DOMAINS
 
-__all__ = ["HostBinding"]
+__all__ = ["HostBinding", "is_same_origin"]
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 #: So many beginnings of URLs, and targets, are remembered that the token may go to.
@@ -134,11 +134,6 @@ class HostBinding:
             self._check(_Target.of(scheme, host, port))
             self._remember(known)
 
-    @property
-    def is_one_origin(self) -> bool:
-        """Whether there is only one place that the token may go to."""
-        return len(self._patterns) == 1 and self._patterns[0].is_one_origin
-
     def _is_known(self, url: str) -> bool:
         # What comes before the first slash is the authority and all that could be in front of it:
         # nothing behind can change what any reader takes the host to be.
@@ -245,10 +240,6 @@ class _Pattern:
             )
         return cls(host, port, below)
 
-    @property
-    def is_one_origin(self) -> bool:
-        return not self.below and not _is_loopback(self.host)  # which has http beside https
-
     def matches(self, target: _Target) -> bool:
         if not self._takes(target.port):
             return False
@@ -265,6 +256,12 @@ class _Pattern:
     def __str__(self) -> str:
         name = f"*.{self.host}" if self.below else self.host
         return name if self.port is None else f"{name}:{self.port}"
+
+
+def is_same_origin(url: str, other: str) -> bool:
+    """Says whether two URLs lead to the same scheme, host and port (RFC 6454, section 5)."""
+    target = _Target.parse(url)
+    return target is not None and target == _Target.parse(other)
 
 
 def _hosts_of(scopes: Iterable[str]) -> Iterator[str]:

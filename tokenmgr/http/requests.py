@@ -15,12 +15,11 @@ from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 from requests.cookies import extract_cookies_to_jar
 from requests.utils import select_proxy
-from urllib3.exceptions import HTTPError
 
 from tokenmgr.errors import HostNotAllowedError
 
 from .bearer import Bearer, refuse_proxy
-from .bodies import MOST_THROWN_AWAY, Body
+from .bodies import Body, throw_away
 
 if TYPE_CHECKING:
     from tokenmgr.token import AccessToken
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from .challenges import Answer
 
 __all__ = ["BearerAuth"]
-
-#: Bytes that are read at a time of what nobody wants.
-_PIECE = 16_384
 
 
 class BearerAuth(Bearer, AuthBase):
@@ -138,7 +134,8 @@ class _Renewal:
         return self._auth._renewed(self._token, answer, repeatable=repeatable)  # noqa: SLF001 - they are one
 
     def _repeat(self, response: Response, renewed: AccessToken, kwargs: dict[str, Any]) -> Response:
-        _throw_away(response)
+        throw_away(response.raw)
+        response._content = b""  # noqa: SLF001 - nobody is to read on in the history
         first, again = response.request, response.request.copy()
         cookies = again._cookies  # type: ignore[attr-defined] # noqa: SLF001 - as HTTPDigestAuth
         extract_cookies_to_jar(cookies, first, response.raw)  # type: ignore[no-untyped-call]
@@ -151,18 +148,6 @@ class _Renewal:
         answer = response.connection.send(again, **kwargs)
         answer.history.append(response)
         return answer
-
-
-def _throw_away(response: Response) -> None:
-    """Reads an answer to its end, so that its connection serves again, unless that takes much."""
-    left = MOST_THROWN_AWAY
-    try:
-        while left > 0 and (piece := response.raw.read(_PIECE, decode_content=False)):
-            left -= len(piece)
-    except (HTTPError, OSError):
-        pass  # its connection is closed
-    response._content = b""  # noqa: SLF001 - it is in the history, where nobody is to read on
-    response.close()
 
 
 def _check_direct(url: str) -> None:
