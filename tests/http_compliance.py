@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import pytest
 from http_api import BOMB, Api, Asked, Refusal, Server, bomb
-from support import FakeSource, in_threads, make_manager
+from support import SCOPE, FakeSource, in_threads, make_manager
 
 from tokenmgr import (
     AccessToken,
@@ -35,6 +35,7 @@ from tokenmgr import (
     TokenKey,
     TokenRegistry,
 )
+from tokenmgr.emulator import EntraEmulator
 
 CLAIMS = '{"access_token":{"nbf":{"essential":true,"value":"1604106651"},"x":{"value":"~?>~?>"}}}'
 STANDARD = base64.b64encode(CLAIMS.encode()).decode()
@@ -67,7 +68,7 @@ UNREADABLE: dict[str, tuple[str, ...]] = {
     "cut off": (challenge()[:-1],),
     "left out": ('Bearer error="insufficient_claims"',),
 }
-SCOPES = 'Bearer error="insufficient_scope", scope="Mail.Read Mail.Send"'
+MISSING = 'Bearer error="insufficient_scope", scope="Mail.Read Mail.Send"'
 
 
 @dataclass(frozen=True)
@@ -470,7 +471,7 @@ class Compliance:
     # Scopes
 
     def test_missing_scopes_are_raised_and_the_token_is_kept(self, api, auth, driver, source):
-        api.refusals = {"Bearer token-1": Refusal(403, (SCOPES,))}
+        api.refusals = {"Bearer token-1": Refusal(403, (MISSING,))}
         with pytest.raises(InsufficientScopeError, match=r"Mail\.Read Mail\.Send") as told:
             driver.send(auth, api.url())
         assert told.value.scopes == ("Mail.Read", "Mail.Send")
@@ -481,7 +482,7 @@ class Compliance:
 
     def test_missing_scopes_are_an_answer_where_that_is_preferred(self, api, driver, manager):
         auth = type(driver).auth(manager, hosts="127.0.0.1", raise_for_scope=False)
-        api.refusals = {"Bearer token-1": Refusal(403, (SCOPES,))}
+        api.refusals = {"Bearer token-1": Refusal(403, (MISSING,))}
         assert driver.send(auth, api.url()) == Reply(403, b"refused " * 20_000)
 
     def test_another_403_is_returned_as_it_is(self, api, auth, driver, source):
@@ -662,6 +663,29 @@ class Compliance:
         api.refused = {"Bearer token-1"}
         assert in_threads(20, send) == [True] * 20
         assert source.fetches == 2
+
+    # The whole way
+
+    @pytest.mark.parametrize("cae", [False, True])
+    def test_a_session_that_ends_and_an_outage_of_entras_are_not_noticed(self, cae):
+        with EntraEmulator() as entra, entra.registry(cae=cae) as tokens:
+            graph = tokens.manager(SCOPE)
+            driver = self.driver_class(entra.ca_file)
+            auth = type(driver).auth(graph, hosts=entra.url.removeprefix("https://"))
+            url = f"{entra.url}/graph/v1.0/me"
+            try:
+                assert driver.send(auth, url).status == 200
+                entra.revoke_tokens()
+                assert driver.send(auth, url).status == 200
+                entra.fail_next(9, status=503, retry_after=60)
+                assert driver.send(auth, url).status == 200
+                entra.revoke_tokens()
+                assert driver.send(auth, url).status == 401
+            finally:
+                driver.close()
+            claims = [str(each.form.get("claims")) for each in entra.requests[:9] if each.form]
+        assert ["CP1" in each for each in claims[:2]] == [cae, cae]
+        assert ["nbf" in each for each in claims[:2]] == [False, cae]
 
 
 class AsyncCompliance(Compliance):
