@@ -10,12 +10,12 @@ INSTALL := -m pip install --quiet --constraint constraints.txt --editable
 # Files side by side, and each file's tests one after another, as they share its servers.
 PYTEST := -m pytest --numprocesses=auto --dist=loadfile
 
-.PHONY: demo test bench lint types unit versions lowest constraints clean
+.PHONY: demo test bench lint types unit versions constraints clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tokenmgr demo
 
-test: lint types unit versions lowest
+test: lint types unit versions
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
@@ -36,13 +36,10 @@ unit: $(VENV)/.installed-dev
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# The oldest supported Python and the newest one, where this machine has them.
+# The oldest supported Python, with the lowest versions of the libraries that pyproject.toml allows,
+# and the newest Python, where this machine has them.
 versions: $(VENV)/.installed-dev
-	PYTHON=$(BIN)/python PYTEST='$(PYTEST)' .ci/other-versions
-
-# The lowest versions of the libraries that pyproject.toml allows.
-lowest: $(VENV)/.installed-dev
-	PYTHON=$(BIN)/python PYTEST='$(PYTEST)' .ci/lowest-versions
+	PYTHON=$(BIN)/python PYTEST='$(PYTEST)' .ci/versions
 
 constraints:
 	PYTHON=$(PYTHON) .ci/renew-constraints

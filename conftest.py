@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,15 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 
 from tokenmgr.emulator import EntraEmulator
+
+#: So many test processes for each core: half of their time they wait for what they have started.
+_FOR_A_CORE, _MOST = 2, 16
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Says what ``--numprocesses=auto`` means here."""
+    return min(_MOST, _FOR_A_CORE * (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="module")

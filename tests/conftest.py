@@ -8,11 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from support import FakeClock, FakeSource, make_manager
 
 from tokenmgr import AccessTokenManager
 from tokenmgr.emulator import EntraEmulator, tokens
+
+# No test judges by how fast the machine is.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,7 +73,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_thread_left_behind() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    give_up_at = time.monotonic() + 10
+    give_up_at = time.monotonic() + 30
     # One that is just being started counts, and cannot be joined yet.
     while left := {thread for thread in threading.enumerate() if thread not in before}:
         names = [thread.name for thread in left if thread.name.startswith("tokenmgr")]

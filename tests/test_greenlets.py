@@ -12,7 +12,7 @@ import pytest
 from tokenmgr.emulator import EntraEmulator
 
 PROGRAM = str(programs.TESTS / "greenlet_program.py")
-#: Seconds that the service takes; for as long a frozen process would be.
+#: Seconds that the service takes; for as long a process would be frozen.
 LATENCY = 0.5
 
 
@@ -31,7 +31,7 @@ def green(kind: str, when: str) -> tuple[dict[str, Any], int]:
 @pytest.mark.parametrize("when", ["first", "registry"])
 def test_greenlets_have_their_tokens_and_none_stops_the_others(kind: str, when: str) -> None:
     said, requests = green(kind, when)
-    assert said.pop("longest wait of another greenlet") < LATENCY / 2
+    assert min(said.pop("turns of another greenlet")) > 5
     assert said == {"tokens": 1, "told": True}
     assert requests == 4
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import sys
 import threading
@@ -656,6 +657,49 @@ def test_a_lock_that_a_thread_of_the_parent_holds_does_not_stop_the_child(
         assert tokens.manager(ORDERS).get_access_token()
     assert entra.count(scope=SCOPE) == 2
     assert entra.count(scope=ORDERS) == 2
+
+
+class Counted:
+    """What counts how often it was made anew, and fails then where it is to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.times = 0
+        renew_in_child(self._start_anew, before=self._before)
+
+    def _start_anew(self) -> None:
+        self.times += 1
+        if self.times > 1 and self.error is not None:
+            raise self.error
+
+    def _before(self) -> Callable[[], None]:
+        self.times += 10
+        return lambda: None
+
+
+def test_what_is_collected_in_the_middle_of_a_fork_keeps_nothing_else_from_being_made_anew() -> (
+    None
+):
+    stay = [Counted() for _ in range(50)]
+    go = [Counted() for _ in range(500)]
+
+    def collect_one_more(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and go:
+            go.pop()
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(collect_one_more)
+    gc.set_threshold(1)  # before Python 3.12, it collects in the middle of whatever allocates
+    try:
+        assert in_child(lambda: [each.times for each in stay]) == [12] * 50
+    finally:
+        gc.callbacks.remove(collect_one_more)
+        gc.set_threshold(*threshold)
+
+
+def test_what_cannot_be_made_anew_keeps_nothing_else_from_it() -> None:
+    broken, well = Counted(RuntimeError("broken")), Counted()
+    assert in_child(lambda: [broken.times, well.times]) == [12, 12]
 
 
 # The child's own life

@@ -227,7 +227,7 @@ def _before_fork() -> None:
     _lock.write()
     _wait_until(lambda: not any(_is_there(each) for each in _ending.copy()), _LONGEST_END)
     _ending.clear()
-    for each in list(_preparations.items()):
+    for each in _preparations.copy().items():
         with contextlib.suppress(Exception):
             take_out = _call(each)
             if take_out is not None:
@@ -247,8 +247,11 @@ def _after_fork_in_child() -> None:
     if _mine.reads:
         _lock.read()
     _mine.afterwards = None
-    for each in list(_renewals.items()):
-        _call(each)
+    # A copy, which is made in one step: the garbage collector may come in the middle of anything
+    # else, and what it collects goes from here.
+    for each in _renewals.copy().items():
+        with contextlib.suppress(Exception):  # one's failure is not all the others'
+            _call(each)
 
 
 #: What makes locks, as long as threads are threads.

@@ -73,6 +73,6 @@ class MemoryStore:
         now = self._clock.elapsed()
         self._puts += 1
         if self._puts % _SWEEP_EVERY == 0:
-            for ended in [k for k, (_, ends) in list(self._records.items()) if ends <= now]:
+            for ended in [k for k, (_, ends) in self._records.copy().items() if ends <= now]:
                 self._records.pop(ended, None)
         self._records[key] = (value, now + ttl)
