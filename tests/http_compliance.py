@@ -13,6 +13,7 @@ import contextlib
 import io
 import logging
 import threading
+import traceback
 import tracemalloc
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -311,6 +312,29 @@ class Compliance:
         assert "token-" not in caplog.text
         assert "token-" not in repr(auth)
         assert repr(auth) == "<BearerAuth of https://graph.microsoft.com/.default for 127.0.0.1>"
+
+    @pytest.mark.parametrize("outcome", ["broken", "refused", "not allowed"])
+    def test_no_variable_of_ours_holds_a_token_where_something_is_raised(
+        self, api, driver, manager, outcome
+    ):
+        async def cut(asked: Asked) -> None:
+            asked.connection.abort()
+
+        auth = type(driver).auth(manager, hosts="127.0.0.1", replace_header=True)
+        api.before_answer = cut if outcome == "broken" else None
+        api.refusals = {"Bearer token-1": Refusal(403, (MISSING,))}
+        url = api.url(host="localhost" if outcome == "not allowed" else "127.0.0.1")
+        with pytest.raises(Exception) as told:  # noqa: PT011 - each client has its own
+            driver.send(auth, url, headers={"Authorization": "Bearer token-0"})
+        error: BaseException | None = told.value
+        shown: list[str] = []
+        while error is not None:
+            for frame, _ in traceback.walk_tb(error.__traceback__):
+                if "/tokenmgr/" in frame.f_code.co_filename:
+                    shown += map(repr, frame.f_locals.values())
+            error = error.__cause__ or error.__context__
+        assert "token-1" not in f"{shown} {told.value!r}"
+        assert shown or outcome == "broken"
 
     # Refused tokens
 

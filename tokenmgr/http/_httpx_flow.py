@@ -92,8 +92,7 @@ class BearerFlow(Bearer):
 
     def _takes(self, request: Any) -> bool:
         """Whether a request is to carry the token: not where it has a header of its own."""
-        given = request.headers.get("Authorization")
-        if given and not self._replaces and given != request.extensions.get(_OURS):
+        if "Authorization" in request.headers and not self._replaces and not _is_ours(request):
             return False
         url = request.url
         self._hosts.check_target(url.scheme, url.raw_host.decode("ascii"), url.port)
@@ -153,6 +152,10 @@ def _begin(request: Any, token: AccessToken) -> _Begun:
 
 def _put(request: Any, token: AccessToken) -> None:
     request.headers["Authorization"] = request.extensions[_OURS] = token.authorization
+
+
+def _is_ours(request: Any) -> bool:
+    return bool(request.headers["Authorization"] == request.extensions.get(_OURS))
 
 
 def _is_at_hand(request: Any) -> bool:

@@ -77,8 +77,7 @@ class BearerAuth(Bearer, AuthBase):
         """
         hooks = r.hooks["response"]
         before = next((hook for hook in hooks if isinstance(hook, _Renewal)), None)
-        given = r.headers.get("Authorization")
-        if given and not self._replaces and (before is None or not before.sent(given)):
+        if "Authorization" in r.headers and not self._replaces and not (before and before.sent(r)):
             return r
         url = r.url or ""
         self._hosts.check(url)
@@ -105,15 +104,13 @@ class _Renewal:
         self._content = body
         self._body = Body(body)
 
-    def sent(self, authorization: object) -> bool:
-        """Whether this header is ours."""
-        return authorization == self._token.authorization
+    def sent(self, request: PreparedRequest) -> bool:
+        """Whether the request's header is ours."""
+        return request.headers.get("Authorization") == self._token.authorization
 
     def __call__(self, response: Response, **kwargs: Any) -> Response:
         # No longer ours after some redirects.
-        if response.status_code not in (401, 403) or not self.sent(
-            response.request.headers.get("Authorization")
-        ):
+        if response.status_code not in (401, 403) or not self.sent(response.request):
             return response
         try:
             answer = self._judge(response)

@@ -5,7 +5,7 @@ urllib3 has no place for an auth: https://urllib3.readthedocs.io/en/stable/refer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BearerAuth"]
 
 _Send = Callable[..., BaseHTTPResponse]
+_Headers = MutableMapping[str, str]
 
 
 class BearerAuth(Bearer):
@@ -90,13 +91,15 @@ class BearerAuth(Bearer):
         self, pool: PoolManager, send: _Send, method: str, url: str, **kw: Any
     ) -> BaseHTTPResponse:
         headers = kw.pop("headers", None)
-        headers = HTTPHeaderDict(pool.headers if headers is None else headers)
-        if _is_hop(kw.get("retries")) or ("Authorization" in headers and not self._replaces):
+        headers = pool.headers if headers is None else headers
+        own = [name for name in headers if name.lower() == "authorization"]
+        if _is_hop(kw.get("retries")) or (own and not self._replaces):
             return send(method, url, headers=headers, **kw)
         self._hosts.check(url)
         if pool.proxy is not None and not url.startswith("https:"):
             raise refuse_proxy(urlsplit(url).hostname, "a pool() in place of the proxy()")
         body, token = Body(kw.get("body")), self._token()
+        headers = _without(own, headers)
         headers["Authorization"] = token.authorization
         # What is refused is not read before that is known.
         preload = kw.pop("preload_content", True)
@@ -139,7 +142,7 @@ class _Sent(NamedTuple):
 
     method: str
     url: str
-    headers: HTTPHeaderDict
+    headers: _Headers
     body: Body
     token: AccessToken
 
@@ -193,9 +196,30 @@ def _stripping(pool: PoolManager, retries: Any) -> Any:
     return given
 
 
-def _bare(headers: HTTPHeaderDict) -> HTTPHeaderDict:
+def _bare(headers: _Headers) -> _Headers:
     """The headers of a request without a body."""
-    kept = HTTPHeaderDict(headers)
-    for name in [name for name in kept if name.lower().startswith(("content-", "transfer-"))]:
-        del kept[name]
+    described = [name for name in headers if name.lower().startswith(("content-", "transfer-"))]
+    return _without(described, headers)
+
+
+def _without(names: list[str], headers: Mapping[str, str]) -> _Headers:
+    # A copy of either kind; one of the other would be slow, or lose what is there twice.
+    kept: _Headers = _Many(headers) if isinstance(headers, HTTPHeaderDict) else _Plain(headers)
+    for name in names:
+        kept.pop(name, None)
     return kept
+
+
+class _Hiding:
+    """Headers with a token, which error reporters show to nobody, as variables of a frame."""
+
+    def __repr__(self) -> str:
+        return "<headers with a token>"
+
+
+class _Plain(_Hiding, dict[str, str]):
+    pass
+
+
+class _Many(_Hiding, HTTPHeaderDict):
+    pass
