@@ -130,8 +130,8 @@ class World:
     @property
     def kept(self) -> set[str]:
         """The assertions of those who are kept."""
-        return {text for text, _ in self.users._kept.cell_contents}
+        return {text for text, *_ in self.users._all.served.cell_contents}
 
     @property
     def failed(self) -> set[str]:
-        return {text for text, _ in self.users._failed.cell_contents}
+        return {text for text, *_ in self.users._all.failed.cell_contents}

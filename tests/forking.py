@@ -21,9 +21,10 @@ class Child:
 
     Args:
         work: What it does; gives what JSON can say.
+        within: Seconds after which it is killed.
     """
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any], *, within: float = DEADLINE) -> None:
         self._reader, writer = os.pipe()
         # What measures coverage has a lock of its own, which another thread may hold at the fork,
         # and would hang in the child's first line.
@@ -34,7 +35,7 @@ class Child:
             _live(work, writer)
         sys.settrace(trace)
         os.close(writer)
-        self._killer = threading.Timer(DEADLINE, os.kill, (self._pid, signal.SIGKILL))
+        self._killer = threading.Timer(within, os.kill, (self._pid, signal.SIGKILL))
         self._killer.start()
 
     def outcome(self) -> Any:

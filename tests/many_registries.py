@@ -1,7 +1,7 @@
-"""A program with a registry for each of many tenants, all of which fetch at once.
+"""A program that has many tenants, all of which fetch at once.
 
-Its arguments: the emulator's URL, how many tenants, how many files the program may have open, and
-the store's URL where there is one. It says how many tokens it has got, and the most threads and
+Its arguments: the emulator's URL, how many tenants, how many files the program may have open,
+whether they have one registry or each its own, and the store's URL where there is one. It says how many tokens it has got, and the most threads and
 open files that there were.
 """
 
@@ -19,7 +19,7 @@ from support import SCOPE
 
 from tokenmgr import TokenManagerError, TokenRegistry
 
-url, count, most_files, *store = sys.argv[1:]
+url, count, most_files, kind, *store = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(most_files),) * 2)
 over = threading.Event()
 most = {"threads": 0, "files": 0}
@@ -36,16 +36,24 @@ def watch() -> None:
 
 watcher = threading.Thread(target=watch)
 watcher.start()
-registries = [
-    TokenRegistry(
+
+
+def registry(tenant: str) -> TokenRegistry:
+    return TokenRegistry(
         client_id=os.environ["AZURE_CLIENT_ID"],
         credential=os.environ["AZURE_CLIENT_SECRET"],
-        authority=f"{url}/tenant-{number}.onmicrosoft.com",
+        authority=f"{url}/{tenant}",
         store=store[0] if store else None,
     )
-    for number in range(int(count))
-]
-managers = [tokens.manager(SCOPE) for tokens in registries]
+
+
+names = [f"tenant-{number}.onmicrosoft.com" for number in range(int(count))]
+if kind == "one":
+    registries = [registry("contoso.onmicrosoft.com")]
+    managers = [registries[0].tenant(name).manager(SCOPE) for name in names]
+else:
+    registries = [registry(name) for name in names]
+    managers = [tokens.manager(SCOPE) for tokens in registries]
 for manager in managers:
     manager.prefetch()
 secrets = set()

@@ -93,6 +93,29 @@ def test_the_workers_share_one_token(entra, tmp_path):
     assert entra.count() == 1
 
 
+def test_a_job_goes_through_its_tenants_with_one_request_for_each(entra, tmp_path):
+    pytest.importorskip("resource")
+    names = [f"customer-{number}.onmicrosoft.com" for number in range(200)]
+    (tmp_path / "names").write_text("\n".join(names), "utf-8")
+    tenants = ("--tenants", str(tmp_path / "names"))
+    done = run("examples/many_tenants.py", *tenants, **entra.environment())
+    rounds = re.findall(r"round \d: 200 tenants, 0 failed, .* s; (\d+) threads", done.stderr)
+    assert len(rounds) == 3, done.stderr
+    # The one that renews is left when all has been fetched, besides the program's own.
+    assert int(rounds[-1]) < 50, "no thread is any tenant's own"
+    assert entra.count() == 200
+
+
+def test_a_job_tells_of_a_tenant_that_refuses_it_and_goes_on(entra, tmp_path):
+    pytest.importorskip("resource")
+    (tmp_path / "names").write_text("one.com nonexistent.com another.com", "utf-8")
+    tenants = ("--tenants", str(tmp_path / "names"), "--rounds", "1")
+    done = run("examples/many_tenants.py", *tenants, **entra.environment())
+    assert "round 1: 3 tenants, 1 failed" in done.stderr
+    assert "nonexistent.com>: ConfigurationError: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 ANN = "ann@contoso.com"
 
 

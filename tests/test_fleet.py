@@ -135,7 +135,7 @@ def test_a_worker_that_is_killed_costs_the_others_its_lease_at_most(
     def work() -> None:
         store = Watched(fleet.backend.url, **{moment: lambda done, *_: done == operation and die()})
         with fleet.registry(store) as tokens:
-            tokens._sealed.lease_ttl = 0.5
+            tokens._own.app.sealed.lease_ttl = 0.5
             tokens.get_access_token(SCOPE)
 
     ended_by_a_kill(Child(work))
@@ -148,7 +148,7 @@ def test_a_worker_that_is_killed_costs_the_others_its_lease_at_most(
 def test_a_worker_that_is_killed_while_it_asks_costs_one_request_more(entra, fleet):
     def work() -> None:
         with fleet.registry() as tokens:
-            tokens._sealed.lease_ttl = 0.5
+            tokens._own.app.sealed.lease_ttl = 0.5
             tokens.get_access_token(SCOPE)
 
     with entra.paused():

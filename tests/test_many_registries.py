@@ -33,16 +33,17 @@ def url(path):
 
 
 def store(tokens: TokenRegistry) -> object:
-    return tokens._sealed.store._store
+    return tokens._own.app.sealed.store._store
 
 
 @shows_open_files
+@pytest.mark.parametrize("kind", ["one", "each"])
 @pytest.mark.parametrize("with_store", [False, True], ids=["alone", "with SQLite"])
-def test_more_tenants_than_files_may_be_open_all_have_their_tokens(entra, url, with_store):
+def test_more_tenants_than_files_may_be_open_all_have_their_tokens(entra, url, with_store, kind):
     program, variables = str(programs.TESTS / "many_registries.py"), programs.with_tests()
 
     done = programs.run(
-        *(program, entra.url, "320", "256", *([url] if with_store else [])),
+        *(program, entra.url, "320", "256", kind, *([url] if with_store else [])),
         **(entra.environment() | variables),
     )
 
@@ -107,7 +108,7 @@ def test_a_store_that_was_passed_in_is_its_owner_s(entra):
 def test_a_registry_that_is_dropped_closes_its_file(entra, path, url):
     tokens = entra.registry(store=url)
     tokens.get_access_token(SCOPE)
-    tokens._context.settle(10)
+    tokens._own.app.context.settle(10)
     assert open_files(path) == 1
     del tokens
     gc.collect()
@@ -137,7 +138,9 @@ def test_registries_that_come_and_go_at_once_take_nothing_from_each_other(entra,
 def test_a_child_shares_a_file_too_and_its_parent_goes_on(entra, path, url):
     with entra.registry(store=url) as one, entra.registry(store=url) as other:
         one.get_access_token(SCOPE)
-        one._context.settle(10)  # or the parent may be in the middle of something with the file
+        one._own.app.context.settle(
+            10
+        )  # or the parent may be in the middle of something with the file
 
         def in_the_child() -> list[int]:
             found = [one.get_access_token(ORDERS) == other.get_access_token(ORDERS)]

@@ -16,7 +16,7 @@ get_token headers invalidate key prefetch refresh_access_token scopes status
 """
 REGISTRY = """
 aclose aget_access_token aprefetch close export_cache from_env get_access_token import_cache manager
-on_behalf_of prefetch status
+on_behalf_of prefetch status tenant
 """
 POLICY = """
 backoff_base backoff_cap jitter margin max_wait min_margin retry_after_cap skew

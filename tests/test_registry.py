@@ -204,7 +204,7 @@ def test_after_close_every_call_says_so(entra: EntraEmulator) -> None:
 def test_neither_registry_nor_manager_shows_the_secret() -> None:
     tokens = registry()
     shown = repr(tokens) + repr(vars(tokens)) + repr(tokens.manager(SCOPE))
-    shown += repr(vars(tokens._client)) + repr(vars(tokens.manager(SCOPE)))
+    shown += repr(vars(tokens._own.app.client)) + repr(vars(tokens.manager(SCOPE)))
     assert "hunter2" not in shown
 
 
@@ -238,13 +238,13 @@ def test_the_apps_own_managers_are_bounded_too(monkeypatch: pytest.MonkeyPatch) 
             tokens.manager(f"api://{number}/.default")
             assert tokens.manager("api://first/.default ") is first
         gc.collect()
-        assert len(tokens._members.all()) == 100
-        assert len(tokens._members._alive) <= 202
+        assert len(tokens._own.members.all()) == 100
+        assert len(tokens._own.members._alive) <= 202
         assert len(tokens._by_arguments) <= 100
-        assert held not in tokens._members.all()
+        assert held not in tokens._own.members.all()
         assert tokens.manager("api://held/.default") is held
-        assert held in tokens._members.all()
-        assert first in tokens._members.all()
+        assert held in tokens._own.members.all()
+        assert first in tokens._own.members.all()
 
 
 @pytest.mark.parametrize("scope", ["x" * 2_040 + "/.default", "x" * 50_000_000])

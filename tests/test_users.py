@@ -453,7 +453,7 @@ def test_scopes_are_spelled_in_any_number_of_ways_and_few_are_remembered(world):
     world.get(ANN)
     for number in range(3_000):
         assert world.manager(ANN, READ, " " * (number + 1)) is world.manager(ANN)
-    assert len(world.users._spellings) <= 1_000
+    assert len(world.users._all.spellings) <= 1_000
 
 
 # Each alone.
@@ -643,6 +643,6 @@ def test_a_child_keeps_the_users_and_goes_its_own_way(clock):
     def child() -> object:
         return world.get(ANN) == token, len(world.app.asked), bool(world.get(BOB)), len(world.kept)
 
-    with world.users._lock:
+    with world.users._all.lock:
         assert in_child(child) == [True, 1, True, 2]
     assert world.kept == {ANN}

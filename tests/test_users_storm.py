@@ -8,10 +8,15 @@ import random
 import threading
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from emulator_clients import claims_of
+from fork_marks import needs_fork, unwarned_forks
+from forking import Child
+from redis_servers import BINARIES, running_server
 
 from tokenmgr import (
     AccessTokenManager,
@@ -110,16 +115,25 @@ async def taken(manager: AccessTokenManager, claims: str | None, *, loops: bool)
 
 
 class Storm:
-    """Some workers of an app of many tenants, and many callers, who do what a seed says."""
+    """Some workers of an app of many tenants, and many callers, who do what a seed says.
 
-    def __init__(self, entra: EntraEmulator, url: str | None, seed: int) -> None:
-        self.chance = random.Random(seed)
+    Args:
+        entra: Where they are.
+        url: The store that they share.
+        seed: What they do.
+        most: For each worker, how many users it keeps.
+    """
+
+    def __init__(
+        self, entra: EntraEmulator, url: str | None, seed: int, most: tuple[int, ...]
+    ) -> None:
+        chance = random.Random(seed)
         troubles = (*["fine"] * 9, *TROUBLES)
         self.people = [
-            Person(entra, f"user{seed}-{n}@x.com", self.chance.choice(TENANTS), trouble)
+            Person(entra, f"user{seed}-{n}@x.com", chance.choice(TENANTS), trouble)
             for n, trouble in enumerate(troubles)
         ]
-        settings: dict[str, Any] = {
+        self.settings: dict[str, Any] = {
             "client_id": entra.client_id,
             "credential": entra.client_secret,
             "authority": entra.authority("common"),
@@ -128,8 +142,8 @@ class Storm:
             "namespace": f"storm-{seed}",
             "store": url,
         }
-        bounds = (10_000, 4)
-        self.workers = [TokenRegistry(**settings, max_users=most) for most in bounds]
+        self.most = most
+        self.workers: list[TokenRegistry] = []
         self.broken: list[str] = []
         self.served: set[str] = set()
 
@@ -171,7 +185,10 @@ class Storm:
         if person.name in str(error):
             self.broken.append("an error names a user")
 
-    def run(self) -> list[str]:
+    def run(self, seed: int) -> list[list[str]]:
+        """What was broken in this process, and who was served."""
+        chance = random.Random(seed)
+
         def in_loop(seed: int) -> None:
             async def all_() -> None:
                 callers = [self.caller(seed + n, loops=True) for n in range(5)]
@@ -182,29 +199,56 @@ class Storm:
         def in_thread(seed: int) -> None:
             asyncio.run(self.caller(seed, loops=False))
 
-        works = [in_loop] * 2 + [in_thread] * 6
-        threads = [
-            threading.Thread(target=work, args=(self.chance.randrange(1 << 30),)) for work in works
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for worker in self.workers:
-            worker.close()
+        with ExitStack() as stack:
+            self.workers = [
+                stack.enter_context(TokenRegistry(**self.settings, max_users=most))
+                for most in self.most
+            ]
+            works = [in_loop] * 2 + [in_thread] * 6
+            threads = [
+                threading.Thread(target=work, args=(chance.randrange(1 << 30),)) for work in works
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        return [self.broken, sorted(self.served)]
+
+    def check(self, *told: list[list[str]]) -> None:
+        """Fails the test where anything was broken, or somebody was served in no process."""
+        broken = [each for breakings, _ in told for each in breakings]
+        served = {name for _, names in told for name in names}
         fine = {person.name for person in self.people if not person.allowed}
-        if not fine <= self.served | {"nobody"}:
-            self.broken.append(f"{fine - self.served} were never served")
-        return self.broken
+        assert (broken, fine - served) == ([], set())
+
+
+@pytest.fixture
+def seed() -> int:
+    """What a failure shows, to be done again."""
+    return random.randrange(1 << 30)
 
 
 @pytest.mark.parametrize("store", ["alone", "shared"])
-def test_in_a_storm_each_caller_is_given_their_own(entra: EntraEmulator, tmp_path, store: str):
+def test_in_a_storm_each_caller_is_given_their_own(
+    entra: EntraEmulator, tmp_path: Path, store: str, seed: int
+) -> None:
     entra.token_lifetime = 30  # renewed at a word, and taken from each other's hands
     url = None if store == "alone" else f"sqlite:///{tmp_path}/tokens.db"
+    storm = Storm(entra, url, seed, most=(10_000, 4))
+    storm.check(storm.run(seed))
+
+
+@needs_fork
+@unwarned_forks
+@pytest.mark.parametrize("shared", ["sqlite", "redis"])
+def test_in_a_storm_of_processes_each_caller_is_given_their_own(
+    entra: EntraEmulator, tmp_path: Path, shared: str, seed: int
+) -> None:
+    entra.token_lifetime = 30
     with ExitStack() as stack:
-        seed = random.randrange(1 << 30)
-        storm = Storm(entra, url, seed)
-        for worker in storm.workers:
-            stack.callback(worker.close)
-        assert storm.run() == [], f"seed {seed}"
+        url = f"sqlite:///{tmp_path}/tokens.db"
+        if shared == "redis":
+            url = stack.enter_context(running_server(next(iter(BINARIES.values())))).url
+        storm = Storm(entra, url, seed, most=(12,))
+        processes = [Child(partial(storm.run, seed + number), within=60) for number in range(3)]
+        storm.check(*[process.outcome() for process in processes])

@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
+from weakref import ref
 
-from ._context import new_context
-from ._members import Members
+from ._app import App, RegistrySettings
+from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
-from ._runtime.forks import no_fork, renew_in_child
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
-from ._runtime.stack import longest_wait
-from .entra.client import ConfidentialClient
-from .entra.unified_cache import UnifiedCache
-from .entra.wire.connection import Connection
-from .errors import ConfigurationError, TokenManagerError
+from ._tenants import Tenant, Tenants
 from .events import Event, TokenStatus
 from .identity.assertions import text_of
 from .identity.authority import Authority
-from .identity.credentials import ClientCredential, ClientSecret
+from .identity.credentials import ClientCredential
 from .manager import AccessTokenManager, cell_of
 from .policy import RefreshPolicy
-from .stores import take_store
 from .token import normalize_scopes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from ._runtime.shared import Share
     from ._sharing.keys import EncryptionKey
-    from ._sharing.slot import SealedStore
     from .identity.environment import Settings
     from .stores import TokenStore
-    from .users import Users
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
-
-#: Seconds that closing waits for what is under way.
-_PATIENCE = 1.0
-
-
-class RegistrySettings(TypedDict, total=False):
-    """The settings of a :class:`TokenRegistry` that do not say who asks, and whom."""
-
-    store: TokenStore | str | None
-    encryption_key: EncryptionKey | None
-    namespace: str
-    policy: RefreshPolicy | None
-    verify: bool | str | os.PathLike[str] | None
-    proxies: Mapping[str, str] | None
-    timeout: float
-    cae: bool
-    max_users: int
-    on_event: Callable[[Event], object] | None
-    clock: Clock
 
 
 class TokenRegistry(Unpicklable):
@@ -112,12 +83,6 @@ class TokenRegistry(Unpicklable):
         AuthorityError: The authority is not one.
     """
 
-    #: The part in the store that a URL names.
-    _opened: Share[TokenStore] | None = None
-    #: Made with the first of them.
-    _users: Users | None = None
-    _closed = False
-
     def __init__(
         self,
         *,
@@ -141,47 +106,27 @@ class TokenRegistry(Unpicklable):
             *("", None, None, None),
             Hidden((credential, store, encryption_key, proxies)),
         )
-        secret, shared, keys, ways = map(Hidden, given.cell_contents)
-        self._connection = Connection(verify=verify, proxies=ways.cell_contents, timeout=timeout)
-        self._context = new_context(
-            policy=policy, clock=clock, on_event=on_event, fetch_timeout=timeout
-        )
-        self._client = ConfidentialClient(
-            Authority.parse(authority),
+        app = App(
             client_id,
-            credential := _checked(secret),
-            connection=self._connection,
-            context=self._context,
-            cae=cae,
-        )
-        self._sealed = self._seal(shared, keys, credential, namespace)
-        self._imported = UnifiedCache(self._client, clock)
-        self._most_users = _number_of(max_users)
-        self._members = Members(self._client, self._context, self._sealed)
-        self._by_arguments = self._members.by_arguments
-        renew_in_child(self._start_anew)
-
-    def _seal(
-        self, store: Hidden, keys: Hidden, credential: ClientCredential, namespace: str
-    ) -> SealedStore | None:
-        if store.cell_contents is None:
-            return None
-        from ._sharing.keys import SealingKeys
-        from ._sharing.slot import SealedStore
-
-        if isinstance(store.cell_contents, str):
-            self._opened = take_store(store.cell_contents)
-        return SealedStore(
-            store.cell_contents if self._opened is None else self._opened.thing,
-            SealingKeys(keys.cell_contents, credential, salt=self._client.client_id),
+            Authority.parse(authority),
+            given,
             namespace=namespace,
-            context=self._context,
+            policy=policy,
+            verify=verify,
+            timeout=timeout,
+            cae=cae,
+            max_users=max_users,
+            on_event=on_event,
+            clock=clock,
         )
+        own = Tenant(app, app.client)
+        self._begin(own, Tenants(own))
 
-    def _start_anew(self) -> None:
-        """Keeps the managers in the child, and makes the lock anew."""
-        #: Guards the fields above; never held while anything waits.
-        self._lock = threading.RLock()
+    def _begin(self, own: Tenant, tenants: Tenants) -> None:
+        self._own = own
+        self._tenants = tenants
+        own.registry = ref(self)
+        self._by_arguments = own.members.by_arguments
 
     @classmethod
     def from_env(cls, **settings: Unpack[RegistrySettings]) -> Self:
@@ -214,7 +159,10 @@ class TokenRegistry(Unpicklable):
         )
 
     def __repr__(self) -> str:
-        return f"<TokenRegistry of {self._client.client_id} at {self._client.authority}>"
+        if not hasattr(self, "_own"):  # an error reporter shows what could not be made
+            return "<TokenRegistry>"
+        app = self._own.client
+        return f"<TokenRegistry of {app.client_id} at {app.authority}>"
 
     def manager(self, *scopes: str | Iterable[str], cae: bool | None = None) -> AccessTokenManager:
         """Gives the manager of the app's own token for a scope. The same scope, the same manager.
@@ -230,14 +178,14 @@ class TokenRegistry(Unpicklable):
                 registry is closed.
         """
         if cae is not None:
-            return self._members.find(scopes, cae=cae)
+            return self._own.members.find(scopes, cae=cae)
         try:
             known = self._by_arguments.get(scopes)
         except TypeError:  # a list or a set
             return self.manager(*normalize_scopes(scopes))
         if known is not None:
             return known
-        return self._members.manager(scopes)
+        return self._own.members.manager(scopes)
 
     def on_behalf_of(self, assertion: str, *scopes: str | Iterable[str]) -> AccessTokenManager:
         """Gives the manager of a user's token, for whom this API calls another one.
@@ -261,17 +209,38 @@ class TokenRegistry(Unpicklable):
                 or the registry is closed.
         """
         assertion, given = "", Hidden(assertion)
-        return (self._users or self._begin_users()).manager(text_of(given), scopes)
+        return (self._own.users or self._own.begin_users()).manager(text_of(given), scopes)
 
-    def _begin_users(self) -> Users:
-        with no_fork():
-            from .users import Users
+    def tenant(self, tenant: str) -> TokenRegistry:
+        """Gives the registry of the same app at another tenant of the same cloud.
 
-        with self._lock:
-            self._check_open()
-            if self._users is None:
-                self._users = Users(self._most_users, self._client, self._context, self._sealed)
-            return self._users
+        The same tenant, in upper or lower case, gives the same registry, and this one's own tenant
+        gives this one. Only the service knows that a tenant's id and its domain names are one: keep
+        to one of them.
+
+        It has the store, connections, threads, hook and settings of this one, and what is bounded
+        is bounded for all together, since it is the memory of one process: ``max_users=`` managers
+        of users, and 10,000 of the app's own. Its tokens, failures, breaker, :meth:`status` and
+        caches are its own. It is closed with the registry that the program has made; where it is
+        closed by itself, only its own managers are, and the next call gives a new one.
+
+        Args:
+            tenant: Its GUID, or one of its domain names. What ``common`` and ``organizations``
+                give serves :meth:`on_behalf_of` alone.
+
+        Raises:
+            AuthorityError: It is no tenant.
+            ConfigurationError: The authority is no Microsoft Entra tenant, and has no others; or
+                the registry is closed.
+        """
+        with self._own.app.lock:
+            self._own.check_open()
+            own = self._tenants.at(tenant)
+            found: TokenRegistry | None = own.registry()
+            if found is None:
+                found = TokenRegistry.__new__(TokenRegistry)
+                found._begin(own, self._tenants)  # noqa: SLF001 - its other constructor
+            return found
 
     def get_access_token(
         self, *scopes: str, min_ttl: float | None = None, timeout: float | None = None
@@ -296,37 +265,15 @@ class TokenRegistry(Unpicklable):
         Raises:
             TokenManagerError: One has no token; the others have theirs, or their own failure.
         """
-        wanted = managers or self._members.all()
-        give_up_at = None if timeout is None else self._context.clock.elapsed() + timeout
-        for manager in wanted:
-            with suppress(TokenManagerError):  # the second round says so
-                manager.prefetch()
-        failures = []
-        for manager in wanted:
-            left = None if give_up_at is None else give_up_at - self._context.clock.elapsed()
-            try:
-                manager.get_token(timeout=left)
-            except TokenManagerError as exc:
-                failures.append(exc)
-        if failures:
-            raise failures[0]
+        fetch_all(managers or self._own.members.all(), self._own.app.context.clock, timeout)
 
     async def aprefetch(self, *managers: AccessTokenManager, timeout: float | None = None) -> None:
         """Does as :meth:`prefetch`, from any event loop, and never blocks it."""
-        running_loop()
-        import asyncio
-
-        outcomes = await asyncio.gather(
-            *(manager.aget_token(timeout=timeout) for manager in managers or self._members.all()),
-            return_exceptions=True,
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        await fetch_all_async(managers or self._own.members.all(), timeout)
 
     def status(self) -> list[TokenStatus]:
         """Says how each token stands, without its secret."""
-        return [manager.status() for manager in self._members.all()]
+        return [manager.status() for manager in self._own.members.all()]
 
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
@@ -339,10 +286,10 @@ class TokenRegistry(Unpicklable):
         Raises:
             ConfigurationError: The registry is closed.
         """
-        self._check_open()
-        now = self._context.clock.elapsed()
-        held = [(cell.key, cell.current) for cell in map(cell_of, self._members.all())]
-        return self._imported.dump(
+        self._own.check_open()
+        now = self._own.app.context.clock.elapsed()
+        held = [(cell.key, cell.current) for cell in map(cell_of, self._own.members.all())]
+        return self._own.imported.dump(
             (key, current.record) for key, current in held if now < current.valid_until
         )
 
@@ -362,36 +309,18 @@ class TokenRegistry(Unpicklable):
                 closed.
         """
         text, given = "", Hidden(text)  # it is secret
-        self._check_open()
-        self._imported.load(given.cell_contents)
-        for record in self._imported.take_tokens():
-            cell_of(self._members.find(record.token.scopes, cae=False)).adopt(record)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+        self._own.check_open()
+        self._own.imported.load(given.cell_contents)
+        for record in self._own.imported.take_tokens():
+            cell_of(self._own.members.find(record.token.scopes, cae=False)).adopt(record)
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing.
 
         What is under way has a second to end, and to be told to the hook. Then its lease is given
-        back all the same.
+        back all the same. Of a :meth:`tenant` only its own tokens go, and nobody waits.
         """
-        with self._lock:
-            self._closed = True
-        if self._sealed is not None:
-            self._sealed.closed = True
-        self._members.close()
-        if self._users is not None:
-            self._users.close()
-        self._imported.clear()
-        self._connection.close()
-        # So that others find what comes of it, and the hook is told, before the program ends.
-        self._context.settle(min(_PATIENCE, longest_wait()))
-        if self._sealed is not None:
-            self._sealed.leases.give_back_all(_PATIENCE)
-        if self._opened is not None:
-            self._opened.end()
+        self._tenants.close(self._own)
 
     async def aclose(self) -> None:
         """Does as :meth:`close`, and never blocks the event loop."""
@@ -411,23 +340,6 @@ class TokenRegistry(Unpicklable):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
-
-
-def _checked(given: Hidden) -> ClientCredential:
-    if isinstance(given.cell_contents, str):
-        return ClientSecret(given.cell_contents)
-    if isinstance(given.cell_contents, ClientCredential):
-        return given.cell_contents
-    raise ConfigurationError(
-        "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
-        "WorkloadIdentity"
-    )
-
-
-def _number_of(max_users: int) -> int:
-    if isinstance(max_users, bool) or not isinstance(max_users, int) or max_users < 1:
-        raise ConfigurationError("max_users= is a number of managers, 1 or more")
-    return max_users
 
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 from cachetools import TLRUCache
 
@@ -24,8 +23,8 @@ from .entra.client import ConfidentialClient
 from .entra.grants.on_behalf_of import OnBehalfOfSource
 from .errors import ConfigurationError, InteractionRequiredError
 from .identity.assertions import UserAssertion
-from .identity.authority import Authority
-from .manager import AccessTokenManager, manager_of
+from .identity.authority import neighbour
+from .manager import AccessTokenManager, cell_of, manager_of
 from .token import Scopes, normalize_scopes
 
 if TYPE_CHECKING:
@@ -41,20 +40,12 @@ _MOST_FAILED = 256
 _PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 
-class _Kept(NamedTuple):
-    """A manager that is kept."""
-
-    manager: AccessTokenManager
-    #: Until when, on its cache's clock.
-    until: float
+def _until(_key: object, manager: AccessTokenManager, _now: float) -> float:
+    return cast("_UserCell", cell_of(manager)).kept_until
 
 
-def _until(_key: object, kept: _Kept, _now: float) -> float:
-    return kept.until
-
-
-class _Cache(TLRUCache[Any, _Kept]):
-    """Managers by assertion and scopes. The first to go are those whose time is over."""
+class _Cache(TLRUCache[Any, AccessTokenManager]):
+    """Managers by assertion, scopes and authority. The first to go are those whose time is over."""
 
     def __init__(self, most: int, timer: Callable[[], float]) -> None:
         super().__init__(most, _until, timer)
@@ -63,10 +54,39 @@ class _Cache(TLRUCache[Any, _Kept]):
     __missing__ = dict[Any, Any]().get  # type: ignore[assignment]
 
 
+class _Kept(Unpicklable):
+    """The managers that an app keeps, whichever tenant they are of.
+
+    They are found by what is secret, and therefore hidden, caches and all.
+
+    Args:
+        most: So many are kept.
+        context: What they have in common.
+    """
+
+    def __init__(self, most: int, context: Context) -> None:
+        #: Those that have a token, until their assertion ends.
+        self.served: Hidden = Hidden(_Cache(most, context.clock.wall))
+        #: Those that have failed, while that stands.
+        self.failed: Hidden = Hidden(_Cache(_MOST_FAILED, context.clock.elapsed))
+        #: Scopes as they were given, and as keys are made of them; read without the lock.
+        self.spellings: dict[Scopes, tuple[str, ...]] = {}
+        renew_in_child(self._start_anew)
+
+    def _start_anew(self) -> None:
+        """Keeps the managers in the child, and makes the lock anew."""
+        #: Guards all of that, and the fields of the users; never held while anything waits.
+        self.lock = threading.RLock()
+
+
 class _UserCell(Cell):
     """A user's cell, which knows its manager for as long as somebody has that."""
 
     known: Callable[[], AccessTokenManager | None] = staticmethod(lambda: None)
+    #: Whose it is, what it is found by, and until when it is kept, on its cache's clock.
+    users: Users
+    wanted: Hidden
+    kept_until: float
 
     def manager(self) -> AccessTokenManager:
         """Gives its manager, the same one while somebody has it."""
@@ -76,51 +96,54 @@ class _UserCell(Cell):
             self.known = weakref.ref(manager)
         return manager
 
+    def _tell_news(self, seconds: float | None) -> None:
+        self.users.hear(self, seconds)
+
 
 class Users(Unpicklable):
-    """The managers of users, of one app.
+    """The managers of users, of one app at one tenant. Those of all tenants have one bound.
 
     Args:
         most: So many are kept.
         client: The app, at its authority.
         context: What its managers have in common.
         sealed: Its store.
+        beside: Those of another tenant.
 
     Raises:
         ConfigurationError: The authority has no such grant.
     """
 
     def __init__(
-        self, most: int, client: ConfidentialClient, context: Context, sealed: SealedStore | None
+        self,
+        most: int,
+        client: ConfidentialClient,
+        context: Context,
+        sealed: SealedStore | None,
+        beside: Users | None = None,
     ) -> None:
         if client.authority.kind == "b2c":
             raise ConfigurationError(
                 "Azure AD B2C has no on-behalf-of grant: call the other API with the app's own "
                 "token, by manager(), or have the user sign in for that API too"
             )
+        self._most = most
         self._client = client
         self._context = context
         self._sealed = sealed
-        # By what is secret, and therefore hidden, caches and all. Those that have a token, until
-        # their assertion ends.
-        self._kept = Hidden(_Cache(most, context.clock.wall))
-        #: Those that have failed, while that stands.
-        self._failed = Hidden(_Cache(_MOST_FAILED, context.clock.elapsed))
+        self._all: _Kept = _Kept(most, context) if beside is None else beside._all  # noqa: SLF001
         #: The cells of all that anybody has.
         self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _UserCell]())
-        #: The app at the users' own tenants, where its authority stands for many.
-        self._clients: weakref.WeakValueDictionary[str, ConfidentialClient] = (
-            weakref.WeakValueDictionary()
-        )
-        #: Scopes as they were given, and as keys are made of them; read without the lock.
-        self._spellings: dict[Scopes, tuple[str, ...]] = {}
         self._closed = False
-        renew_in_child(self._start_anew)
 
-    def _start_anew(self) -> None:
-        """Keeps the managers in the child, and makes the lock anew."""
-        #: Guards the fields above; never held while anything waits.
-        self._lock = threading.RLock()
+    def at(self, client: ConfidentialClient) -> Users:
+        """Makes those of the same app at another tenant."""
+        return Users(self._most, client, self._context, self._sealed, self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no manager, here or in anybody's hands."""
+        return not self._alive.cell_contents
 
     def manager(self, text: Hidden, given: Scopes) -> AccessTokenManager:
         """Gives the manager of a user's token.
@@ -133,28 +156,28 @@ class Users(Unpicklable):
             TokenManagerError: The assertion is none that could be exchanged, or a scope is none.
         """
         try:
-            scopes = self._spellings.get(given) or self._spelled(given)
+            scopes = self._all.spellings.get(given) or self._spelled(given)
         except TypeError:  # a list or a set
             scopes = normalize_scopes(given)
-        with self._lock:
-            kept: _Kept | None = self._kept.cell_contents[text.cell_contents, scopes]
-        if kept is not None:
-            return kept.manager
-        return self._find(Hidden((text.cell_contents, scopes)), text, scopes)
+        url = self._client.authority.url
+        with self._all.lock:
+            kept: AccessTokenManager | None
+            kept = self._all.served.cell_contents[text.cell_contents, scopes, url]
+        return kept or self._find(Hidden((text.cell_contents, scopes, url)), text, scopes)
 
     def _spelled(self, given: Scopes) -> tuple[str, ...]:
         scopes = normalize_scopes(given)
-        with self._lock:
-            if len(self._spellings) >= _MOST_SPELLINGS:
-                self._spellings.clear()
-            self._spellings[given] = scopes
+        with self._all.lock:
+            if len(self._all.spellings) >= _MOST_SPELLINGS:
+                self._all.spellings.clear()
+            self._all.spellings[given] = scopes
         return scopes
 
     def _find(self, wanted: Hidden, text: Hidden, scopes: tuple[str, ...]) -> AccessTokenManager:
         """Gives a manager that is not kept: one that somebody else holds, or a new one."""
         assertion = UserAssertion(text)
         assertion.check_time(self._context.clock.wall())
-        with self._lock:
+        with self._all.lock:
             if self._closed:
                 raise ConfigurationError("this registry is closed: make a new TokenRegistry")
             cell: _UserCell | None = self._alive.cell_contents.get(wanted.cell_contents)
@@ -162,7 +185,7 @@ class Users(Unpicklable):
                 cell = self._new_cell(wanted, assertion, scopes)
                 self._alive.cell_contents[wanted.cell_contents] = cell
             elif cell.has_token:
-                self._keep(wanted, cell, assertion.expires_at)  # it is in use again
+                self._keep(cell)  # it is in use again
             return cell.manager()
 
     # With the lock held:
@@ -172,8 +195,9 @@ class Users(Unpicklable):
     ) -> _UserCell:
         client = self._client_of(assertion)
         source = OnBehalfOfSource(client, assertion, scopes, wanders=client is not self._client)
-        news = partial(self._hear, wanted, assertion.expires_at)
-        return _UserCell(source, source.key, self._context, self._sealed, on_news=news)
+        cell = _UserCell(source, source.key, self._context, self._sealed)
+        cell.users, cell.wanted = self, wanted
+        return cell
 
     def _client_of(self, assertion: UserAssertion) -> ConfidentialClient:
         """Gives the app at the user's own tenant: at another one it would get another's token."""
@@ -191,42 +215,40 @@ class Users(Unpicklable):
                 f"the user's account is of a kind that {authority.tenant!r} does not take: have "
                 "them sign in with another account, or set the authority to 'common'"
             )
-        client = self._clients.get(tenant)
-        if client is None:
-            client = self._client.at(Authority.entra(tenant, cloud=authority.host))
-            self._clients[tenant] = client
-        return client
+        return self._client.at(neighbour(authority, tenant))
 
-    def _keep(self, wanted: Hidden, cell: _UserCell, ends_at: float) -> None:
-        self._kept.cell_contents[wanted.cell_contents] = _Kept(cell.manager(), ends_at)
-        self._failed.cell_contents.pop(wanted.cell_contents, None)
+    def _keep(self, cell: _UserCell) -> None:
+        cell.kept_until = cell.ends_at
+        self._all.served.cell_contents[cell.wanted.cell_contents] = cell.manager()
+        self._all.failed.cell_contents.pop(cell.wanted.cell_contents, None)
 
     # Without it, in a worker:
 
-    def _hear(self, wanted: Hidden, ends_at: float, seconds: float | None) -> None:
+    def hear(self, cell: _UserCell, seconds: float | None) -> None:
         """Keeps a manager whose fetch has ended, whoever was first to ask for it.
 
         Args:
-            wanted: What it is found by.
-            ends_at: When its assertion ends.
+            cell: Its cell.
             seconds: How long its failure stands; None where it has a token.
         """
-        with self._lock:
-            cell: _UserCell | None = self._alive.cell_contents.get(wanted.cell_contents)
-            if self._closed or cell is None:
+        with self._all.lock:
+            if self._closed:
                 return
             if seconds is None:
-                self._keep(wanted, cell, ends_at)
+                self._keep(cell)
                 return
-            until = self._context.clock.elapsed() + seconds
-            self._failed.cell_contents[wanted.cell_contents] = _Kept(cell.manager(), until)
+            cell.kept_until = self._context.clock.elapsed() + seconds
+            self._all.failed.cell_contents[cell.wanted.cell_contents] = cell.manager()
 
     def close(self) -> None:
         """Lets all tokens go."""
-        with self._lock:
+        with self._all.lock:
             self._closed = True
-            managers = [cell.manager() for cell in list(self._alive.cell_contents.values())]
-            self._kept.cell_contents.clear()
-            self._failed.cell_contents.clear()
+            cells = list(self._alive.cell_contents.values())
+            for kept in (self._all.served, self._all.failed):
+                kept.cell_contents.expire()
+                for cell in cells:
+                    kept.cell_contents.pop(cell.wanted.cell_contents, None)
+            managers = [cell.manager() for cell in cells]
         for manager in managers:
             manager.close()

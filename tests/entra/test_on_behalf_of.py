@@ -301,7 +301,7 @@ def test_neither_assertion_nor_name_nor_token_is_in_any_log_event_or_error(entra
         until(lambda: len(events) >= 4)
         logs = [each.getMessage() for each in caplog.records if "authlib" not in each.name]
         said = f"{events} {logs} {caught.value!r} {manager.status()} {manager!r} {tokens!r}"
-        said += repr(vars(tokens)) + repr(vars(tokens._users))
+        said += repr(vars(tokens)) + repr(vars(tokens._own.users))
     assert "AADSTS50020" in said
     for secret in (ann, ann.split(".")[1], ann.split(".")[2], token, ANN, entra.client_secret):
         assert secret not in said

@@ -609,7 +609,7 @@ def test_a_fork_at_any_moment_leaves_a_child_that_works() -> None:
 
 
 def hook(tokens: TokenRegistry) -> Hook:
-    found = tokens._context.emit.__self__  # type: ignore[attr-defined]
+    found = tokens._own.app.context.emit.__self__  # type: ignore[attr-defined]
     assert isinstance(found, Hook)
     return found
 
@@ -617,15 +617,16 @@ def hook(tokens: TokenRegistry) -> Hook:
 LOCKS: dict[str, Callable[[TokenRegistry], Any]] = {
     "the key's": lambda tokens: tokens.manager(SCOPE)._cell._lock,
     "the manager's": lambda tokens: tokens.manager(SCOPE)._lock,
-    "the registry's": lambda tokens: tokens._lock,
-    "the refresher's": lambda tokens: tokens._context.refresher._lock,
-    "the workers'": lambda tokens: tokens._context.workers._lock,
+    "the registry's": lambda tokens: tokens._own.app.lock,
+    "the managers'": lambda tokens: tokens._own.members._kept.lock,
+    "the refresher's": lambda tokens: tokens._own.app.context.refresher._lock,
+    "the workers'": lambda tokens: tokens._own.app.context.workers._lock,
     "the hook's": lambda tokens: hook(tokens)._lock,
     "the hook's worker's": lambda tokens: hook(tokens)._worker._lock,
-    "the breaker's": lambda tokens: tokens._client._breaker._lock,
-    "the connection's": lambda tokens: tokens._connection._lock,
-    "the transport's": lambda tokens: tokens._connection._transport._lock,
-    "that of what was imported": lambda tokens: tokens._imported._lock,
+    "the breaker's": lambda tokens: tokens._own.app.client._breaker._lock,
+    "the connection's": lambda tokens: tokens._own.app.connection._lock,
+    "the transport's": lambda tokens: tokens._own.app.connection._transport._lock,
+    "that of what was imported": lambda tokens: tokens._own.imported._lock,
 }
 
 
@@ -833,15 +834,15 @@ def test_the_child_knows_the_metadata_and_speaks_over_a_connection_of_its_own(
     with entra.registry() as tokens:
         graph = tokens.manager(SCOPE)
         graph.get_access_token()
-        session = tokens._connection._transport._pool.thing.session
+        session = tokens._own.app.connection._transport._pool.thing.session
 
         def work() -> bool:
             graph.refresh_access_token()
-            return tokens._connection._transport._pool.thing.session is not session
+            return tokens._own.app.connection._transport._pool.thing.session is not session
 
         assert in_child(work) is True
         graph.refresh_access_token()  # the parent's connection is as it was
-        assert tokens._connection._transport._pool.thing.session is session
+        assert tokens._own.app.connection._transport._pool.thing.session is session
     assert entra.count() == 3
     assert [request.kind for request in entra.requests].count("discovery") == 1
 

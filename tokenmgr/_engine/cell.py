@@ -30,7 +30,7 @@ from ..events import TokenStatus
 from ..policy import Action, decide, new_record
 from ..token import Record, TokenKey, TokenSource
 from .current import NOTHING, Current, arrived
-from .failures import Failures
+from .failures import NO_FAILURES, Failures
 from .flight import Flight
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class Cell:
     #: How many in a row were refused while they were new.
     _refusals = 0
     _flight: Flight[Current] | None = None
+    #: Its own from the first one on: most keys never have any, and there may be many.
+    _failures: Failures = NO_FAILURES
     #: When the source was asked last whether what a failure came from is gone.
     _looked_at = float("-inf")
     _plan: Plan | None = None
@@ -129,12 +131,13 @@ class Cell:
             from .._sharing.fetch_once import SharedToken
 
             self._shared = SharedToken(sealed, key, getattr(source, "read_proof", None))
-        self._failures = Failures(context.policy, beside)
+        if beside is not None:
+            self._failures = Failures(context.policy, beside)
         #: Told before anybody else of each token that is taken in hand (None), and of each failure
         #: without one: for how many seconds it stands.
         self._on_news = on_news
         #: When the source has nothing more to give, in seconds since 1970.
-        self._ends_at: float = getattr(source, "ends_at", float("inf"))
+        self.ends_at: float = getattr(source, "ends_at", float("inf"))
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -152,7 +155,12 @@ class Cell:
         """Makes the cell of the same token with claims, which has a key of its own."""
         key = self.key._replace(claims=claims)
         cell = Cell(
-            self._source, key, self.context, self._sealed, self._failures, on_news=self._on_news
+            self._source,
+            key,
+            self.context,
+            self._sealed,
+            self._own_failures(),
+            on_news=self._tell_news,
         )
         cell._closed = self._closed
         return cell
@@ -324,6 +332,11 @@ class Cell:
 
     # With the lock held:
 
+    def _own_failures(self) -> Failures:
+        if self._failures is NO_FAILURES:
+            self._failures = Failures(self.context.policy)
+        return self._failures
+
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigurationError(
@@ -416,11 +429,11 @@ class Cell:
 
     def _has_ended(self) -> bool:
         """Whether the source has nothing more to give."""
-        return self._ends_at < float("inf") and self.context.clock.wall() >= self._ends_at
+        return self.ends_at < float("inf") and self.context.clock.wall() >= self.ends_at
 
     def _is_last(self, current: Current) -> bool:
         """Whether the next one would end at the same time."""
-        return current.token.expires_at >= self._ends_at - _SAME
+        return current.token.expires_at >= self.ends_at - _SAME
 
     def _is_newer(self, current: Current) -> bool:
         newer = current.record.obtained_at > self.current.record.obtained_at
@@ -560,7 +573,7 @@ class Cell:
             now, valid_until = self.context.clock.elapsed(), self.current.valid_until
             if self._ends(flight) and not self._closed:  # one that was given up changes nothing
                 wall, tried_at = self.context.clock.wall(), flight.started_at
-                seconds = self._failures.add(error, now, wall, valid_until, tried_at=tried_at)
+                seconds = self._own_failures().add(error, now, wall, valid_until, tried_at=tried_at)
                 # Its lifetime goes on, and so does what was said about its use.
                 self.used = max(self.used, EARLIER)
                 # Without a token in hand nobody is served by it: the next caller asks, and waits.

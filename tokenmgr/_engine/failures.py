@@ -10,7 +10,7 @@ from ..errors import TokenManagerError
 from ..policy import RefreshPolicy, new_backoff
 from .flight import again, bare
 
-__all__ = ["Failures"]
+__all__ = ["NO_FAILURES", "Failures"]
 
 #: Without a valid token in hand it is so many seconds from one try to the next at most, unless the
 #: service wants it so: 15 after an outage there is a token, though callers ask now and then only.
@@ -140,3 +140,7 @@ class Failures:
         if repeated.retry_after is not None:
             repeated.retry_after = max(0.0, until - now)
         return repeated
+
+
+#: Those of whatever has never failed: none is ever added.
+NO_FAILURES = Failures(RefreshPolicy())

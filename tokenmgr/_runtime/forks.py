@@ -134,6 +134,7 @@ _ending: set[int] = set()
 #: In the order in which they came: the objects with the methods that make anew, and with those that
 #: put away before a fork.
 _renewals: dict[weakref.ref[Any], Callable[[Any], None]] = {}
+_forget_renewal = _renewals.pop  # one for all, as there may be many
 _preparations: dict[weakref.ref[Any], Callable[[Any], Callable[[], None]]] = {}
 
 
@@ -149,14 +150,11 @@ def renew_in_child(
             It waits for other threads for a limited time only; what it raises is passed over.
     """
     renew()
-    _enter(_renewals, renew)
-    if before is not None:
-        _enter(_preparations, before)
-
-
-def _enter(methods: dict[weakref.ref[Any], Any], method: Any) -> None:
     # At the object's end nothing of Python runs, where an interruption would be lost.
-    methods[weakref.ref(method.__self__, methods.pop)] = method.__func__
+    _renewals[weakref.ref(renew.__self__, _forget_renewal)] = renew.__func__  # type: ignore[attr-defined]
+    if before is not None:
+        that = weakref.ref(before.__self__, _preparations.pop)  # type: ignore[attr-defined]
+        _preparations[that] = before.__func__  # type: ignore[attr-defined]
 
 
 def _call(entry: tuple[weakref.ref[Any], Callable[[Any], T]]) -> T | None:

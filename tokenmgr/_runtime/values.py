@@ -82,7 +82,10 @@ class Value:
         names = given.cell_contents.keys()
         if len(names) != count or names | self._defaults.keys() != self._fields.keys():
             raise TypeError(f"{type(self).__name__} is made of {', '.join(self._fields)}")
-        vars(self).update(dict.fromkeys(self._fields) | self._defaults | given.cell_contents)
+        given.cell_contents = self._defaults | given.cell_contents
+        # One after another: so all values of a class have one table of names, and are half as large
+        for name in self._fields:
+            object.__setattr__(self, name, given.cell_contents[name])
         self._check()
 
     def _check(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from .._context import Context, new_context
 from .._runtime.forks import no_fork
@@ -79,6 +80,7 @@ class ConfidentialClient:
         connection: The way there; its own when left out.
         context: The time, and where events go; its own when left out.
         cae: Whether it says that it answers claims challenges, where a source does not.
+        beside: The same app at another authority.
 
     Raises:
         ConfigurationError: There is no client id.
@@ -93,6 +95,7 @@ class ConfidentialClient:
         connection: Connection | None = None,
         context: Context | None = None,
         cae: bool = False,
+        beside: ConfidentialClient | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
             raise ConfigurationError("client_id= is missing: give the app's client id")
@@ -109,6 +112,11 @@ class ConfidentialClient:
         self._breaker = Breaker(str(authority), self._context)
         #: The proof that the service refused last.
         self._refused: Proof | None = None
+        #: The same app at each authority where anybody has it, this one among them.
+        self._everywhere: WeakValueDictionary[str, ConfidentialClient] = (
+            WeakValueDictionary() if beside is None else beside._everywhere  # noqa: SLF001 - its own
+        )
+        self._everywhere[authority.url] = self
 
     def close(self) -> None:
         """Closes the way to the service."""
@@ -119,14 +127,15 @@ class ConfidentialClient:
         return self._context.clock.wall()
 
     def at(self, authority: Authority) -> ConfidentialClient:
-        """Gives the same app at another authority, by the same way."""
-        return ConfidentialClient(
+        """Gives the same app at another authority, by the same way, with that one's breaker."""
+        return self._everywhere.get(authority.url) or ConfidentialClient(
             authority,
             self.client_id,
             self._credential,
             connection=self._connection,
             context=self._context,
             cae=self.cae,
+            beside=self,
         )
 
     def read_proof(self) -> Proof:

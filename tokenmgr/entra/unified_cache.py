@@ -64,6 +64,11 @@ class UnifiedCache(Unpicklable):
     def __repr__(self) -> str:
         return f"<UnifiedCache of {self._client.client_id} at {self._client.authority}>"
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing in it."""
+        return not self._imported
+
     def load(self, text: str) -> None:
         """Adds what a cache holds to what was imported before; of two equal keys the later wins.
 

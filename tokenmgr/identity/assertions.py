@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import string
+import sys
 from typing import Any
 
 from .._runtime.secrecy import Hidden, Unpicklable
@@ -57,7 +58,7 @@ class UserAssertion(Unpicklable):
         self.tenant: str | None = None
         tenant = claims.cell_contents.get("tid")
         if isinstance(tenant, str) and is_guid(tenant.lower()):
-            self.tenant = tenant.lower()
+            self.tenant = sys.intern(tenant.lower())  # which many users have in common
 
     def text(self) -> str:
         """Gives the token."""

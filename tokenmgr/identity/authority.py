@@ -22,7 +22,7 @@ from .addresses import (
 )
 from .clouds import B2C_DOMAINS, CIAM_DOMAIN, CLOUDS, INITIAL_DOMAINS, cloud_of
 
-__all__ = ["Authority", "AuthorityKind"]
+__all__ = ["Authority", "AuthorityKind", "neighbour"]
 
 AuthorityKind = Literal["entra", "b2c", "ciam", "adfs", "oidc"]
 
@@ -210,6 +210,19 @@ class Authority(Value):
         and Entra refuses them.
         """
         return self.kind == "entra" and self.tenant in _ALIASES
+
+
+def neighbour(authority: Authority, tenant: str) -> Authority:
+    """Gives another tenant of the same cloud, for a Microsoft Entra tenant.
+
+    Args:
+        authority: The one that is there.
+        tenant: As for :meth:`Authority.entra`.
+
+    Raises:
+        AuthorityError: It is no tenant.
+    """
+    return Authority.entra(tenant, cloud=f"https://{authority.host}")
 
 
 def _classify(value: str) -> tuple[str, AuthorityKind]:

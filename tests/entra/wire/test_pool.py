@@ -39,7 +39,7 @@ def rough(make_rough):
 
 
 def pool(tokens):
-    return tokens._connection._transport._pool.thing
+    return tokens._own.app.connection._transport._pool.thing
 
 
 def test_registries_with_the_same_settings_use_the_same_connection(rough, registry):

@@ -25,6 +25,8 @@ __all__ = ["Response", "Transport"]
 
 #: OpenID metadata changes with the service's releases; a day is what MSAL itself keeps it.
 _METADATA_TTL = 86_400.0
+#: Of so many it is kept; each tenant of a private cloud has its own.
+_MOST_AUTHORITIES = 10_000
 
 
 class Response:
@@ -81,7 +83,7 @@ class Transport:
 
         with self._lock:
             if self._metadata is None:
-                self._metadata = TTLCache(maxsize=256, ttl=_METADATA_TTL)
+                self._metadata = TTLCache(maxsize=_MOST_AUTHORITIES, ttl=_METADATA_TTL)
             self._metadata[url] = response
 
     def wait(self, seconds: float) -> bool:

@@ -1,0 +1,177 @@
+"""What an app has in common at all of its tenants: connections, store, threads, limits."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypedDict
+
+from ._context import Context, new_context
+from ._members import Members
+from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.forks import no_fork, renew_in_child
+from ._runtime.secrecy import Hidden, Unpicklable
+from ._runtime.stack import longest_wait
+from .entra.client import ConfidentialClient
+from .entra.wire.connection import Connection
+from .errors import ConfigurationError
+from .events import Event
+from .identity.authority import Authority
+from .identity.credentials import ClientCredential, ClientSecret
+from .policy import RefreshPolicy
+from .stores import take_store
+
+if TYPE_CHECKING:
+    from ._runtime.shared import Share
+    from ._sharing.keys import EncryptionKey
+    from ._sharing.slot import SealedStore
+    from .stores import TokenStore
+    from .users import Users
+
+__all__ = ["App", "RegistrySettings"]
+
+#: Seconds that closing waits for what is under way.
+_PATIENCE = 1.0
+
+
+class RegistrySettings(TypedDict, total=False):
+    """The settings of a :class:`~tokenmgr.TokenRegistry` that do not say who asks, and whom."""
+
+    store: TokenStore | str | None
+    encryption_key: EncryptionKey | None
+    namespace: str
+    policy: RefreshPolicy | None
+    verify: bool | str | os.PathLike[str] | None
+    proxies: Mapping[str, str] | None
+    timeout: float
+    cae: bool
+    max_users: int
+    on_event: Callable[[Event], object] | None
+    clock: Clock
+
+
+class App(Unpicklable):
+    """An app: its credential, its way to the service, its store, its threads and its limits.
+
+    Args:
+        client_id: Its client id.
+        authority: Whom it asks.
+        given: What proves who it is, and the settings ``store``, ``encryption_key`` and
+            ``proxies``: any of them may be secret, or hold a password.
+        **settings: All other settings, which are documented at :class:`~tokenmgr.TokenRegistry`.
+
+    Raises:
+        ConfigurationError: A setting is missing or cannot be right.
+    """
+
+    #: The part in the store that a URL names.
+    _opened: Share[TokenStore] | None = None
+    #: Made with the first of them.
+    _users: Users | None = None
+
+    def __init__(
+        self,
+        client_id: str,
+        authority: Authority,
+        given: Hidden,
+        *,
+        namespace: str = "tokenmgr",
+        policy: RefreshPolicy | None = None,
+        verify: bool | str | os.PathLike[str] | None = None,
+        timeout: float = 10.0,
+        cae: bool = False,
+        max_users: int = 10_000,
+        on_event: Callable[[Event], object] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        secret, store, keys, ways = map(Hidden, given.cell_contents)
+        self.connection: Connection = Connection(
+            verify=verify, proxies=ways.cell_contents, timeout=timeout
+        )
+        self.context: Context = new_context(
+            policy=policy, clock=clock, on_event=on_event, fetch_timeout=timeout
+        )
+        credential = _checked(secret)
+        #: The app at the authority that the program has named.
+        self.client: ConfidentialClient = ConfidentialClient(
+            authority,
+            client_id,
+            credential,
+            connection=self.connection,
+            context=self.context,
+            cae=cae,
+        )
+        self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
+        self._most_users = _number_of(max_users)
+        self._members = Members(self.client, self.context, self.sealed)
+        renew_in_child(self._start_anew)
+
+    def _start_anew(self) -> None:
+        """Makes its lock anew in the child."""
+        #: Guards which tenants and users there are; never held while anything waits.
+        self.lock = threading.RLock()
+
+    def _seal(
+        self, store: Hidden, keys: Hidden, credential: ClientCredential, namespace: str
+    ) -> SealedStore | None:
+        if store.cell_contents is None:
+            return None
+        from ._sharing.keys import SealingKeys
+        from ._sharing.slot import SealedStore
+
+        if isinstance(store.cell_contents, str):
+            self._opened = take_store(store.cell_contents)
+        return SealedStore(
+            store.cell_contents if self._opened is None else self._opened.thing,
+            SealingKeys(keys.cell_contents, credential, salt=self.client.client_id),
+            namespace=namespace,
+            context=self.context,
+        )
+
+    def members_at(self, client: ConfidentialClient) -> Members:
+        """Makes the managers of the app's own tokens at a tenant, bounded with all others."""
+        return self._members.at(client)
+
+    def users_at(self, client: ConfidentialClient) -> Users:
+        """Makes the managers of the users of a tenant, bounded with all others."""
+        with no_fork():
+            from .users import Users
+
+        with self.lock:
+            if self._users is None:
+                self._users = Users(self._most_users, client, self.context, self.sealed)
+            return self._users.at(client)
+
+    def close(self) -> None:
+        """Ends what is under way, and closes the connections and the store.
+
+        It has a second to end, and to be told to the hook. Then its lease is given back all the
+        same.
+        """
+        if self.sealed is not None:
+            self.sealed.closed = True
+        self.connection.close()
+        # So that others find what comes of it, and the hook is told, before the program ends.
+        self.context.settle(min(_PATIENCE, longest_wait()))
+        if self.sealed is not None:
+            self.sealed.leases.give_back_all(_PATIENCE)
+        if self._opened is not None:
+            self._opened.end()
+
+
+def _checked(given: Hidden) -> ClientCredential:
+    if isinstance(given.cell_contents, str):
+        return ClientSecret(given.cell_contents)
+    if isinstance(given.cell_contents, ClientCredential):
+        return given.cell_contents
+    raise ConfigurationError(
+        "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
+        "WorkloadIdentity"
+    )
+
+
+def _number_of(max_users: int) -> int:
+    if isinstance(max_users, bool) or not isinstance(max_users, int) or max_users < 1:
+        raise ConfigurationError("max_users= is a number of managers, 1 or more")
+    return max_users
