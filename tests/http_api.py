@@ -138,7 +138,7 @@ def bomb() -> bytes:
 def serve(api: Api, authority: trustme.CA) -> HttpsServer:
     """Serves an API at a free port, over TLS, by the names 127.0.0.1 and localhost."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    authority.issue_cert("localhost", "127.0.0.1", "*.example.com").configure_cert(context)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", api.answer)
     listener = listen("127.0.0.1", 0)

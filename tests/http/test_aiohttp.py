@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -145,6 +146,34 @@ async def test_a_websocket_carries_the_token(auth):
         with pytest.raises(HostNotAllowedError):
             await session.ws_connect("ws://api.example/")
     assert seen == ["Bearer token-1", "Bearer token-2"]
+
+
+class ToThisMachine(aiohttp.abc.AbstractResolver):
+    """Has every name lead to 127.0.0.1."""
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
+        found = {"hostname": host, "host": "127.0.0.1", "port": port}
+        return [found | {"family": socket.AF_INET, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_redirect_that_comes_back_to_the_only_host_carries_no_token(api, manager, ca_file):
+    context = ssl.create_default_context(cafile=ca_file)
+    connector = aiohttp.TCPConnector(ssl=context, resolver=ToThisMachine())
+    auth = BearerAuth(manager, hosts=f"api.example.com:{api.port}")
+    api.redirects = {
+        "/moved": (302, api.url("/there", host="evil.example.com")),
+        "/there": (302, api.url("/back", host="api.example.com")),
+    }
+    async with aiohttp.ClientSession(middlewares=(auth,), connector=connector) as session:
+        for path in ("/moved", "/1", "/2"):
+            async with session.get(api.url(path, host="api.example.com")):
+                pass
+        with pytest.raises(HostNotAllowedError):
+            await session.get(api.url(host="evil.example.com"))
+    assert api.tokens == ["Bearer token-1", None, None] + ["Bearer token-1"] * 2
 
 
 async def test_a_middleware_in_front_of_it_may_hand_it_to_another_task(api, auth, ca_file):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tokenmgr.errors import HostNotAllowedError
 
-from .bearer import Bearer, refuse_proxy
+from .bearer import REFUSALS, Bearer, refuse_proxy
 from .bodies import MOST_THROWN_AWAY, Body
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class BearerFlow(Bearer):
             return
         begun = _begin(request, self._token())
         response = yield request
+        if response.status_code not in REFUSALS:
+            return
         answer = self._answer(begun, response)
         if answer is not None:
             repeatable = _rewind(begun, response.request)
@@ -75,6 +77,8 @@ class BearerFlow(Bearer):
             return
         begun = _begin(request, await self._atoken())
         response = yield request
+        if response.status_code not in REFUSALS:
+            return
         answer = self._answer(begun, response)
         if answer is not None:
             repeatable = _rewind(begun, response.request)
@@ -95,7 +99,7 @@ class BearerFlow(Bearer):
         if "Authorization" in request.headers and not self._replaces and not _is_ours(request):
             return False
         url = request.url
-        self._hosts.check_target(url.scheme, url.raw_host.decode("ascii"), url.port)
+        self._hosts.check_target(url.scheme, url.raw_host, url.port)
         if url.scheme != "https":
             self._check_direct(url, sys._getframe(1))  # noqa: SLF001 - an auth is told of no proxy
         return True
@@ -126,9 +130,7 @@ class BearerFlow(Bearer):
 
     def _answer(self, begun: _Begun, response: Any) -> Answer | None:
         # No longer ours after some redirects, which the client has followed meanwhile.
-        if response.status_code not in (401, 403) or (
-            response.request.headers.get("Authorization") != begun.token.authorization
-        ):
+        if response.request.headers.get("Authorization") != begun.token.authorization:
             return None
         challenges = response.headers.get_list("WWW-Authenticate")
         return self._judge(response.status_code, challenges, str(response.request.url))

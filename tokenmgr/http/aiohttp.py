@@ -6,6 +6,8 @@ Source of what it follows: https://docs.aiohttp.org/en/stable/client_middleware_
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
+from functools import cached_property
 from types import FrameType
 
 try:
@@ -16,12 +18,16 @@ except ImportError as _missing:
         name=_missing.name,
     ) from _missing
 
-from .bearer import Bearer, refuse_proxy
+from tokenmgr.errors import HostNotAllowedError
+
+from .bearer import REFUSALS, Bearer, refuse_proxy
 
 __all__ = ["BearerAuth"]
 
 #: What a WebSocket's URL goes by.
 _SCHEMES = {"wss": "https", "ws": "http"}
+#: Whether a redirect has just led away, in this task.
+_LEFT: ContextVar[bool] = ContextVar("tokenmgr_left", default=False)
 _REQUEST = ClientSession._request.__code__  # noqa: SLF001 - what is asked for its redirects
 
 
@@ -69,12 +75,12 @@ class BearerAuth(Bearer):
                 fetched.
             TokenManagerError: There is no token to be had.
         """
-        if not self._takes(req, has_left=_has_left(req, sys._getframe(1))):  # noqa: SLF001 - see there
+        if not self._takes(req, sys._getframe(1)):  # noqa: SLF001 - see _has_left
             return await handler(req)
         token = await self._atoken()
         req.headers["Authorization"] = token.authorization
         response = await handler(req)
-        if response.status not in (401, 403):
+        if response.status not in REFUSALS:
             return response
         try:
             challenges = response.headers.getall("WWW-Authenticate", ())
@@ -94,16 +100,32 @@ class BearerAuth(Bearer):
         req.headers["Authorization"] = renewed.authorization
         return await handler(req)
 
-    def _takes(self, req: ClientRequest, *, has_left: bool) -> bool:
+    def _takes(self, req: ClientRequest, frame: FrameType | None) -> bool:
         """Whether a request is to carry the token."""
-        if has_left or (req.headers.get("Authorization") and not self._replaces):
+        if "Authorization" in req.headers and not self._replaces:
             return False
+        # To look takes as long as all the rest: only where a redirect may have led elsewhere.
+        if (not self._is_one_origin or _LEFT.get()) and _has_left(req, frame):
+            return False
+        try:
+            self._check(req)
+        except HostNotAllowedError:
+            if not _has_left(req, frame):
+                raise
+            _LEFT.set(True)
+            return False
+        return True
+
+    @cached_property
+    def _is_one_origin(self) -> bool:
+        return self._hosts.is_one_origin
+
+    def _check(self, req: ClientRequest) -> None:
         scheme = _SCHEMES.get(req.url.scheme, req.url.scheme)
         self._hosts.check_target(scheme, req.url.raw_host or "", req.url.port)
         if scheme != "https" and req.proxy is not None:
             host = req.url.host
             raise refuse_proxy(host, f"NO_PROXY={host} in the environment, no proxy=")
-        return True
 
 
 def _url(req: ClientRequest) -> str:
@@ -117,6 +139,7 @@ def _has_left(req: ClientRequest, frame: FrameType | None) -> bool:
     aiohttp asks a middleware for each hop, and tells it of none: whoever redirects to another host,
     and from there back to where the token may go, would choose what is asked with it.
     """
+    _LEFT.set(False)
     while frame is not None and frame.f_code is not _REQUEST:
         frame = frame.f_back
     history = () if frame is None else frame.f_locals.get("history", ())

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from tokenmgr.manager import AccessTokenManager
     from tokenmgr.token import AccessToken
 
-__all__ = ["Bearer"]
+__all__ = ["REFUSALS", "Bearer", "refuse_proxy"]
+
+#: The statuses of answers that may say something of the token.
+REFUSALS = frozenset({401, 403})
 
 #: A renewal on its way: it gives the claims that it wants a token of, None for any; is sent that
 #: token; and returns the one to repeat the request with.
@@ -88,7 +91,7 @@ class Bearer:
         """Says what to do about an answer to a request that carried the token.
 
         Args:
-            status: Its HTTP status.
+            status: Its HTTP status, one of :data:`REFUSALS`.
             challenges: The values of its ``WWW-Authenticate`` headers.
             url: Who has answered: a stranger's challenges are nobody's business.
 
@@ -98,7 +101,7 @@ class Bearer:
         Raises:
             InsufficientScopeError: Scopes are missing, and that is to be raised.
         """
-        if status not in (401, 403) or not self._hosts.allows(url):
+        if not self._hosts.allows(url):
             return None
         answer = read(status, challenges)
         if answer.missing is not None and self._raises:

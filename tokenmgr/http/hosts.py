@@ -101,7 +101,7 @@ class HostBinding:
 
     def allows(self, url: str) -> bool:
         """Says whether a request to this URL may carry the token."""
-        return self._is_known(url) or self._refusal(_Target.parse(url)) is None
+        return self._refusal(_Target.parse(url)) is None
 
     def check(self, url: str) -> None:
         """Refuses a request that may not carry the token.
@@ -113,17 +113,20 @@ class HostBinding:
             HostNotAllowedError: The host is not one of these, or the way to it is not https. The
                 message names the host, and nothing else of the URL.
         """
-        if not self._is_known(url):
+        # What comes before the first slash is the authority and all that could be in front of it:
+        # nothing behind can change what any reader takes the host to be.
+        before = url[: url.find("/", 8)]
+        if before not in self._known:
             self._check(_Target.parse(url))
-            if url.startswith("https://") and (end := url.find("/", 8)) > 0:
-                self._remember(url[:end])
+            if url.startswith("https://") and url.find("/", 8) > 0:
+                self._remember(before)
 
-    def check_target(self, scheme: str, host: str, port: int | None) -> None:
+    def check_target(self, scheme: str, host: bytes | str, port: int | None) -> None:
         """Does as :meth:`check`, for a client that has read the URL, and connects by what it read.
 
         Args:
             scheme: ``https`` or ``http``.
-            host: The host, a name outside ASCII in its xn-- form.
+            host: The host in ASCII, a name beyond that in its xn-- form.
             port: The port; None for the scheme's own.
 
         Raises:
@@ -131,16 +134,16 @@ class HostBinding:
         """
         known = scheme, host, port
         if known not in self._known:
-            self._check(_Target.of(scheme, host, port))
+            name = host if isinstance(host, str) else host.decode("ascii")
+            self._check(_Target.of(scheme, name, port))
             self._remember(known)
 
-    def _is_known(self, url: str) -> bool:
-        # What comes before the first slash is the authority and all that could be in front of it:
-        # nothing behind can change what any reader takes the host to be.
-        end = url.find("/", 8)
-        return end > 0 and url[:end] in self._known
+    @property
+    def is_one_origin(self) -> bool:
+        """Whether there is only one place that the token may go to."""
+        return len(self._patterns) == 1 and self._patterns[0].is_one_origin
 
-    def _remember(self, known: str | tuple[str, str, int | None]) -> None:
+    def _remember(self, known: str | tuple[str, bytes | str, int | None]) -> None:
         if len(known) <= _LONGEST_REMEMBERED:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known = set()
@@ -239,6 +242,10 @@ class _Pattern:
                 '"*.blob.core.windows.net"'
             )
         return cls(host, port, below)
+
+    @property
+    def is_one_origin(self) -> bool:
+        return not self.below and not _is_loopback(self.host)  # which has http beside https
 
     def matches(self, target: _Target) -> bool:
         if not self._takes(target.port):

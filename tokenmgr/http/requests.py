@@ -18,7 +18,7 @@ from requests.utils import select_proxy
 
 from tokenmgr.errors import HostNotAllowedError
 
-from .bearer import Bearer, refuse_proxy
+from .bearer import REFUSALS, Bearer, refuse_proxy
 from .bodies import Body, throw_away
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class BearerAuth(Bearer, AuthBase):
             TokenManagerError: There is no token to be had.
         """
         hooks = r.hooks["response"]
-        before = next((hook for hook in hooks if isinstance(hook, _Renewal)), None)
+        before = (
+            next((hook for hook in hooks if isinstance(hook, _Renewal)), None) if hooks else None
+        )
         if "Authorization" in r.headers and not self._replaces and not (before and before.sent(r)):
             return r
         url = r.url or ""
@@ -91,6 +93,10 @@ class BearerAuth(Bearer, AuthBase):
         return r
 
 
+def _renewal_in(hooks: list[Any]) -> _Renewal | None:
+    return next((hook for hook in hooks if isinstance(hook, _Renewal)), None)
+
+
 class _Renewal:
     """What happens to the answer of one request. requests calls it for each redirect too.
 
@@ -102,7 +108,7 @@ class _Renewal:
         self._auth = auth
         self._token = token
         self._content = body
-        self._body = Body(body)
+        self._body = None if body is None else Body(body)
 
     def sent(self, request: PreparedRequest) -> bool:
         """Whether the request's header is ours."""
@@ -110,7 +116,7 @@ class _Renewal:
 
     def __call__(self, response: Response, **kwargs: Any) -> Response:
         # No longer ours after some redirects.
-        if response.status_code not in (401, 403) or not self.sent(response.request):
+        if response.status_code not in REFUSALS or not self.sent(response.request):
             return response
         try:
             answer = self._judge(response)
@@ -127,7 +133,9 @@ class _Renewal:
 
     def _renew(self, response: Response, answer: Answer) -> AccessToken | None:
         body = response.request.body
-        repeatable = body is None or (body is self._content and self._body.rewind())
+        repeatable = body is None or (
+            self._body is not None and body is self._content and self._body.rewind()
+        )
         return self._auth._renewed(self._token, answer, repeatable=repeatable)  # noqa: SLF001 - they are one
 
     def _repeat(self, response: Response, renewed: AccessToken, kwargs: dict[str, Any]) -> Response:

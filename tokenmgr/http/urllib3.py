@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict, PoolManager, ProxyManager, Retry
 
-from .bearer import Bearer, refuse_proxy
+from .bearer import REFUSALS, Bearer, refuse_proxy
 from .bodies import Body, throw_away
 from .hosts import is_same_origin
 
@@ -98,14 +98,17 @@ class BearerAuth(Bearer):
         self._hosts.check(url)
         if pool.proxy is not None and not url.startswith("https:"):
             raise refuse_proxy(urlsplit(url).hostname, "a pool() in place of the proxy()")
-        body, token = Body(kw.get("body")), self._token()
+        body = Body(kw["body"]) if kw.get("body") is not None else None
+        token = self._token()
         headers = _without(own, headers)
         headers["Authorization"] = token.authorization
         # What is refused is not read before that is known.
         preload = kw.pop("preload_content", True)
-        kw = {**kw, "preload_content": False, "retries": _stripping(pool, kw.get("retries"))}
+        kw["preload_content"] = False
+        if kw.get("retries") is not None or "retries" in pool.connection_pool_kw:
+            kw["retries"] = _stripping(pool, kw.get("retries"))
         response = send(method, url, headers=headers, **kw)
-        if response.status in (401, 403):
+        if response.status in REFUSALS:
             response = self._settled(response, send, _Sent(method, url, headers, body, token), kw)
         if preload:
             response.data  # noqa: B018 - reads it, and keeps it
@@ -122,7 +125,7 @@ class BearerAuth(Bearer):
             )
             if not hop or not answer:
                 return response
-            repeatable = hop.body.rewind()
+            repeatable = hop.body is None or hop.body.rewind()
             renewed = self._renewed(sent.token, answer, repeatable=repeatable)
         except BaseException:
             response.close()
@@ -143,7 +146,7 @@ class _Sent(NamedTuple):
     method: str
     url: str
     headers: _Headers
-    body: Body
+    body: Body | None
     token: AccessToken
 
     def last_hop(self, response: BaseHTTPResponse) -> _Sent | None:
@@ -156,7 +159,7 @@ class _Sent(NamedTuple):
                     return None
                 hop = hop._replace(url=there)
                 if each.status == 303:
-                    hop = hop._replace(method="GET", body=Body(None), headers=_bare(hop.headers))
+                    hop = hop._replace(method="GET", body=None, headers=_bare(hop.headers))
         return hop
 
 
