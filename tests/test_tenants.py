@@ -344,7 +344,7 @@ async def test_a_tenant_that_is_closed_by_itself_takes_nothing_from_others(
         fabrikam.close()
         assert tokens.tenant(FABRIKAM) is anew
         assert await anew.aget_access_token(SCOPE) == token, "which is in the store still"
-        assert tokens.get_access_token(ORDERS)
+        assert await tokens.aget_access_token(ORDERS)
     assert entra.count() == 4
 
 
