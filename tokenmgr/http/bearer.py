@@ -65,9 +65,10 @@ class Bearer:
         raise_for_scope: bool = True,
     ) -> None:
         if not hasattr(manager, "scopes"):
+            name = type(self).__name__
             raise ConfigurationError(
-                f"BearerAuth takes a manager, and no {type(manager).__name__}: pass that of one "
-                "scope, as in BearerAuth(registry.manager(scope))"
+                f"{name} takes a manager, and no {type(manager).__name__}: pass that of one "
+                f"scope, as in {name}(registry.manager(scope))"
             )
         self._manager = manager
         self._hosts = HostBinding.of(manager.scopes, hosts=hosts)
@@ -82,8 +83,8 @@ class Bearer:
     def _token(self) -> AccessToken:
         return _checked(self._manager.get_token())
 
-    async def _atoken(self) -> AccessToken:
-        return _checked(await self._manager.aget_token())
+    async def _atoken(self, claims: str | None = None) -> AccessToken:
+        return _checked(await self._manager.aget_token(claims=claims))
 
     # After the answer
 

@@ -14,7 +14,7 @@ from base64 import b64decode
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Answer", "read"]
+__all__ = ["Answer", "decode_claims", "read"]
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a word
 #: A parameter, up to its end where its quotation has one, up to that of all where not.
@@ -52,7 +52,7 @@ def read(status: int, headers: Iterable[str]) -> Answer:
     challenges = [each for header in headers for each in _challenges(header)]
     wanting = [each for each in challenges if _is_about_claims(each)]
     for challenge in wanting:
-        claims = _claims(challenge.get("claims"))
+        claims = decode_claims(challenge.get("claims"))
         if claims is not None:
             return Answer(renew=True, claims=claims)
     for challenge in challenges:
@@ -88,7 +88,7 @@ def _is_about_claims(challenge: dict[str, str | None]) -> bool:
     return "claims" in challenge or challenge.get("error") == "insufficient_claims"
 
 
-def _claims(encoded: str | None) -> str | None:
+def decode_claims(encoded: str | None) -> str | None:
     """The JSON text of claims; None for what is none."""
     if not encoded or len(encoded) > _LONGEST_CLAIMS:
         return None
