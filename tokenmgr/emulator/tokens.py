@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from .authorities import GRAPH_PREFIX, Authority, AuthorityKind
+from .authorities import GRAPH_PREFIX, STORAGE, Authority, AuthorityKind
 from .requested_claims import CHALLENGEABLE, newer_than
 
 __all__ = ["InvalidAccessTokenError", "RevokedAccessTokenError", "TokenSigner"]
@@ -152,4 +152,8 @@ def _claims_of_kind(authority: Authority, *, client_id: str, resource: str) -> d
     if resource.startswith(GRAPH_PREFIX):
         # Microsoft Graph takes tokens of version 1.0, whichever endpoint they come from.
         return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": authority.legacy_issuer}
+    if resource == STORAGE:
+        # So does Azure Storage, and Azurite, which stands for it, looks at who has issued them.
+        issuer = f"https://sts.windows.net/{authority.tenant_id}/"
+        return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": issuer}
     return {"ver": "2.0", "azp": client_id, "azpacr": "1"}
