@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import importlib
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +26,18 @@ def authority() -> trustme.CA:
 def ca_file(authority: trustme.CA) -> Iterator[str]:
     with authority.cert_pem.tempfile() as path:
         yield path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sdks_are_imported(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Imports a file's SDKs, and spares the garbage collector their modules at each test's end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of their own
+        for name in request.module.SDKS:
+            importlib.import_module(name)
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

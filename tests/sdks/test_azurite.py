@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import azurite
 import pytest
 import trustme
-from azure.core.exceptions import ClientAuthenticationError
-from azure.storage.blob import BlobServiceClient
-from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
 
 from tokenmgr import TokenRegistry
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.http.azure import AsyncTokenCredential, TokenCredential
+
+SDKS = ("azure.storage.blob.aio",)
 
 pytestmark = pytest.mark.skipif(
     azurite.COMMAND is None,
@@ -31,6 +30,8 @@ def account(authority: trustme.CA) -> Iterator[str]:
 def test_blobs_come_and_go_with_one_token(
     account, ca_file, entra: EntraEmulator, tokens: TokenRegistry, whole
 ):
+    from azure.storage.blob import BlobServiceClient
+
     one = tokens.manager("https://storage.azure.com/.default", cae=False)
     credential = TokenCredential(tokens if whole else one)
     with BlobServiceClient(account, credential, connection_verify=ca_file) as client:
@@ -42,8 +43,10 @@ def test_blobs_come_and_go_with_one_token(
 
 
 async def test_blobs_come_and_go_with_one_token_in_an_event_loop(account, ca_file, entra, tokens):
+    from azure.storage.blob.aio import BlobServiceClient
+
     credential = AsyncTokenCredential(tokens)
-    async with AsyncBlobServiceClient(account, credential, connection_verify=ca_file) as client:
+    async with BlobServiceClient(account, credential, connection_verify=ca_file) as client:
         container = await client.create_container("container-async")
         await container.upload_blob("blob", b"content")
         entra.fail_next(10**6, status=503)
@@ -53,6 +56,9 @@ async def test_blobs_come_and_go_with_one_token_in_an_event_loop(account, ca_fil
 
 
 def test_a_token_of_another_api_is_refused(account, ca_file, tokens):
+    from azure.core.exceptions import ClientAuthenticationError
+    from azure.storage.blob import BlobServiceClient
+
     class Mistaken(TokenCredential):
         def get_token_info(self, *scopes, options=None):
             return super().get_token_info("api://orders/.default", options=options)
