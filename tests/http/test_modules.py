@@ -1,4 +1,4 @@
-"""The modules of the clients: each imports its own, says where it is missing, has the same names."""
+"""The modules of the clients: the same names in each, which imports its own client alone."""
 
 from __future__ import annotations
 
