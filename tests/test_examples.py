@@ -167,3 +167,34 @@ def test_the_web_api_tells_its_callers_what_to_do(entra):
         assert answer.status_code == 503
         assert 25 <= int(answer.headers["Retry-After"]) <= 35
         assert ANN not in answer.text
+
+
+def test_the_worker_does_all_its_jobs_with_one_token(entra):
+    jobs = [f"job-{number}" for number in range(20)]
+    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    done = run(
+        "examples/worker_httpx.py", "--url", f"{entra.url}/graph/v1.0/{{job}}", *jobs, **settings
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(f"/{job} answered with 200" in done.stderr for job in jobs)
+    assert (entra.api_calls, entra.count()) == (20, 1)
+    assert "CP1" in entra.requests[-21].form["claims"]
+
+
+def test_the_worker_goes_on_where_there_is_no_token(entra):
+    entra.expire_secret()
+    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    url = f"{entra.url}/graph/v1.0/{{job}}"
+    done = run("examples/worker_httpx.py", "--url", url, "1", "2", **settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("ERROR InvalidCredentialError") == 2
+    assert entra.api_calls == 0
+
+
+def test_the_crawler_reads_all_pages_with_one_token(entra):
+    urls = [f"{entra.url}/graph/v1.0/{name}" for name in ("users", "groups", "sites")]
+    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    done = run("examples/crawler_aiohttp.py", *urls, **settings)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == sorted(f"200 {url} 1" for url in urls)
+    assert (entra.api_calls, entra.count()) == (3, 1)

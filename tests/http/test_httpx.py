@@ -46,7 +46,7 @@ class HttpxDriver(Driver):
         "bytes": (lambda: b"bytes", b"bytes"),
         "text": (lambda: "text", b"text"),
         "form": (lambda: {"data": {"a": "1"}}, b"a=1"),
-        "JSON": (lambda: {"json": {"a": 1}}, b'{"a":1}'),
+        "JSON": (lambda: {"json": [1]}, b"[1]"),
         "file": (lambda: io.BytesIO(b"file"), b"file"),
         "nothing": (lambda: None, b""),
     }

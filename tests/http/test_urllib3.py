@@ -20,7 +20,7 @@ class Urllib3Driver(Driver):
     repeatable = {
         "bytes": (lambda: b"bytes", b"bytes"),
         "text": (lambda: "text", b"text"),
-        "JSON": (lambda: {"json": {"a": 1}}, b'{"a":1}'),
+        "JSON": (lambda: {"json": [1]}, b"[1]"),
         "form": (lambda: {"fields": {"a": "1"}, "encode_multipart": False}, b"a=1"),
         "file": (lambda: io.BytesIO(b"file"), b"file"),
         "file from where it stands": (lambda: file_at(b"skipped file", 8), b"file"),

@@ -63,7 +63,7 @@ class HostBinding:
             raise ConfigurationError(
                 'hosts= is empty: name where the token may go, as in hosts="api.contoso.com"'
             )
-        #: What was found to be allowed: ``https://host:port`` as it begins a URL, and targets.
+        #: What was found to be allowed: ``https://host:port/`` as it begins a URL, and targets.
         #: Reading a URL takes longer than all the rest of a warm call.
         self._known: set[object] = set()
 
@@ -113,13 +113,13 @@ class HostBinding:
             HostNotAllowedError: The host is not one of these, or the way to it is not https. The
                 message names the host, and nothing else of the URL.
         """
-        # What comes before the first slash is the authority and all that could be in front of it:
+        # What comes up to the first slash is the authority and all that could be in front of it:
         # nothing behind can change what any reader takes the host to be.
-        before = url[: url.find("/", 8)]
-        if before not in self._known:
+        start = url[: url.find("/", 8) + 1]
+        if start not in self._known:
             self._check(_Target.parse(url))
-            if url.startswith("https://") and url.find("/", 8) > 0:
-                self._remember(before)
+            if start.startswith("https://"):
+                self._remember(start)
 
     def check_target(self, scheme: str, host: bytes | str, port: int | None) -> None:
         """Does as :meth:`check`, for a client that has read the URL, and connects by what it read.
