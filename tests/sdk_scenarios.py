@@ -20,7 +20,7 @@ from http_api import Api, Refusal
 from tokenmgr import ServiceUnavailableError, TokenRegistry
 from tokenmgr.emulator import EntraEmulator
 
-__all__ = ["Cost", "Scenarios", "Sdk", "SdkApi", "Way", "in_a_loop"]
+__all__ = ["CHALLENGE", "Cost", "Scenarios", "Sdk", "SdkApi", "Way", "in_a_loop"]
 
 CLAIMS = '{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}'
 CHALLENGE = (

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import celery
 import pytest
+import redis_servers
 import requests
 from programs import read_until, run, running
+from waiting import until
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -198,3 +202,38 @@ def test_the_crawler_reads_all_pages_with_one_token(entra):
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == sorted(f"200 {url} 1" for url in urls)
     assert (entra.api_calls, entra.count()) == (3, 1)
+
+
+@pytest.mark.skipif(not redis_servers.BINARIES, reason="no Redis server is installed")
+def test_the_processes_of_the_celery_worker_have_one_token(entra):
+    with contextlib.ExitStack() as stack:
+        binary = next(iter(redis_servers.BINARIES.values()))
+        redis = stack.enter_context(redis_servers.running_server(binary)).url
+        queue = {"CELERY_BROKER_URL": redis, "CELERY_RESULT_BACKEND": redis}
+        worker = stack.enter_context(
+            running(
+                *("-m", "celery", "--workdir", "examples", "--app", "celery_worker"),
+                *("worker", "--concurrency", "4", "--loglevel", "INFO"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                TOKENMGR_STORE=f"{redis}/1",
+                **queue,
+                **entra.environment(),
+            )
+        )
+        with celery.Celery(broker=redis, backend=redis) as app:
+            url = f"{entra.url}/graph/v1.0/users"
+            calls = [app.send_task("celery_worker.call", [url]) for _ in range(12)]
+            assert [each.get(timeout=30) for each in calls] == [200] * 12
+            assert (entra.api_calls, entra.count()) == (12, 1)
+            entra.unknown_resources = {"api://nowhere"}
+            entra.fail_next(99, status=429, retry_after=30, scope="api://orders/.default")
+            hopeless = app.send_task("celery_worker.call", [url, "api://nowhere/.default"])
+            later = app.send_task("celery_worker.call", [url, "api://orders/.default"])
+            until(lambda: hopeless.state == "FAILURE", "an error that asking again does not mend")
+            until(lambda: later.state == "RETRY", "another try")
+        worker.terminate()
+        _, log = worker.communicate()
+    assert len(set(re.findall(r"ForkPoolWorker-\d", log))) > 1
+    assert "InvalidScopeError" in log
+    assert entra.client_secret not in log

@@ -53,6 +53,7 @@ def api(served: SdkApi) -> SdkApi:
     """What an SDK takes for its service, and which refuses nothing yet."""
     served.asked.clear()
     served.refusals.clear()
+    served.before_answer = None
     return served
 
 
