@@ -13,7 +13,7 @@ else:
     import tomli as tomllib
 
 #: The extras of those who develop the library. All others are part of it.
-FOR_DEVELOPING = {"test", "bench", "dev"}
+FOR_DEVELOPING = {"test", "sdks", "bench", "dev"}
 
 
 def pinned(text: str) -> str:

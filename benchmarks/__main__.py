@@ -12,6 +12,8 @@ from typing import Any
 
 from . import (
     chart,
+    client_peers,
+    clients,
     cold,
     first_token,
     fleet,
@@ -34,7 +36,7 @@ from . import (
     warm,
 )
 from .figure import Section
-from .service import Service
+from .service import SCOPE, Service
 
 _DOCS = Path(__file__).parents[1] / "docs"
 
@@ -48,13 +50,17 @@ def main() -> None:
         for figure in section.figures:
             print(f"  {figure.what}: {figure.measured}  {figure.goal}  {figure.verdict}")
         sections.append(section)
-    page = report.page(sections, peers.DISTRIBUTIONS)
+    page = report.page(sections, peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS)
     (_DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
     fleet.write(_DOCS)
 
 
 def _sections() -> Iterator[Section]:
     yield _warm(rounds=100)
+    yield _warm_requests(rounds=100)
+    with Service() as service, service.registry() as tokens:
+        yield clients.slow_section(tokens.manager(SCOPE), service.settings.ca_file)
+    yield clients.cold_section()
     yield cold.section({"MSAL": peers.msal_call, "azure-identity": peers.azure_call})
     yield outage.section(rounds=5)
     yield recovery.section()
@@ -91,6 +97,17 @@ def _warm(*, rounds: int) -> Section:
         loop.close()
     chart.draw(costs, _DOCS / "benchmarks.svg")
     return warm.section(costs)
+
+
+def _warm_requests(*, rounds: int) -> Section:
+    loop = asyncio.new_event_loop()
+    with Service() as service, service.registry() as tokens:
+        settings, manager = service.settings, tokens.manager(SCOPE)
+        manager.get_token()
+        with clients.ours(manager, loop) as ours:
+            found = clients.costs(ours | client_peers.contestants(settings), rounds=rounds)
+    loop.close()
+    return clients.warm_section(found, client_peers.BESIDE)
 
 
 def _forget_this_machine() -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import celery
 import pytest
+import redis_servers
 import requests
 from programs import read_until, run, running
+from waiting import until
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -167,3 +171,69 @@ def test_the_web_api_tells_its_callers_what_to_do(entra):
         assert answer.status_code == 503
         assert 25 <= int(answer.headers["Retry-After"]) <= 35
         assert ANN not in answer.text
+
+
+def test_the_worker_does_all_its_jobs_with_one_token(entra):
+    jobs = [f"job-{number}" for number in range(20)]
+    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    done = run(
+        "examples/worker_httpx.py", "--url", f"{entra.url}/graph/v1.0/{{job}}", *jobs, **settings
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(f"/{job} answered with 200" in done.stderr for job in jobs)
+    assert (entra.api_calls, entra.count()) == (20, 1)
+    assert "CP1" in entra.requests[-21].form["claims"]
+
+
+def test_the_worker_goes_on_where_there_is_no_token(entra):
+    entra.expire_secret()
+    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    url = f"{entra.url}/graph/v1.0/{{job}}"
+    done = run("examples/worker_httpx.py", "--url", url, "1", "2", **settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("ERROR InvalidCredentialError") == 2
+    assert entra.api_calls == 0
+
+
+def test_the_crawler_reads_all_pages_with_one_token(entra):
+    urls = [f"{entra.url}/graph/v1.0/{name}" for name in ("users", "groups", "sites")]
+    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    done = run("examples/crawler_aiohttp.py", *urls, **settings)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == sorted(f"200 {url} 1" for url in urls)
+    assert (entra.api_calls, entra.count()) == (3, 1)
+
+
+@pytest.mark.skipif(not redis_servers.BINARIES, reason="no Redis server is installed")
+def test_the_processes_of_the_celery_worker_have_one_token(entra):
+    with contextlib.ExitStack() as stack:
+        binary = next(iter(redis_servers.BINARIES.values()))
+        redis = stack.enter_context(redis_servers.running_server(binary)).url
+        queue = {"CELERY_BROKER_URL": redis, "CELERY_RESULT_BACKEND": redis}
+        worker = stack.enter_context(
+            running(
+                *("-m", "celery", "--workdir", "examples", "--app", "celery_worker"),
+                *("worker", "--concurrency", "4", "--loglevel", "INFO"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                TOKENMGR_STORE=f"{redis}/1",
+                **queue,
+                **entra.environment(),
+            )
+        )
+        with celery.Celery(broker=redis, backend=redis) as app:
+            url = f"{entra.url}/graph/v1.0/users"
+            calls = [app.send_task("celery_worker.call", [url]) for _ in range(12)]
+            assert [each.get(timeout=30) for each in calls] == [200] * 12
+            assert (entra.api_calls, entra.count()) == (12, 1)
+            entra.unknown_resources = {"api://nowhere"}
+            entra.fail_next(99, status=429, retry_after=30, scope="api://orders/.default")
+            hopeless = app.send_task("celery_worker.call", [url, "api://nowhere/.default"])
+            later = app.send_task("celery_worker.call", [url, "api://orders/.default"])
+            until(lambda: hopeless.state == "FAILURE", "an error that asking again does not mend")
+            until(lambda: later.state == "RETRY", "another try")
+        worker.terminate()
+        _, log = worker.communicate()
+    assert len(set(re.findall(r"ForkPoolWorker-\d", log))) > 1
+    assert "InvalidScopeError" in log
+    assert entra.client_secret not in log

@@ -437,6 +437,61 @@ async def test_a_token_with_claims_is_in_the_hand_of_coroutines_too(
     assert source.claims == [None, CHALLENGE]
 
 
+def test_a_token_with_claims_is_fetched_once_for_all_who_ask_for_it(
+    manager: AccessTokenManager, source: FakeSource
+) -> None:
+    manager.get_token()
+    secrets = in_threads(20, lambda: manager.get_token(claims=CHALLENGE).secret)
+    assert secrets == ["token-2"] * 20
+    assert manager.get_access_token() == "token-2"
+    assert manager.get_token(claims=CHALLENGE).secret == "token-2"
+    assert source.claims == [None, CHALLENGE]
+    manager.invalidate("token-2")
+    assert manager.get_token(claims=CHALLENGE).secret == "token-3"
+    assert source.claims == [None, CHALLENGE, CHALLENGE]
+
+
+async def test_a_token_with_claims_is_fetched_once_for_all_coroutines_too(
+    manager: AccessTokenManager, source: FakeSource
+) -> None:
+    await manager.aget_token()
+    tokens = await asyncio.gather(*(manager.aget_token(claims=CHALLENGE) for _ in range(20)))
+    assert {token.secret for token in tokens} == {"token-2"}
+    assert await manager.aget_access_token() == "token-2"
+    assert source.claims == [None, CHALLENGE]
+
+
+async def test_headers_are_for_coroutines_too(
+    manager: AccessTokenManager, source: FakeSource
+) -> None:
+    assert await manager.aheaders() == {"Authorization": "Bearer token-1"} == manager.headers()
+
+
+def test_what_is_awaited_is_a_coroutine_function(manager: AccessTokenManager) -> None:
+    for name in dir(manager):
+        if name.startswith("a") and hasattr(manager, name[1:]):
+            assert inspect.iscoroutinefunction(getattr(manager, name)), name
+    assert inspect.iscoroutinefunction(manager.aget_access_token)
+
+
+@pytest.mark.parametrize("name", ["get_access_token", "get_token", "refresh_access_token"])
+async def test_a_call_that_would_block_the_loop_is_told_what_to_await(
+    manager: AccessTokenManager, name: str
+) -> None:
+    with pytest.warns(RuntimeWarning, match=rf"await a{name}\(\)") as told:
+        getattr(manager, name)()
+    assert told[0].filename == __file__
+    manager.get_access_token()  # waits for nothing, and warns of nothing
+
+
+async def test_a_line_that_blocks_the_loop_with_headers_is_the_programs(
+    manager: AccessTokenManager,
+) -> None:
+    with pytest.warns(RuntimeWarning, match=r"await aget_token\(\)") as told:
+        manager.headers()
+    assert told[0].filename == __file__
+
+
 def test_a_token_with_claims_is_renewed_with_them_and_the_plain_one_no_more(
     clock: FakeClock, source: FakeSource
 ) -> None:

@@ -11,8 +11,8 @@ from tokenmgr import AccessTokenManager, Authority, RefreshPolicy, TokenRegistry
 from tokenmgr.stores import MemoryStore, RedisStore, SqliteStore
 
 MANAGER = """
-aget_access_token aget_token arefresh_access_token close from_secret get_access_token get_token
-headers invalidate key prefetch refresh_access_token scopes status
+aget_access_token aget_token aheaders arefresh_access_token close from_secret get_access_token
+get_token headers invalidate key prefetch refresh_access_token scopes status
 """
 REGISTRY = """
 aclose aget_access_token aprefetch close export_cache from_env get_access_token import_cache manager

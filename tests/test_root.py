@@ -12,10 +12,10 @@ import tokenmgr
 
 NAMES = """
 AccessToken AccessTokenManager Authority AuthorityError Certificate ClientAssertion ClientSecret
-ConfigurationError ConsentRequiredError HostNotAllowedError InteractionRequiredError
-InvalidCredentialError InvalidScopeError RefreshPolicy ServiceUnavailableError SidecarError
-StoreError ThrottledError TokenKey TokenManagerError TokenRegistry TokenRequestError TokenSource
-TokenTimeoutError WorkloadIdentity
+ConfigurationError ConsentRequiredError HostNotAllowedError InsufficientScopeError
+InteractionRequiredError InvalidCredentialError InvalidScopeError RefreshPolicy
+ServiceUnavailableError SidecarError StoreError ThrottledError TokenKey TokenManagerError
+TokenRegistry TokenRequestError TokenSource TokenTimeoutError WorkloadIdentity
 """
 
 

@@ -324,10 +324,11 @@ async def test_a_tenant_that_is_closed_by_itself_takes_nothing_from_others(
     entra: EntraEmulator, tmp_path
 ) -> None:
     with entra.registry(store=f"sqlite:///{tmp_path}/tokens.db") as tokens:
-        kept = {each: each.get_access_token(SCOPE) for each in (tokens, tokens.tenant(TAILSPIN))}
+        others = tokens, tokens.tenant(TAILSPIN)
+        kept = {each: await each.aget_access_token(SCOPE) for each in others}
         async with tokens.tenant(FABRIKAM) as fabrikam:
             manager, user = fabrikam.manager(SCOPE), fabrikam.on_behalf_of(living(), READ)
-            token = manager.get_access_token()
+            token = await manager.aget_access_token()
         for call in (
             manager.get_access_token,
             user.get_access_token,
@@ -337,13 +338,13 @@ async def test_a_tenant_that_is_closed_by_itself_takes_nothing_from_others(
         ):
             with pytest.raises(ConfigurationError, match="closed"):
                 call()
-        assert kept == {each: each.get_access_token(SCOPE) for each in kept}
+        assert kept == {each: await each.aget_access_token(SCOPE) for each in kept}
         anew = tokens.tenant(FABRIKAM)
         assert anew is not fabrikam
         fabrikam.close()
         assert tokens.tenant(FABRIKAM) is anew
-        assert anew.get_access_token(SCOPE) == token, "which is in the store still"
-        assert tokens.get_access_token(ORDERS)
+        assert await anew.aget_access_token(SCOPE) == token, "which is in the store still"
+        assert await tokens.aget_access_token(ORDERS)
     assert entra.count() == 4
 
 

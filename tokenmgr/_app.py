@@ -47,6 +47,7 @@ class RegistrySettings(TypedDict, total=False):
     verify: bool | str | os.PathLike[str] | None
     proxies: Mapping[str, str] | None
     timeout: float
+    cae: bool
     max_users: int
     session_ttl: float
     on_event: Callable[[Event], object] | None
@@ -83,6 +84,7 @@ class App(Unpicklable):
         policy: RefreshPolicy | None = None,
         verify: bool | str | os.PathLike[str] | None = None,
         timeout: float = 10.0,
+        cae: bool = False,
         max_users: int = 10_000,
         session_ttl: float = 1_209_600.0,
         on_event: Callable[[Event], object] | None = None,
@@ -98,7 +100,12 @@ class App(Unpicklable):
         credential = _checked(secret)
         #: The app at the authority that the program has named.
         self.client: ConfidentialClient = ConfidentialClient(
-            authority, client_id, credential, connection=self.connection, context=self.context
+            authority,
+            client_id,
+            credential,
+            connection=self.connection,
+            context=self.context,
+            cae=cae,
         )
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
         self._most_users = _number_of(max_users)

@@ -119,13 +119,19 @@ class Members:
                 self._kept.spell(self.by_arguments, scopes, manager)
         return manager
 
-    def find(self, scopes: Iterable[str | Iterable[str]]) -> AccessTokenManager:
+    def find(
+        self, scopes: Iterable[str | Iterable[str]], *, cae: bool | None = None
+    ) -> AccessTokenManager:
         """Gives the manager of a scope, by its key.
+
+        Args:
+            scopes: The scope, as it was given.
+            cae: Whether it says that claims challenges are answered; None as the client has it.
 
         Raises:
             TokenManagerError: As for :meth:`manager`.
         """
-        source = ClientCredentialsSource(self._client, normalize_scopes(scopes))
+        source = ClientCredentialsSource(self._client, normalize_scopes(scopes), cae=cae)
         with self._kept.lock:
             if self._closed:
                 raise ConfigurationError("this registry is closed: make a new TokenRegistry")

@@ -15,6 +15,7 @@
     ├── TokenTimeoutError             the caller's own deadline passed first
     ├── StoreError                    the shared cache cannot be used
     ├── HostNotAllowedError           a token was about to leave for a host that it is not bound to
+    ├── InsufficientScopeError        an API wants ``scopes`` that the token does not have
     └── SidecarError                  the Microsoft Entra SDK for AgentID gave no answer of use
 
 A message says what happened and what to do next. It never holds a secret: no token, client
@@ -23,11 +24,14 @@ secret, assertion or key, and so it may be logged.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AuthorityError",
     "ConfigurationError",
     "ConsentRequiredError",
     "HostNotAllowedError",
+    "InsufficientScopeError",
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
@@ -154,6 +158,20 @@ class StoreError(TokenManagerError):
 
 class HostNotAllowedError(TokenManagerError):
     """A token was about to be sent to a host that it is not bound to, or without TLS."""
+
+
+class InsufficientScopeError(TokenManagerError):
+    """An API answered 403, as the token lacks scopes (RFC 6750, section 3.1).
+
+    Args:
+        message: As for :class:`TokenManagerError`, and so is what follows ``scopes``.
+        scopes: What the API wants, as its answer says; empty where it does not.
+    """
+
+    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **more: Any) -> None:
+        super().__init__(message, **more)
+        #: The scopes that the API wants.
+        self.scopes = scopes
 
 
 class SidecarError(TokenManagerError):

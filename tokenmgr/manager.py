@@ -14,6 +14,7 @@ from ._engine.cell import LATELY, Cell, Request
 from ._engine.current import Current
 from ._engine.flight import Flight, FlightLostError
 from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.loops import warn_if_loop_runs
 from ._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from ._runtime.stack import longest_wait
 from .errors import (
@@ -88,7 +89,13 @@ class AccessTokenManager(Unpicklable):
 
     @classmethod
     def from_secret(
-        cls, tenant_id: str, client_id: str, client_secret: str, scope: str
+        cls,
+        tenant_id: str,
+        client_id: str,
+        client_secret: str,
+        scope: str,
+        *,
+        cae: bool = False,
     ) -> AccessTokenManager:
         """Makes a manager for one token of an app that has a client secret.
 
@@ -97,6 +104,7 @@ class AccessTokenManager(Unpicklable):
             client_id: The app's client id.
             client_secret: The secret's value, not its id.
             scope: What the token is for, such as ``https://graph.microsoft.com/.default``.
+            cae: Whether the program answers claims challenges, as for :class:`TokenRegistry`.
 
         Raises:
             ConfigurationError: One of them cannot be right.
@@ -108,7 +116,7 @@ class AccessTokenManager(Unpicklable):
         from .identity.credentials import ClientSecret
 
         credential = ClientSecret(given.cell_contents)
-        client = ConfidentialClient(Authority.entra(tenant_id), client_id, credential)
+        client = ConfidentialClient(Authority.entra(tenant_id), client_id, credential, cae=cae)
         source = ClientCredentialsSource(client, normalize_scopes(scope))
         return cls(source, source.key)
 
@@ -148,30 +156,61 @@ class AccessTokenManager(Unpicklable):
         return (await self.aget_token(min_ttl=min_ttl, timeout=timeout)).secret
 
     def get_token(
-        self, *, min_ttl: float | None = None, timeout: float | None = None
+        self,
+        *,
+        min_ttl: float | None = None,
+        timeout: float | None = None,
+        claims: str | None = None,
     ) -> AccessToken:
-        """Does as :meth:`get_access_token`, and gives the token with its times."""
+        """Does as :meth:`get_access_token`, and gives the token with its times.
+
+        Args:
+            min_ttl: As there.
+            timeout: As there.
+            claims: The claims that a resource asked for in a challenge, as JSON text. The token
+                that has them is the one in hand from then on, and is renewed with them; whoever
+                else asks for them meanwhile waits for the same one.
+
+        Raises:
+            TokenManagerError: As there.
+        """
         cell = self._cell
         current = cell.current
-        if self._elapsed() < current.fresh_until and min_ttl is None:
+        if self._elapsed() < current.fresh_until and min_ttl is None and claims is None:
             cell.used = LATELY
             return current.token
-        return self._wait(self._call(cell, Request(min_ttl), timeout)).token
+        cell = self._cell_of(claims)
+        current = self._wait(self._call(cell, Request(min_ttl), timeout))
+        if claims:
+            self._take_in_hand(cell)
+        return current.token
 
     async def aget_token(
-        self, *, min_ttl: float | None = None, timeout: float | None = None
+        self,
+        *,
+        min_ttl: float | None = None,
+        timeout: float | None = None,
+        claims: str | None = None,
     ) -> AccessToken:
         """Does as :meth:`get_token`, from any event loop, and never blocks it."""
         cell = self._cell
         current = cell.current
-        if self._elapsed() < current.fresh_until and min_ttl is None:
+        if self._elapsed() < current.fresh_until and min_ttl is None and claims is None:
             cell.used = LATELY
             return current.token
-        return (await self._await(self._call(cell, Request(min_ttl), timeout))).token
+        cell = self._cell_of(claims)
+        current = await self._await(self._call(cell, Request(min_ttl), timeout))
+        if claims:
+            self._take_in_hand(cell)
+        return current.token
 
     def headers(self) -> dict[str, str]:
         """Gives ``{"Authorization": "Bearer …"}``, to merge into a request's headers."""
         return {"Authorization": self.get_token().authorization}
+
+    async def aheaders(self) -> dict[str, str]:
+        """Does as :meth:`headers`, from any event loop, and never blocks it."""
+        return {"Authorization": (await self.aget_token()).authorization}
 
     def refresh_access_token(
         self, *, claims: str | None = None, timeout: float | None = None
@@ -271,6 +310,7 @@ class AccessTokenManager(Unpicklable):
     def _wait(self, call: _Call) -> Current:
         try:
             flight, seconds = next(call)
+            warn_if_loop_runs()
             while True:
                 flight, seconds = call.send(flight.wait(min(seconds, longest_wait())))
         except StopIteration as end:

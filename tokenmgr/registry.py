@@ -68,6 +68,10 @@ class TokenRegistry(Unpicklable):
             None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
         proxies: ``{"https": "http://proxy:8080"}``; what it leaves out, the environment says.
         timeout: Seconds that one fetch may take, with all that is repeated.
+        cae: Whether the program answers claims challenges, as every ``BearerAuth`` of
+            ``tokenmgr.http`` does. The service is told so (client capability ``CP1``), and gives
+            tokens that live for up to 28 hours and are refused as soon as they are revoked
+            (continuous access evaluation). Such tokens are kept apart from others.
         max_users: Managers of :meth:`on_behalf_of` that are kept, one for each user and set of
             scopes. Beyond that the least recently used ones go, and those whose assertion has
             ended before them. Managers of sessions are bounded the same way, by themselves.
@@ -94,6 +98,7 @@ class TokenRegistry(Unpicklable):
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        cae: bool = False,
         max_users: int = 10_000,
         session_ttl: float = 1_209_600.0,
         on_event: Callable[[Event], object] | None = None,
@@ -112,6 +117,7 @@ class TokenRegistry(Unpicklable):
             policy=policy,
             verify=verify,
             timeout=timeout,
+            cae=cae,
             max_users=max_users,
             session_ttl=session_ttl,
             on_event=on_event,
@@ -162,17 +168,21 @@ class TokenRegistry(Unpicklable):
         app = self._own.client
         return f"<TokenRegistry of {app.client_id} at {app.authority}>"
 
-    def manager(self, *scopes: str | Iterable[str]) -> AccessTokenManager:
+    def manager(self, *scopes: str | Iterable[str], cae: bool | None = None) -> AccessTokenManager:
         """Gives the manager of the app's own token for a scope. The same scope, the same manager.
 
         Args:
             *scopes: What the token is for: ``{resource}/.default``; a list of scopes will do.
+            cae: Whether this token's user answers claims challenges, where that is not what the
+                registry says.
 
         Raises:
             InvalidScopeError: It is no scope for client credentials.
             ConfigurationError: There is none, the authority stands for many tenants, or the
                 registry is closed.
         """
+        if cae is not None:
+            return self._own.members.find(scopes, cae=cae)
         try:
             known = self._by_arguments.get(scopes)
         except TypeError:  # a list or a set
@@ -340,7 +350,7 @@ class TokenRegistry(Unpicklable):
         self._own.check_open()
         self._own.imported.load(given.cell_contents)
         for record in self._own.imported.take_tokens():
-            cell_of(self._own.members.find(record.token.scopes)).adopt(record)
+            cell_of(self._own.members.find(record.token.scopes, cae=False)).adopt(record)
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing.

@@ -10,7 +10,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # they are no part of the package
 
-from benchmarks import cold, crowd, day, imports, memory, outage, pause, report, turns, warm
+from benchmarks import (
+    clients,
+    cold,
+    crowd,
+    day,
+    imports,
+    memory,
+    outage,
+    pause,
+    report,
+    turns,
+    warm,
+)
 from benchmarks.figure import Figure, Section
 from benchmarks.service import SCOPE, Service
 
@@ -18,11 +30,14 @@ from benchmarks.service import SCOPE, Service
 def test_the_modules_of_the_peers_and_of_the_chart_import_where_their_libraries_are():
     for library in ("azure.identity", "google.auth", "botocore", "matplotlib"):
         pytest.importorskip(library, exc_type=ImportError)
-    from benchmarks import __main__, chart, peers
+    for library in ("httpx_auth", "requests_oauth2client"):
+        pytest.importorskip(library, exc_type=ImportError)
+    from benchmarks import __main__, chart, client_peers, peers
 
     assert callable(__main__.main)
     assert callable(chart.draw)
     assert "msal" in peers.DISTRIBUTIONS
+    assert "httpx" in client_peers.DISTRIBUTIONS
 
 
 def test_contestants_have_as_many_turns_as_there_are_rounds():
@@ -91,3 +106,24 @@ def test_the_page_says_plainly_what_missed_its_goal():
     page = report.page([Section("Calls", "By hand.", figures)], ["msal"])
     assert "| a call | 1 µs | 3 µs | **missed** |" in page
     assert "| another |  | 2 µs |  |" in page
+
+
+def test_requests_of_each_client_are_measured_and_judged_beside_a_peers():
+    loop = asyncio.new_event_loop()
+    with Service() as service, service.registry() as tokens:
+        manager = tokens.manager(SCOPE)
+        manager.get_token()
+        with clients.ours(manager, loop) as ours:
+            found = clients.costs(ours, rounds=1)
+        slow = clients.slow_section(manager, service.settings.ca_file, seconds=1.0, count=2)
+    loop.close()
+    peers = {"bare urllib3": ("requests", "requests"), "httpx": ("", "bare httpx")}
+    warm_figures = clients.warm_section(found, peers).figures
+    assert [figure.met is None for figure in warm_figures] == [False] * 5 + [True]
+    assert ", bare urllib3 " in warm_figures[0].measured
+    assert len(slow.figures) == 7
+
+
+def test_cold_callers_of_each_client_make_one_token_request():
+    figures = clients.cold_section(callers=4).figures
+    assert [figure.measured for figure in figures] == ["1 token request, 0 failed"] * 7

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
-from emulator_clients import OBO, ORDERS
+from emulator_clients import OBO, ORDERS, ask_for_token, claims_of
 
 ANN, BOB = "ann@contoso.com", "bob@contoso.com"
 GRAPH = "https://graph.microsoft.com/User.Read"
@@ -147,3 +150,21 @@ def test_access_tokens_outlive_the_sign_in_as_they_do_in_life(emulator, on_behal
     emulator.revoke(ANN)
 
     assert call(token).status_code == 200
+
+
+@pytest.mark.parametrize("capabilities", [(), ("CP1",)])
+def test_a_revoked_token_is_challenged_where_the_client_answers_challenges(
+    emulator, http, capabilities
+):
+    claims = {"claims": json.dumps({"access_token": {"xms_cc": {"values": list(capabilities)}}})}
+    token = ask_for_token(http, emulator, **claims).json()["access_token"]
+    assert claims_of(token).get("xms_cc", []) == list(capabilities)
+    emulator.revoke_tokens()
+    answer = http.get(f"{emulator.url}/graph/v1.0/me", headers={"Authorization": f"Bearer {token}"})
+    challenge = answer.headers["WWW-Authenticate"]
+    assert answer.status_code == 401
+    assert ('error="insufficient_claims"' in challenge) == bool(capabilities)
+    assert ('error="invalid_token"' in challenge) != bool(capabilities)
+    if capabilities:
+        wanted = base64.b64decode(challenge.partition('claims="')[2].rstrip('"'))
+        assert json.loads(wanted)["access_token"]["nbf"]["essential"] is True

@@ -300,3 +300,56 @@ def test_hosts_that_are_given_replace_those_of_the_scopes():
     assert binding.allows("https://api.contoso.com/")
     assert not binding.allows("https://graph.microsoft.com/")
     assert repr(binding) == "<HostBinding to api.contoso.com>"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://graph.microsoft.comx",
+        "https://graph.microsoft.com.evil.example/",
+        "https://graph.microsoft.com@evil.example/",
+        "https://graph.microsoft.com:443@evil.example/",
+        "https://graph.microsoft.com:1/",
+        r"https://graph.microsoft.com\@evil.example/",
+        r"https://graph.microsoft.com\.evil.example",
+        "https://graph.microsoft.com?@evil.example/",
+        "https://graph.microsoft.com#@evil.example/",
+        "https://evil.example/https://graph.microsoft.com/",
+        "https:///graph.microsoft.com/",
+        "http://graph.microsoft.com/",
+        "https://",
+        "https:/",
+        "",
+    ],
+)
+def test_what_was_allowed_before_allows_nothing_that_begins_like_it(url):
+    binding = HostBinding("graph.microsoft.com")
+    fresh = HostBinding("graph.microsoft.com")
+    for known in (
+        "https://graph.microsoft.com/",
+        "https://graph.microsoft.com",
+        "https://graph.microsoft.com?x=/",
+        "https://graph.microsoft.com:443/",
+    ):
+        binding.check(known)
+        binding.check(known)
+    assert binding.allows(url) == fresh.allows(url)
+    try:
+        fresh.check(url)
+    except HostNotAllowedError:
+        with pytest.raises(HostNotAllowedError):
+            binding.check(url)
+    else:
+        binding.check(url)
+
+
+def test_what_is_remembered_is_bounded():
+    binding = HostBinding("*.blob.core.windows.net")
+    for number in range(2_000):
+        binding.check(f"https://account-{number}.blob.core.windows.net/")
+        binding.check_target("https", f"account-{number}.blob.core.windows.net", None)
+    assert len(binding._known) <= 256
+    with pytest.raises(HostNotAllowedError):
+        binding.check_target("https", b"blob.core.windows.net", None)
+    with pytest.raises(HostNotAllowedError):
+        binding.check_target("wss", "a.blob.core.windows.net", None)

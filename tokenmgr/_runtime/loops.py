@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
+from .stack import is_logging
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["running_loop"]
+__all__ = ["running_loop", "warn_if_loop_runs"]
+
+#: The folder of the library.
+_PACKAGE = __file__.rpartition("_runtime")[0]
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -28,3 +34,22 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "the method without 'a' before its name in a thread, such as by "
             "trio.to_thread.run_sync(manager.get_access_token)"
         ) from None
+
+
+def warn_if_loop_runs() -> None:
+    """Warns of a manager's call that is about to wait, and to block its thread's event loop."""
+    events = sys.modules.get("asyncio.events")
+    if events is None or events._get_running_loop() is None:  # noqa: SLF001 - as asyncio has it
+        return
+    if is_logging():  # which has no other way, waits for half a second, and may log warnings
+        return
+    frame, level = sys._getframe(2), 2  # noqa: SLF001 - the manager's method, then whose line it is
+    name = frame.f_code.co_name
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"{name}() waits for a token here, and blocks the event loop meanwhile: "
+        f"await a{name}() instead, or the asynchronous client",
+        RuntimeWarning,
+        stacklevel=level + 1,
+    )

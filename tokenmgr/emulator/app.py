@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from .oauth import EntraAuthorizationServer
 from .recording import RecordedRequest, SecretMapping
 from .state import State
 from .token_request import TokenRequest
-from .tokens import InvalidAccessTokenError
+from .tokens import InvalidAccessTokenError, RevokedAccessTokenError
 
 __all__ = ["build_app"]
 
@@ -97,6 +98,8 @@ class _Handlers:
         try:
             claims = self._state.signer.verify(token.strip(), base_url=self._state.base_url)
             self._check_audience(str(claims["aud"]))
+        except RevokedAccessTokenError as error:
+            return self._challenge(str(error), error="invalid_token", claims=error.demanded)
         except InvalidAccessTokenError as error:
             return self._challenge(str(error), error="invalid_token")
         if not self._state.protection.allows(claims):
@@ -198,10 +201,15 @@ class _Handlers:
             username=username_of(self._state, form=form, authorization=bearer),
         )
 
-    def _challenge(self, message: str, *, error: str | None) -> web.Response:
+    def _challenge(
+        self, message: str, *, error: str | None, claims: str | None = None
+    ) -> web.Response:
         """A 401 as Microsoft Graph words it (RFC 6750, section 3)."""
         challenge = f'Bearer realm="", authorization_uri="{self._state.base_url}/common"'
-        if error is not None:
+        if claims is not None:
+            encoded = b64encode(claims.encode()).decode()
+            challenge += f', error="insufficient_claims", claims="{encoded}"'
+        elif error is not None:
             challenge += f', error="{error}", error_description="{message}"'
         body = {"error": {"code": "InvalidAuthenticationToken", "message": message}}
         return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})

@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "GRAPH_PREFIX",
     "PLACEHOLDER_TENANTS",
+    "STORAGE",
     "Authority",
     "AuthorityKind",
     "tenant_guid",
@@ -24,6 +25,9 @@ DEFAULT_TENANT = "contoso.onmicrosoft.com"
 
 #: How the resource begins that is Microsoft Graph, in any cloud.
 GRAPH_PREFIX = "https://graph."
+
+#: The resource that is Azure Storage.
+STORAGE = "https://storage.azure.com"
 
 #: Path segments that stand for many tenants, and so for none that an app could sign in to.
 PLACEHOLDER_TENANTS = frozenset({"common", "organizations", "consumers"})

@@ -123,7 +123,11 @@ class Controls:
             self.resume()
 
     def revoke_tokens(self) -> None:
-        """Let the protected API refuse all access tokens that were issued up to now."""
+        """Let the protected API refuse all access tokens that were issued up to now.
+
+        Of clients that say that they answer claims challenges (``CP1``), it asks for newer ones by
+        such a challenge, as continuous access evaluation does.
+        """
         self._state.signer.revoke_all()
 
     # What it was asked

@@ -12,7 +12,10 @@ from typing import Any
 
 from .errors import EntraError
 
-__all__ = ["RequestedClaims", "demand"]
+__all__ = ["CHALLENGEABLE", "RequestedClaims", "demand", "newer_than"]
+
+#: What a client says that answers claims challenges.
+CHALLENGEABLE = "CP1"
 
 #: The claims that a policy asks for, and that only the user can bring.
 _STEP_UP = ("capolids", "polids", "acrs")
@@ -56,6 +59,14 @@ class RequestedClaims:
 def demand(policy_id: str) -> str:
     """The claims that say which policy the user has to satisfy, as Entra has them in an error."""
     return _compact({"access_token": {"capolids": {"essential": True, "values": [policy_id]}}})
+
+
+def newer_than(when: int) -> str:
+    """The claims of a token that was issued after this time, in seconds since 1970.
+
+    See https://learn.microsoft.com/entra/identity-platform/app-resilience-continuous-access-evaluation.
+    """
+    return _compact({"access_token": {"nbf": {"essential": True, "value": str(when)}}})
 
 
 def _values(member: Any) -> list[str]:

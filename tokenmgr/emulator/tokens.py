@@ -13,9 +13,10 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from .authorities import GRAPH_PREFIX, Authority, AuthorityKind
+from .authorities import GRAPH_PREFIX, STORAGE, Authority, AuthorityKind
+from .requested_claims import CHALLENGEABLE, newer_than
 
-__all__ = ["InvalidAccessTokenError", "TokenSigner"]
+__all__ = ["InvalidAccessTokenError", "RevokedAccessTokenError", "TokenSigner"]
 
 _ALGORITHM = "RS256"
 
@@ -24,13 +25,25 @@ class InvalidAccessTokenError(Exception):
     """An access token that the protected API does not accept. The message holds no secret."""
 
 
+class RevokedAccessTokenError(InvalidAccessTokenError):
+    """An access token that would be good, had it not been revoked.
+
+    Attributes:
+        demanded: The claims that a new one has to be asked for with, as JSON; None for a client
+            that has not said that it answers such challenges.
+    """
+
+    demanded: str | None = None
+
+
 class TokenSigner:
     """Signs tokens as Entra does, and checks those that come back."""
 
     def __init__(self) -> None:
         self._key = _new_key()
-        self._lock = threading.Lock()  # guards _live
+        self._lock = threading.Lock()  # guards what follows
         self._live: set[str] = set()
+        self._revoked_at = 0
 
     def public_keys(self) -> dict[str, object]:
         """The key set that ``jwks_uri`` answers with (RFC 7517)."""
@@ -45,6 +58,7 @@ class TokenSigner:
         resource: str,
         roles: Sequence[str],
         lifetime: float,
+        capabilities: Sequence[str] = (),
     ) -> str:
         """An access token for an app that acts as itself.
 
@@ -61,6 +75,8 @@ class TokenSigner:
             "roles": list(roles),
             "idtyp": "app",
         }
+        if capabilities:
+            claims["xms_cc"] = list(capabilities)
         claims |= _claims_of_kind(authority, client_id=client_id, resource=resource)
         return self.access_token(claims, lifetime=lifetime)
 
@@ -104,15 +120,19 @@ class TokenSigner:
         if claims["exp"] <= time.time():
             raise InvalidAccessTokenError("Lifetime validation failed, the token is expired.")
         with self._lock:
-            live = claims.get("uti") in self._live
+            live, revoked_at = claims.get("uti") in self._live, self._revoked_at
         if not live:
-            raise InvalidAccessTokenError("Access token has been revoked.")
+            revoked = RevokedAccessTokenError("Access token has been revoked.")
+            if CHALLENGEABLE in claims.get("xms_cc", ()):
+                revoked.demanded = newer_than(revoked_at)
+            raise revoked
         return claims
 
     def revoke_all(self) -> None:
         """Let the protected API refuse every access token that was issued up to now."""
         with self._lock:
             self._live.clear()
+            self._revoked_at = int(time.time())
 
 
 def _new_key() -> RSAKey:
@@ -132,4 +152,8 @@ def _claims_of_kind(authority: Authority, *, client_id: str, resource: str) -> d
     if resource.startswith(GRAPH_PREFIX):
         # Microsoft Graph takes tokens of version 1.0, whichever endpoint they come from.
         return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": authority.legacy_issuer}
+    if resource == STORAGE:
+        # So does Azure Storage, and Azurite, which stands for it, looks at who has issued them.
+        issuer = f"https://sts.windows.net/{authority.tenant_id}/"
+        return {"ver": "1.0", "appid": client_id, "appidacr": "1", "iss": issuer}
     return {"ver": "2.0", "azp": client_id, "azpacr": "1"}

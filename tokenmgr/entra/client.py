@@ -41,6 +41,9 @@ __all__ = ["ConfidentialClient", "Grant"]
 #: One call of MSAL's public API.
 Grant = Callable[["msal.ConfidentialClientApplication"], "dict[str, Any]"]
 
+#: What an app says in the claims of its requests that answers claims challenges.
+_CAE = ["CP1"]
+
 
 class _MsalCall:
     """One call of MSAL, and what came of it.
@@ -76,6 +79,7 @@ class ConfidentialClient:
         credential: What proves that it is this app.
         connection: The way there; its own when left out.
         context: The time, and where events go; its own when left out.
+        cae: Whether it says that it answers claims challenges, where a source does not.
         beside: The same app at another authority.
 
     Raises:
@@ -90,6 +94,7 @@ class ConfidentialClient:
         *,
         connection: Connection | None = None,
         context: Context | None = None,
+        cae: bool = False,
         beside: ConfidentialClient | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
@@ -99,6 +104,7 @@ class ConfidentialClient:
                 "client_id= has characters that UTF-8 cannot say: give the app's client id"
             )
         self.authority = authority
+        self.cae = cae
         self.client_id: str = client_id.strip()
         self._credential = credential
         self._connection = connection or Connection()
@@ -128,6 +134,7 @@ class ConfidentialClient:
             self._credential,
             connection=self._connection,
             context=self._context,
+            cae=self.cae,
             beside=self,
         )
 
@@ -182,7 +189,7 @@ class ConfidentialClient:
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
                 with _MsalCall() as call, no_fork():
-                    call.application = self._application(proof, exchange)
+                    call.application = self._application(proof, exchange, cae=key.cae)
                     call.answer = Answer(grant(call.application))
                 error = self._error(call, proof, exchange)
                 if error is None:
@@ -254,12 +261,17 @@ class ConfidentialClient:
             status=exchange.status,
         )
 
-    def _application(self, proof: Proof, exchange: Exchange) -> msal.ConfidentialClientApplication:
+    def _application(
+        self, proof: Proof, exchange: Exchange, *, cae: bool
+    ) -> msal.ConfidentialClientApplication:
         with no_fork():
             import msal  # a tenth of a second: not before the first fetch
 
         return msal.ConfidentialClientApplication(
-            self.client_id, client_credential=_msal_credential(proof), **self._address(exchange)
+            self.client_id,
+            client_credential=_msal_credential(proof),
+            client_capabilities=_CAE if cae else None,
+            **self._address(exchange),
         )
 
     def _address(self, exchange: Exchange) -> dict[str, Any]:

@@ -19,9 +19,13 @@ from urllib3.util import parse_url
 from tokenmgr.errors import ConfigurationError, HostNotAllowedError
 from tokenmgr.identity.clouds import INITIAL_DOMAINS
 
-__all__ = ["HostBinding"]
+__all__ = ["HostBinding", "is_same_origin"]
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+#: So many beginnings of URLs, and targets, are remembered that the token may go to.
+_MOST_REMEMBERED = 256
+#: Characters of one of them.
+_LONGEST_REMEMBERED = 300
 # Underscores are not for host names (RFC 1123, section 2.1), but container networks have them.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -30,7 +34,7 @@ _PATTERN = re.compile(r"(\*\.)?(\[[^\]]*\]|[^\[\]:]*)(?::([0-9]{1,5}))?")
 
 
 class HostBinding:
-    """The hosts that a token may go to. It never changes, so any thread may use it.
+    """The hosts that a token may go to. They never change, so any thread may use it.
 
     A host is one of these; case and a trailing dot make no difference:
 
@@ -59,6 +63,9 @@ class HostBinding:
             raise ConfigurationError(
                 'hosts= is empty: name where the token may go, as in hosts="api.contoso.com"'
             )
+        #: What was found to be allowed: ``https://host:port/`` as it begins a URL, and targets.
+        #: Reading a URL takes longer than all the rest of a warm call.
+        self._known: set[object] = set()
 
     @classmethod
     def of(cls, scopes: Iterable[str], *, hosts: str | Iterable[str] | None = None) -> HostBinding:
@@ -94,7 +101,7 @@ class HostBinding:
 
     def allows(self, url: str) -> bool:
         """Says whether a request to this URL may carry the token."""
-        return self._refusal(url) is None
+        return self._refusal(_Target.parse(url)) is None
 
     def check(self, url: str) -> None:
         """Refuses a request that may not carry the token.
@@ -106,12 +113,48 @@ class HostBinding:
             HostNotAllowedError: The host is not one of these, or the way to it is not https. The
                 message names the host, and nothing else of the URL.
         """
-        refusal = self._refusal(url)
+        # What comes up to the first slash is the authority and all that could be in front of it:
+        # nothing behind can change what any reader takes the host to be.
+        start = url[: url.find("/", 8) + 1]
+        if start not in self._known:
+            self._check(_Target.parse(url))
+            if start.startswith("https://"):
+                self._remember(start)
+
+    def check_target(self, scheme: str, host: bytes | str, port: int | None) -> None:
+        """Does as :meth:`check`, for a client that has read the URL, and connects by what it read.
+
+        Args:
+            scheme: ``https`` or ``http``.
+            host: The host in ASCII, a name beyond that in its xn-- form.
+            port: The port; None for the scheme's own.
+
+        Raises:
+            HostNotAllowedError: As for :meth:`check`.
+        """
+        known = scheme, host, port
+        if known not in self._known:
+            name = host if isinstance(host, str) else host.decode("ascii")
+            self._check(_Target.of(scheme, name, port))
+            self._remember(known)
+
+    @property
+    def is_one_origin(self) -> bool:
+        """Whether there is only one place that the token may go to."""
+        return len(self._patterns) == 1 and self._patterns[0].is_one_origin
+
+    def _remember(self, known: str | tuple[str, bytes | str, int | None]) -> None:
+        if len(known) <= _LONGEST_REMEMBERED:
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known = set()
+            self._known.add(known)
+
+    def _check(self, target: _Target | None) -> None:
+        refusal = self._refusal(target)
         if refusal is not None:
             raise HostNotAllowedError(refusal)
 
-    def _refusal(self, url: str) -> str | None:
-        target = _Target.parse(url)
+    def _refusal(self, target: _Target | None) -> str | None:
         if target is None:
             return (
                 "the request's URL does not say for certain which host it goes to, so it gets no "
@@ -144,16 +187,17 @@ class _Target:
         """Reads a URL; None when it is not http(s) or anything about its host is doubtful."""
         try:
             parsed, split = parse_url(url), urlsplit(url)
-            found = cls._of(parsed.scheme, parsed.host, parsed.port)
+            found = cls.of(parsed.scheme, parsed.host, parsed.port)
             # requests checks a URL with the one parser and connects by the other. They differ
             # about https://evil.example\@graph.microsoft.com/, and an attacker picks which.
-            wire = cls._of(split.scheme, split.hostname, split.port)
+            wire = cls.of(split.scheme, split.hostname, split.port)
         except ValueError:
             return None
         return found if found == wire else None
 
     @classmethod
-    def _of(cls, scheme: str | None, host: str | None, port: int | None) -> _Target | None:
+    def of(cls, scheme: str | None, host: str | None, port: int | None) -> _Target | None:
+        """Takes the parts of a URL; None where they name no host."""
         name = _normalize(host or "")
         if scheme not in _DEFAULT_PORTS or name is None:
             return None
@@ -199,6 +243,10 @@ class _Pattern:
             )
         return cls(host, port, below)
 
+    @property
+    def is_one_origin(self) -> bool:
+        return not self.below and not _is_loopback(self.host)  # which has http beside https
+
     def matches(self, target: _Target) -> bool:
         if not self._takes(target.port):
             return False
@@ -215,6 +263,12 @@ class _Pattern:
     def __str__(self) -> str:
         name = f"*.{self.host}" if self.below else self.host
         return name if self.port is None else f"{name}:{self.port}"
+
+
+def is_same_origin(url: str, other: str) -> bool:
+    """Says whether two URLs lead to the same scheme, host and port (RFC 6454, section 5)."""
+    target = _Target.parse(url)
+    return target is not None and target == _Target.parse(other)
 
 
 def _hosts_of(scopes: Iterable[str]) -> Iterator[str]:

@@ -7,8 +7,6 @@ Source of what it follows: https://requests.readthedocs.io/en/latest/user/advanc
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,34 +14,35 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 from requests.cookies import extract_cookies_to_jar
-from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 from requests.utils import select_proxy
 
-from tokenmgr.errors import ConfigurationError, HostNotAllowedError, TokenManagerError
+from tokenmgr.errors import HostNotAllowedError
 
-from .hosts import HostBinding
+from .bearer import REFUSALS, Bearer, refuse_proxy
+from .bodies import Body, throw_away
 
 if TYPE_CHECKING:
-    from tokenmgr.manager import AccessTokenManager
     from tokenmgr.token import AccessToken
+
+    from .challenges import Answer
 
 __all__ = ["BearerAuth"]
 
 
-class BearerAuth(AuthBase):
+class BearerAuth(Bearer, AuthBase):
     """Puts a manager's token on every request: ``requests.get(url, auth=BearerAuth(manager))``.
 
-    Threads and sessions may share one. It replaces an ``Authorization`` header that is there, as
-    every ``auth=`` of requests does.
+    Threads and sessions may share one.
 
     Where the API answers 401, that very token is dropped and the request is repeated once with a
-    new one. The 401 is then in ``response.history``; a second 401 is returned as it is. The first
-    one is returned as it is
+    new one; where it challenges for claims, with a token of these claims. The first answer is then
+    in ``response.history``, without its body; a second one is returned as it is. The first one is
+    returned as it is
 
     * where the body cannot be sent again: a generator, or a file that does not seek;
     * where no new token is to be had: the caller learns what the API said of its request, and the
       next request raises what the token service says;
-    * where the new token is the refused one.
+    * where the new token is the refused one, or its challenge cannot be read.
 
     A redirect to another host carries no token, not even to a host that it is bound to.
 
@@ -64,30 +63,8 @@ class BearerAuth(AuthBase):
         >>> session = requests.Session()
         >>> session.auth = BearerAuth(graph)
 
-    Args:
-        manager: Whose token it is.
-        hosts: Where the token may go: a host or several, such as ``"api.contoso.com"``,
-            ``"*.blob.core.windows.net"`` or ``"localhost:8443"``; see
-            :class:`~tokenmgr.http.hosts.HostBinding`. Left out, the hosts that the manager's
-            scopes name.
-
-    Raises:
-        ConfigurationError: A host cannot be right, or none is given and no scope names one.
+    Args, and what they raise, are those of :class:`~tokenmgr.http.bearer.Bearer`.
     """
-
-    def __init__(
-        self, manager: AccessTokenManager, *, hosts: str | Iterable[str] | None = None
-    ) -> None:
-        if not hasattr(manager, "scopes"):
-            raise ConfigurationError(
-                f"BearerAuth takes a manager, and no {type(manager).__name__}: pass that of one "
-                "scope, as in BearerAuth(registry.manager(scope))"
-            )
-        self._manager = manager
-        self._hosts = HostBinding.of(manager.scopes, hosts=hosts)
-
-    def __repr__(self) -> str:
-        return f"<BearerAuth of {' '.join(self._manager.scopes)} for {self._hosts}>"
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Puts the token on a request that is prepared.
@@ -98,17 +75,26 @@ class BearerAuth(AuthBase):
                 fetched.
             TokenManagerError: There is no token to be had.
         """
+        hooks = r.hooks["response"]
+        before = (
+            next((hook for hook in hooks if isinstance(hook, _Renewal)), None) if hooks else None
+        )
+        if "Authorization" in r.headers and not self._replaces and not (before and before.sent(r)):
+            return r
         url = r.url or ""
         self._hosts.check(url)
-        if urlsplit(url).scheme != "https":
+        if not url.startswith("https:"):
             _check_direct(url)
-        token = self._manager.get_token()
+        token = self._token()
         r.headers["Authorization"] = token.authorization
-        renewal = _Renewal(self._manager, self._hosts, token, r.body)
-        others = [hook for hook in r.hooks["response"] if not isinstance(hook, _Renewal)]
+        renewal = _Renewal(self, token, r.body)
         # A new dict, since copies of a request share theirs, and each has a token of its own.
-        r.hooks = {**r.hooks, "response": [renewal, *others]}
+        r.hooks = {**r.hooks, "response": [renewal, *(h for h in hooks if h is not before)]}
         return r
+
+
+def _renewal_in(hooks: list[Any]) -> _Renewal | None:
+    return next((hook for hook in hooks if isinstance(hook, _Renewal)), None)
 
 
 class _Renewal:
@@ -118,54 +104,43 @@ class _Renewal:
     requests calls hooks.
     """
 
-    def __init__(
-        self, manager: AccessTokenManager, hosts: HostBinding, token: AccessToken, body: object
-    ) -> None:
-        self._manager = manager
-        self._hosts = hosts
+    def __init__(self, auth: BearerAuth, token: AccessToken, body: object) -> None:
+        self._auth = auth
         self._token = token
-        self._body = body
-        self._start = _position(body)
+        self._content = body
+        self._body = None if body is None else Body(body)
+
+    def sent(self, request: PreparedRequest) -> bool:
+        """Whether the request's header is ours."""
+        return request.headers.get("Authorization") == self._token.authorization
 
     def __call__(self, response: Response, **kwargs: Any) -> Response:
-        if response.status_code != 401 or not self._carried(response.request):
+        # No longer ours after some redirects.
+        if response.status_code not in REFUSALS or not self.sent(response.request):
             return response
-        renewed = self._renew(response.request.body)
+        try:
+            answer = self._judge(response)
+            renewed = None if answer is None else self._renew(response, answer)
+        except BaseException:
+            response.close()
+            raise
         return response if renewed is None else self._repeat(response, renewed, kwargs)
 
-    def _carried(self, request: PreparedRequest) -> bool:
-        """Whether it took our token where that may go: no longer so after some redirects."""
-        ours = request.headers.get("Authorization") == self._token.authorization
-        return ours and self._hosts.allows(request.url or "")
+    def _judge(self, response: Response) -> Answer | None:
+        challenges = response.headers.get("WWW-Authenticate", "")  # all of them, with commas
+        url = response.request.url or ""
+        return self._auth._judge(response.status_code, (challenges,), url)  # noqa: SLF001 - they are one
 
-    def _renew(self, body: object) -> AccessToken | None:
-        """Drops the token; gives another one to repeat the request with, where that is possible."""
-        self._manager.invalidate(self._token)
-        if not self._rewind(body):
-            return None
-        try:
-            renewed = self._manager.get_token()
-        except TokenManagerError:
-            return None
-        return None if renewed.secret == self._token.secret else renewed
-
-    def _rewind(self, body: object) -> bool:
-        if body is None or isinstance(body, (bytes, str, bytearray, memoryview)):
-            return True
-        if self._start is None or body is not self._body:
-            return False
-        try:
-            body.seek(self._start)  # type: ignore[attr-defined] # what has no seek is caught
-        except (AttributeError, OSError, ValueError):
-            return False
-        return True
+    def _renew(self, response: Response, answer: Answer) -> AccessToken | None:
+        body = response.request.body
+        repeatable = body is None or (
+            self._body is not None and body is self._content and self._body.rewind()
+        )
+        return self._auth._renewed(self._token, answer, repeatable=repeatable)  # noqa: SLF001 - they are one
 
     def _repeat(self, response: Response, renewed: AccessToken, kwargs: dict[str, Any]) -> Response:
-        # Read to its end, so that the connection serves again; a body that does not read is left,
-        # as where requests follows a redirect.
-        with suppress(ChunkedEncodingError, ContentDecodingError, RuntimeError):
-            response.content  # noqa: B018
-        response.close()
+        throw_away(response.raw)
+        response._content = b""  # noqa: SLF001 - nobody is to read on in the history
         first, again = response.request, response.request.copy()
         cookies = again._cookies  # type: ignore[attr-defined] # noqa: SLF001 - as HTTPDigestAuth
         extract_cookies_to_jar(cookies, first, response.raw)  # type: ignore[no-untyped-call]
@@ -197,11 +172,7 @@ def _check_direct(url: str) -> None:
     session, given = sender
     settings = session.merge_environment_settings(url, dict(given or {}), None, None, None)
     if select_proxy(url, settings["proxies"]):
-        raise HostNotAllowedError(
-            f"a request to {host} without https would take the token through a proxy in the clear: "
-            f"use https, or no proxy for it (NO_PROXY={host} in the environment, a session without "
-            "proxies=)"
-        )
+        raise refuse_proxy(host, f"NO_PROXY={host} in the environment, a session without proxies=")
 
 
 def _sender(frame: FrameType | None) -> tuple[Session, dict[str, str] | None] | None:
@@ -212,12 +183,3 @@ def _sender(frame: FrameType | None) -> tuple[Session, dict[str, str] | None] | 
             return variables["self"], variables["proxies"]
         frame = frame.f_back
     return None
-
-
-def _position(body: object) -> int | None:
-    """Where a file stands that is a body; None for what is none, or cannot tell."""
-    try:
-        start = body.tell()  # type: ignore[attr-defined] # what has no tell is caught
-    except (AttributeError, OSError, ValueError):
-        return None
-    return start if isinstance(start, int) else None

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from authlib.oauth2.rfc6749.grants import BaseGrant
 
 from ..clients import Client
+from ..requested_claims import RequestedClaims
 from ..scopes import DEFAULT
 from ..state import State
 from ..token_request import TokenRequest
@@ -34,6 +35,14 @@ class EntraGrant(BaseGrant):
     request: TokenRequest
     server: _Server
     client: Client
+
+    def requested_claims(self) -> RequestedClaims:
+        """What the request says in ``claims``.
+
+        Raises:
+            EntraError: It is no JSON object.
+        """
+        return RequestedClaims.parse(self.request.form.get("claims"))
 
     # Stands in for Authlib's own answers, which log the whole token at debug level. Their stubs
     # have the body as text, where its servers pass a dictionary on.

@@ -56,6 +56,7 @@ class ClientCredentials(EntraGrant, ClientCredentialsGrant):
                 resource=resource_of(self.request.payload.scope),
                 roles=self.client.roles,
                 lifetime=state.token_lifetime,
+                capabilities=self.requested_claims().capabilities,
             )
         )
 

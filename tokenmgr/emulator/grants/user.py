@@ -9,7 +9,7 @@ from ..authorities import GRAPH_PREFIX, PLACEHOLDER_TENANTS, Authority, Authorit
 from ..delegation import Delegation
 from ..errors import EntraError
 from ..refresh_tokens import RefreshToken
-from ..requested_claims import RequestedClaims, demand
+from ..requested_claims import demand
 from ..scopes import DelegatedScopes
 from ..users import Session, User
 from .base import EntraGrant
@@ -66,7 +66,7 @@ class UserGrant(EntraGrant):
         claims = self.delegation.access_claims(
             scopes.resource,
             scopes.permissions,
-            capabilities=self._requested_claims().capabilities,
+            capabilities=self.requested_claims().capabilities,
         )
         more: dict[str, object] = {"scope": scopes.granted}
         if refresh_token is not None:
@@ -97,15 +97,12 @@ class UserGrant(EntraGrant):
     def _check_step_up(self, user: User, session: Session) -> None:
         if session.mfa:
             return
-        asked_for = self._requested_claims().step_up
+        asked_for = self.requested_claims().step_up
         claims = demand(user.mfa_policy) if user.mfa_policy else asked_for
         if claims is not None:
             resource = self.scopes.resource
             name = _GRAPH_ID if resource.startswith(GRAPH_PREFIX) else resource
             raise EntraError(50076, error=user.mfa_error, claims=claims, resource=name)
-
-    def _requested_claims(self) -> RequestedClaims:
-        return RequestedClaims.parse(self.request.form.get("claims"))
 
 
 def entra_time(seconds: float) -> str:

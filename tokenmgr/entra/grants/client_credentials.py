@@ -22,13 +22,17 @@ class ClientCredentialsSource:
     Args:
         client: The app, at its authority.
         scopes: What the tokens are for: ``{resource}/.default``, one.
+        cae: Whether the app says that it answers claims challenges; as the client has it when left
+            out.
 
     Raises:
         InvalidScopeError: The scope is not of that form, or no text, or there are several.
         ConfigurationError: The authority stands for many tenants.
     """
 
-    def __init__(self, client: ConfidentialClient, scopes: tuple[str, ...]) -> None:
+    def __init__(
+        self, client: ConfidentialClient, scopes: tuple[str, ...], *, cae: bool | None = None
+    ) -> None:
         authority = client.authority
         if authority.is_multi_tenant_alias:
             raise ConfigurationError(
@@ -47,6 +51,7 @@ class ClientCredentialsSource:
             client_id=client.client_id,
             grant="client_credentials",
             scopes=scopes,
+            cae=client.cae if cae is None else cae,
         )
 
     def close(self) -> None:

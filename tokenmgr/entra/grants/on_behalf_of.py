@@ -63,6 +63,7 @@ class OnBehalfOfSource:
             grant="on_behalf_of",
             scopes=scopes,
             subject=assertion.digest(client.authority.kind, client.client_id),
+            cae=client.cae,
         )
 
     @property
