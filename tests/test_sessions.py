@@ -636,6 +636,27 @@ def test_an_end_in_the_middle_of_a_redemption_stays_the_end(app, clock):
     assert store.names == []
 
 
+def test_what_is_written_as_it_ends_is_erased_once_more(app, clock):
+    store = RecordingStore(clock)
+    one, other = Worker(app, store), Worker(app, store)
+    one.begin(ANN, "job").get_access_token()
+    clock.advance(3600)
+    ends: list[threading.Thread] = []
+
+    def before(operation: str) -> None:
+        if operation == "put" and not ends:
+            ends.append(threading.Thread(target=other.session("job").end))
+            tries = store.asked.count("lease")
+            ends[0].start()
+            until(lambda: store.asked.count("lease") >= tries + 2)  # it waits for this worker
+
+    store.before = before
+    one.get("job")  # whose answer came before the end
+    ends[0].join(30)
+    assert store.names == []
+    ended(one, "job")
+
+
 def test_an_end_here_is_no_other_flights_new_beginning(app, clock):
     store = RecordingStore(clock)
     worker = Worker(app, store)

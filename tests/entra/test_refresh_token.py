@@ -14,7 +14,7 @@ import pytest
 from emulator_clients import claims_of
 from programs import run
 from redis_servers import BINARIES, running_server
-from reporting import told_at_every_line, told_of
+from reporting import Broken, told_at_every_line, told_of
 from support import FakeClock
 
 from tokenmgr import (
@@ -25,6 +25,7 @@ from tokenmgr import (
     TokenRegistry,
 )
 from tokenmgr.events import Event
+from tokenmgr.stores import MemoryStore
 
 ANN, BOB = "ann@contoso.com", "bob@contoso.com"
 READ = "https://graph.microsoft.com/User.Read"
@@ -273,18 +274,21 @@ def test_nothing_of_it_is_shown_and_nothing_lies_in_the_file(entra, tmp_path, ca
         session.__reduce__()
 
 
+_WITH_RECORDS = ("_sharing/session.py", "_sharing/session_record.py")
+
+
 class Last(tuple):
     """The name and the assertion, and the refresh tokens that were given last."""
 
     __slots__ = ()
-    given: list[str] = []  # noqa: RUF012 - it grows as it goes
+    given: list[str] = []
 
     def __iter__(self):
         return iter([*self.given[:2], *self.given[2:][-6:]])
 
 
 @pytest.mark.traces
-def test_nothing_of_it_is_in_a_variable_wherever_it_breaks(entra, tmp_path):
+def test_nothing_of_it_is_in_a_variable_wherever_it_breaks(entra):
     ann = entra.sign_in(ANN)
     secrets = Last.given = [NAME, ann]
     keep = entra._state.refresh_tokens.keep
@@ -294,11 +298,10 @@ def test_nothing_of_it_is_in_a_variable_wherever_it_breaks(entra, tmp_path):
         secrets.append(new.text),
         redeem(old, new),
     )
-    settings = {"store": f"sqlite:///{tmp_path}/tokens.db", "encryption_key": KEY}
 
     def work() -> None:
         # Where no thread runs the caller does it all, and an error's frames are his.
-        with entra.registry(**settings) as tokens:
+        with entra.registry(store=MemoryStore(), encryption_key=KEY) as tokens:
             tokens._own.app.context.workers.do = no_thread  # type: ignore[method-assign]
             tokens.on_behalf_of(ann, READ, session=NAME).get_access_token()
             tokens.session(NAME).manager(ORDERS).get_access_token()
@@ -307,8 +310,8 @@ def test_nothing_of_it_is_in_a_variable_wherever_it_breaks(entra, tmp_path):
     def no_thread(work: object) -> None:
         raise RuntimeError("no thread runs here")
 
-    within = ("sessions.py", "entra/grants/refresh_token.py", "_sharing/session")
-    assert told_at_every_line(work, Last(), within=within, one_in=4) == []
+    within = ("sessions.py", "entra/grants/refresh_token.py", *_WITH_RECORDS)
+    assert told_at_every_line(work, Last(), (Broken,), within, one_in=2) == []
     assert len(secrets) > 50
 
 
