@@ -27,6 +27,7 @@ def test_what_goes_wrong_with_a_password_is_told_on_the_page(emulator, browser, 
 
     page = browser.press(username=ANN, password="wrong")
     assert (page.title, "AADSTS50126" in page.alert) == ("Sign in", True)
+    assert (page.fields["username"], page.fields["password"]) == (ANN, "")
     page = browser.press(username="nobody@contoso.com", password="wrong")
     assert "AADSTS50034" in page.alert
     emulator.disable_user(ANN)

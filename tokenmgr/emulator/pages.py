@@ -138,7 +138,8 @@ def _pick(sign_in: SignIn) -> tuple[str, str, str]:
 
 def _password(sign_in: SignIn) -> tuple[str, str, str]:
     hint = f"someone@{sign_in.domain_hint or 'example.com'}"
-    name = sign_in.account[0].username if sign_in.account else sign_in.login_hint
+    known = sign_in.account[0].username if sign_in.account else sign_in.login_hint
+    name = sign_in.typed or known
     fields = _field("username", "User name", value=name, hint=hint)
     return (
         "Sign in",

@@ -48,6 +48,7 @@ class SignIn:
         device: Which device waits for them; None for a browser.
         accounts: Who was signed in already, in that browser.
         account: Who they are, once that is known.
+        typed: The user name that they typed last.
         another: Whether they want to be nobody of those.
         consented: Whether they have said yes in this sign-in.
         flow: The name that the pages have for it; nobody can guess it.
@@ -62,6 +63,7 @@ class SignIn:
     device: DeviceCode | None = None
     accounts: tuple[Account, ...] = ()
     account: Account | None = None
+    typed: str = ""
     another: bool = False
     consented: bool = False
     flow: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
@@ -120,7 +122,8 @@ class SignIn:
         Raises:
             EntraError: There is no such user here, or that is not their password.
         """
-        user = users.find(username.strip())
+        self.typed = username.strip()
+        user = users.find(self.typed)
         if user is None:
             raise EntraError(50034, tenant=self.authority.tenant)
         if not user.knows(password):
