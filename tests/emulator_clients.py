@@ -37,6 +37,24 @@ OBO = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ORDERS = "api://orders/read"
 
 
+#: Where users are sent back to. Nobody listens there.
+CALLBACK = "http://localhost:5000/signed-in"
+
+
+def authorize_endpoint(authority: str) -> str:
+    """Where an authority signs users in."""
+    middle = "/" if "/oidc/" in authority else "/oauth2/v2.0/"
+    return f"{authority}{middle}authorize"
+
+
+def refused(answer: requests.Response, code: int, error: str, status: int = 400) -> dict[str, Any]:
+    """The body of a refusal, which is this one."""
+    body: dict[str, Any] = answer.json()
+    assert (answer.status_code, body["error"], body["error_codes"]) == (status, error, [code])
+    assert "access_token" not in body
+    return body
+
+
 def exchange(
     http: requests.Session,
     emulator: EntraEmulator,

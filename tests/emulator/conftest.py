@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import msal
 import pytest
 import requests
-from emulator_clients import ask_for_token, exchange, trusting
+from emulator_browser import PageBrowser
+from emulator_clients import (
+    CALLBACK,
+    ORDERS,
+    ask_for_token,
+    authorize_endpoint,
+    exchange,
+    trusting,
+)
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -80,3 +89,57 @@ def msal_app(
         )
 
     return build
+
+
+@pytest.fixture
+def browser(http: requests.Session) -> PageBrowser:
+    """A browser without scripts, in which nobody is signed in yet."""
+    return PageBrowser(http)
+
+
+@pytest.fixture
+def app(emulator: EntraEmulator) -> str:
+    """The id of the first app, whose users may be sent back to ``CALLBACK``."""
+    emulator.add_redirect_uri(CALLBACK)
+    emulator.add_user("ann@contoso.com")
+    return emulator.client_id
+
+
+@pytest.fixture
+def native(emulator: EntraEmulator) -> str:
+    """The id of an app on a user's machine, which has no secret."""
+    emulator.add_user("ann@contoso.com")
+    return emulator.add_client(public=True, redirect_uris=["http://localhost"])
+
+
+@pytest.fixture
+def address(emulator: EntraEmulator, app: str) -> Callable[..., str]:
+    """Where the app sends its users to sign in; a parameter that is None is left out."""
+
+    def build(authority: str | None = None, **parameters: Any) -> str:
+        asked = {
+            "client_id": app,
+            "response_type": "code",
+            "redirect_uri": CALLBACK,
+            "scope": f"{ORDERS} openid profile offline_access",
+            "state": "the state",
+        } | parameters
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        return f"{authorize_endpoint(authority or emulator.authority())}?{query}"
+
+    return build
+
+
+@pytest.fixture
+def redeem(ask: Callable[..., requests.Response]) -> Callable[..., requests.Response]:
+    """Redeem a code; a field that is None is left out."""
+
+    def ask_with(code: str | None, **fields: Any) -> requests.Response:
+        fields = {
+            "grant_type": "authorization_code",
+            "redirect_uri": CALLBACK,
+            "scope": None,
+        } | fields
+        return ask(code=code, **fields)
+
+    return ask_with

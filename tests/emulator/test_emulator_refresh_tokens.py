@@ -121,7 +121,7 @@ def test_a_request_that_is_refused_does_not_use_it_up(emulator, granted, refresh
 
 
 def test_the_client_has_to_prove_itself(granted, refresh):
-    assert refresh(granted["refresh_token"], client_secret=None).json()["error_codes"] == [7000216]
+    assert refresh(granted["refresh_token"], client_secret=None).json()["error_codes"] == [7000218]
 
 
 def test_it_is_for_its_client_alone(emulator, granted, refresh):

@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from .authorities import Authority, AuthorityKind
-from .callers import username_of
+from .browser_app import BrowserApp
+from .callers import realm_of, username_of
 from .errors import EntraError, error_body
 from .faults import Fault
 from .oauth import EntraAuthorizationServer
+from .paths import PATHS, existing
 from .recording import RecordedRequest, SecretMapping
 from .state import State
 from .token_request import TokenRequest
@@ -21,44 +23,28 @@ from .tokens import InvalidAccessTokenError, RevokedAccessTokenError
 
 __all__ = ["build_app"]
 
+#: What of the requests has a body of fields that is written down.
+_WITH_FIELDS = frozenset({"token", "devicecode", "authorize", "logout", "page", "device"})
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Enough for a request body that is large in a test.
 _MAX_BODY = 64 * 1024 * 1024
-
-#: The paths of each kind of authority, by what is behind them.
-_PATHS = {
-    AuthorityKind.ADFS: {
-        "discovery": "/adfs/.well-known/openid-configuration",
-        "token": "/adfs/oauth2/token",
-        "keys": "/adfs/discovery/keys",
-    },
-    AuthorityKind.OIDC: {
-        "discovery": "/oidc/{tenant}/.well-known/openid-configuration",
-        "token": "/oidc/{tenant}/token",
-        "keys": "/oidc/{tenant}/keys",
-    },
-    AuthorityKind.ENTRA: {
-        "discovery": "/{tenant}/v2.0/.well-known/openid-configuration",
-        "token": "/{tenant}/oauth2/v2.0/token",
-        "keys": "/{tenant}/discovery/v2.0/keys",
-    },
-    AuthorityKind.B2C: {
-        "discovery": "/{tenant}/{policy}/v2.0/.well-known/openid-configuration",
-        "token": "/{tenant}/{policy}/oauth2/v2.0/token",
-        "keys": "/{tenant}/{policy}/discovery/v2.0/keys",
-    },
-}
 
 
 def build_app(state: State) -> web.Application:
     """The application that answers for ``state``."""
     handlers = _Handlers(state)
     app = web.Application(middlewares=[handlers.observe], client_max_size=_MAX_BODY)
-    for kind, paths in _PATHS.items():
+    for kind, paths in PATHS.items():
         app.router.add_get(paths["discovery"], handlers.discovery, name=f"discovery.{kind.value}")
         app.router.add_get(paths["keys"], handlers.keys, name=f"keys.{kind.value}")
         app.router.add_post(paths["token"], handlers.token, name=f"token.{kind.value}")
+        if "devicecode" in paths:
+            path, name = paths["devicecode"], f"devicecode.{kind.value}"
+            app.router.add_post(path, handlers.device_code, name=name)
+    app.router.add_get("/common/userrealm/{username}", handlers.user_realm, name="userrealm")
+    handlers.browsers.add_routes(app)
     app.router.add_route("*", "/graph/v1.0/{path:.+}", handlers.graph, name="graph")
     return app
 
@@ -69,6 +55,7 @@ class _Handlers:
     def __init__(self, state: State) -> None:
         self._state = state
         self._oauth = EntraAuthorizationServer(state)
+        self.browsers = BrowserApp(state, self._oauth)
 
     async def discovery(self, request: web.Request) -> web.Response:
         """An authority's OpenID configuration."""
@@ -81,14 +68,17 @@ class _Handlers:
 
     async def token(self, request: web.Request) -> web.Response:
         """The token endpoint."""
-        answer = self._oauth.answer(
-            TokenRequest(
-                authority=self._authority(request),
-                headers=request.headers,
-                form=await _form(request),
-            )
-        )
+        answer = self._oauth.answer(await self._asked(request))
         return web.json_response(answer.body, status=answer.status, headers=answer.headers)
+
+    async def device_code(self, request: web.Request) -> web.Response:
+        """Where devices ask for a code."""
+        answer = self._oauth.answer_device(await self._asked(request))
+        return web.json_response(answer.body, status=answer.status, headers=answer.headers)
+
+    async def user_realm(self, request: web.Request) -> web.Response:
+        """Who has a user's password, which MSAL asks before it sends one."""
+        return web.json_response(realm_of(self._state, request.match_info["username"]))
 
     async def graph(self, request: web.Request) -> web.Response:
         """The protected API, which tells whose token it was called with."""
@@ -164,14 +154,20 @@ class _Handlers:
             EntraError: There is no such tenant.
         """
         name = request.match_info.route.name or ""
-        authority = self._state.authority(
-            AuthorityKind(name.partition(".")[2]),
-            tenant=request.match_info.get("tenant", ""),
-            policy=request.match_info.get("policy"),
+        return existing(
+            self._state.authority(
+                AuthorityKind(name.partition(".")[2]),
+                tenant=request.match_info.get("tenant", ""),
+                policy=request.match_info.get("policy"),
+            )
         )
-        if not authority.exists:
-            raise EntraError(90002, tenant=authority.tenant)
-        return authority
+
+    async def _asked(self, request: web.Request) -> TokenRequest:
+        return TokenRequest(
+            authority=self._authority(request),
+            headers=request.headers,
+            form=await _form(request),
+        )
 
     def _check_audience(self, audience: str) -> None:
         """See that a token is for the API, and not for an app that was called with it."""
@@ -184,7 +180,9 @@ class _Handlers:
     async def _record(self, request: web.Request) -> RecordedRequest:
         """What is to be written down of a request, before it is answered."""
         kind = (request.match_info.route.name or "other").partition(".")[0]
-        form = await _form(request) if kind == "token" else {}
+        form = await _form(request) if kind in _WITH_FIELDS else {}
+        if kind in ("authorize", "logout"):
+            form = {**request.query, **form}
         bearer = request.headers.get("Authorization", "") if kind == "graph" else ""
         return RecordedRequest(
             kind=kind,

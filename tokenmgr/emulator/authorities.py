@@ -13,6 +13,7 @@ from enum import Enum
 __all__ = [
     "DEFAULT_TENANT",
     "GRAPH_PREFIX",
+    "PERSONAL_TENANT",
     "PLACEHOLDER_TENANTS",
     "STORAGE",
     "Authority",
@@ -22,6 +23,9 @@ __all__ = [
 
 #: The tenant that is meant where none is named.
 DEFAULT_TENANT = "contoso.onmicrosoft.com"
+
+#: The tenant that all personal Microsoft accounts are of.
+PERSONAL_TENANT = "9188040d-6c67-4b5b-b112-36a304b66dad"
 
 #: How the resource begins that is Microsoft Graph, in any cloud.
 GRAPH_PREFIX = "https://graph."
@@ -74,6 +78,13 @@ class Authority:
         return tenant_guid(self.tenant or self.kind.value)
 
     @property
+    def realm(self) -> str:
+        """Within which a refresh token is good: all of Entra, one user flow, one provider."""
+        if self.kind is AuthorityKind.ENTRA:
+            return ""
+        return f"{self.kind.value}/{self.tenant_id}/{(self.policy or '').lower()}"
+
+    @property
     def exists(self) -> bool:
         """Whether there is such a tenant: not when its name begins with ``nonexistent``."""
         return not self.tenant.lower().startswith(_UNKNOWN_PREFIX)
@@ -119,12 +130,19 @@ class Authority:
             return f"{self.url}/keys"
         return f"{self.url}/discovery/v2.0/keys"
 
+    @property
+    def device_endpoint(self) -> str | None:
+        """Where devices ask for codes; None where they cannot."""
+        has_it = self.kind in (AuthorityKind.ENTRA, AuthorityKind.OIDC)
+        return self._endpoint("devicecode") if has_it else None
+
     def metadata(self) -> dict[str, object]:
         """Its OpenID configuration (OpenID Connect Discovery 1.0, section 3)."""
-        return {
+        metadata: dict[str, object] = {
             "issuer": self.issuer,
             "token_endpoint": self.token_endpoint,
             "authorization_endpoint": self._endpoint("authorize"),
+            "end_session_endpoint": self._endpoint("logout"),
             "jwks_uri": self.keys_endpoint,
             "token_endpoint_auth_methods_supported": [
                 "client_secret_post",
@@ -132,10 +150,14 @@ class Authority:
                 "client_secret_basic",
             ],
             "response_types_supported": ["code"],
+            "response_modes_supported": ["query", "fragment", "form_post"],
             "subject_types_supported": ["pairwise"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "scopes_supported": ["openid", "profile", "email", "offline_access"],
         }
+        if self.device_endpoint is not None:
+            metadata["device_authorization_endpoint"] = self.device_endpoint
+        return metadata
 
     def _endpoint(self, name: str) -> str:
         if self.kind is AuthorityKind.ADFS:

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from joserfc.jwk import Key, RSAKey, import_key
 
+from .redirects import is_registered
+
 __all__ = ["Client", "ClientDirectory", "FederatedCredential", "RegisteredCertificate"]
 
 #: What a federated assertion has to name as its audience, unless it was registered otherwise:
@@ -83,10 +85,15 @@ class Client(ClientMixin):
         roles: What an administrator consented to: the ``roles`` of its tokens.
         certificates: The certificates that are registered for it.
         federated: The issuers whose assertions it may show.
+        redirect_uris: Where its users may be sent back to.
+        public: Whether it is an app on a user's machine, which can keep no secret: its redirect
+            URIs are of the platform "mobile and desktop", and public client flows are allowed.
     """
 
     client_id: str
     roles: Sequence[str] = ()
+    public: bool = False
+    redirect_uris: list[str] = field(default_factory=list)
     certificates: list[RegisteredCertificate] = field(default_factory=list, repr=False)
     federated: list[FederatedCredential] = field(default_factory=list, repr=False)
     secret: str | None = field(default=None, repr=False)
@@ -102,6 +109,18 @@ class Client(ClientMixin):
         return expected is not None and secrets.compare_digest(
             client_secret.encode(), expected.encode()
         )
+
+    def get_default_redirect_uri(self) -> str:
+        """Where users go when a request does not say: the first one; empty when there is none."""
+        return self.redirect_uris[0] if self.redirect_uris else ""
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        """Whether this is one of its redirect URIs."""
+        return any(is_registered(each, redirect_uri) for each in self.redirect_uris)
+
+    def check_response_type(self, response_type: str) -> bool:
+        """Codes are given to every app, and tokens to none: none has implicit grants enabled."""
+        return response_type == "code"
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:  # noqa: ARG002
         """Any way will do: Entra does not tie an app to one."""
@@ -128,6 +147,12 @@ class ClientDirectory:
         with self._lock:
             return self._clients.get(client_id.lower())
 
+    def have_redirect_uri(self, redirect_uri: str) -> bool:
+        """Whether this is a redirect URI of any app."""
+        with self._lock:
+            clients = tuple(self._clients.values())
+        return any(client.check_redirect_uri(redirect_uri) for client in clients)
+
     def add(
         self,
         client_id: str | None = None,
@@ -136,6 +161,8 @@ class ClientDirectory:
         certificates: Sequence[str | bytes] = (),
         federated: Sequence[FederatedCredential] = (),
         roles: Sequence[str] = (),
+        redirect_uris: Sequence[str] = (),
+        public: bool = False,
     ) -> Client:
         """Register an app, or replace the one of the same id."""
         client = Client(
@@ -144,6 +171,8 @@ class ClientDirectory:
             certificates=[RegisteredCertificate(pem) for pem in certificates],
             federated=list(federated),
             secret=secret,
+            redirect_uris=list(redirect_uris),
+            public=public,
         )
         with self._lock:
             self._clients[client.client_id.lower()] = client

@@ -92,7 +92,8 @@ class Controls:
             scope: Only requests for this scope, as it is sent.
             username: Only requests for this user: by their assertion, their refresh token, or for
                 ``graph`` their access token.
-            path: What fails: ``token``, ``discovery``, ``keys`` or ``graph``.
+            path: What fails: ``token``, ``discovery``, ``keys``, ``graph``, ``authorize``,
+                ``devicecode`` or ``userrealm``.
 
         Raises:
             ValueError: ``path`` is something else.
@@ -185,6 +186,8 @@ class Controls:
         certificate: str | bytes | None = None,
         federated: FederatedCredential | None = None,
         roles: Sequence[str] = (),
+        redirect_uris: Sequence[str] = (),
+        public: bool = False,
     ) -> str:
         """Register an app, or replace the one of this id.
 
@@ -194,6 +197,9 @@ class Controls:
             certificate: Its public certificate in PEM. A private key beside it is not looked at.
             federated: An issuer whose assertions it may show.
             roles: The ``roles`` of its tokens.
+            redirect_uris: Where its users may be sent back to. See :meth:`add_redirect_uri`.
+            public: Whether it is an app on a user's machine, which has no secret to show, and is
+                refused when it shows one with a user's sign-in (700025).
 
         Returns:
             Its id.
@@ -204,8 +210,22 @@ class Controls:
             certificates=() if certificate is None else (certificate,),
             federated=() if federated is None else (federated,),
             roles=roles,
+            redirect_uris=redirect_uris,
+            public=public,
         )
         return client.client_id
+
+    def add_redirect_uri(self, uri: str, *, client_id: str | None = None) -> None:
+        """Let an app's users be sent back to an address. An app has none until it is told one.
+
+        Args:
+            uri: The address, by each of its letters; at ``localhost`` and 127.0.0.1 any port does.
+            client_id: The app; the one from the start when left out.
+
+        Raises:
+            KeyError: There is no such app.
+        """
+        self._client(client_id).redirect_uris.append(uri)
 
     def add_certificate(self, certificate: str | bytes, *, client_id: str | None = None) -> None:
         """Register a public certificate, in PEM, with an app that there is already.

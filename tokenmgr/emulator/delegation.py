@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .authorities import GRAPH_PREFIX, Authority
+from .authorities import GRAPH_PREFIX, Authority, AuthorityKind
 from .users import Session, User
 
 __all__ = ["Delegation"]
@@ -57,6 +57,12 @@ class Delegation:
             capabilities: What the client can do, such as ``CP1``.
         """
         claims = self._identity(audience) | {"aud": audience, "scp": " ".join(permissions)}
+        if self.authority.kind is AuthorityKind.B2C:
+            return self._b2c_identity() | {
+                "aud": audience,
+                "scp": claims["scp"],
+                "azp": self.client_id,
+            }
         if capabilities:
             claims["xms_cc"] = list(capabilities)
         if (version or _version_of(audience)) == "1.0":
@@ -72,16 +78,30 @@ class Delegation:
     def id_claims(self, *, profile: bool) -> dict[str, object]:
         """The claims of an ID token, but for its times; ``profile`` as that scope was asked for."""
         identity = self._identity(self.client_id)
+        if self.authority.kind is AuthorityKind.B2C:
+            auth_time = int(self.session.started_at)
+            return self._b2c_identity() | {"aud": self.client_id, "auth_time": auth_time}
+        if self.authority.kind is AuthorityKind.OIDC:
+            claims = {name: identity[name] for name in ("sub", "name")[: 1 + profile]}
+            return claims | {"iss": self.authority.issuer, "aud": self.client_id}
         if not profile:
             identity = {name: identity[name] for name in ("sub", "tid", "sid")}
         else:
             identity["preferred_username"] = self.user.username
         return identity | {"ver": "2.0", "iss": self.authority.issuer, "aud": self.client_id}
 
-    def client_info(self) -> str:
-        """Whom MSAL takes the account to be: the user in their home tenant."""
+    def client_info(self) -> str | None:
+        """Whom MSAL takes the account to be: the user in their home tenant.
+
+        In B2C it is another account for each user flow. Other providers know nothing of this.
+        """
+        if self.authority.kind is AuthorityKind.OIDC:
+            return None
         home = self.user.home_tenant_id
         info = {"uid": self.user.object_id(home) or "", "utid": home}
+        if self.authority.kind is AuthorityKind.B2C:
+            policy = (self.authority.policy or "").lower()
+            info = {"uid": f"{self.object_id}-{policy}", "utid": self.authority.tenant_id}
         return urlsafe_b64encode(json.dumps(info).encode()).rstrip(b"=").decode()
 
     def _identity(self, audience: str) -> dict[str, object]:
@@ -93,6 +113,20 @@ class Delegation:
             # Another one for each audience, so that two of them cannot compare notes.
             "sub": urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "tid": self.authority.tenant_id,
+        }
+
+    def _b2c_identity(self) -> dict[str, object]:
+        """https://learn.microsoft.com/azure/active-directory-b2c/tokens-overview#claims."""
+        return {
+            "ver": "1.0",
+            "iss": self.authority.issuer,
+            "sub": self.object_id,
+            "oid": self.object_id,
+            "tid": self.authority.tenant_id,
+            "name": self._identity("")["name"],
+            "emails": [self.user.username],
+            "tfp": self.authority.policy,
+            "acr": self.authority.policy,
         }
 
     def _legacy_claims(self) -> dict[str, object]:

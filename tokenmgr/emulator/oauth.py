@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
-from urllib.parse import unquote_plus
 
-from aiohttp import BasicAuth
 from authlib.oauth2 import AuthorizationServer, OAuth2Error
 from authlib.oauth2.rfc6749.errors import UnsupportedGrantTypeError
 
-from .assertions import ASSERTION_TYPE, authenticate_assertion
+from .authorities import AuthorityKind
+from .client_authentication import authenticate
 from .clients import Client
+from .device_authorization import DeviceAuthorization
 from .errors import B2CError, EntraError, error_body
 from .grants import GRANTS
 from .state import State
@@ -39,10 +39,19 @@ class EntraAuthorizationServer(AuthorizationServer):
         self.register_client_auth_method("entra", self._authenticate)
         for grant in GRANTS:
             self.register_grant(grant)
+        self._devices = DeviceAuthorization(self)
 
     def answer(self, request: TokenRequest) -> TokenAnswer:
         """Answer a token request."""
         answer: Any = self.create_token_response(request)
+        return cast(TokenAnswer, answer)
+
+    def answer_device(self, request: TokenRequest) -> TokenAnswer:
+        """Answer a device that asks for a code."""
+        try:
+            answer: Any = self.handle_response(*self._devices.create_endpoint_response(request))
+        except OAuth2Error as error:
+            answer = self.handle_error_response(request, error)
         return cast(TokenAnswer, answer)
 
     def query_client(self, client_id: str) -> Any:
@@ -69,6 +78,8 @@ class EntraAuthorizationServer(AuthorizationServer):
         """A refusal, in Entra's shape whoever raised it."""
         if isinstance(error, UnsupportedGrantTypeError):
             error = _grant_refusal(request)
+        if isinstance(error, EntraError) and _is_user_flow(request):
+            error = error.as_b2c()
         correlation_id = request.headers.get("client-request-id")
         base_url = self.state.base_url
         if isinstance(error, (EntraError, B2CError)):
@@ -84,28 +95,17 @@ class EntraAuthorizationServer(AuthorizationServer):
         return TokenAnswer(error.status_code, body, _NO_STORE)
 
     def _authenticate(
-        self, query_client: Callable[[str], Client | None], request: TokenRequest
+        self,
+        query_client: Callable[[str], Client | None],  # noqa: ARG002 - Authlib's; the state has it
+        request: TokenRequest,
     ) -> Client:
-        """Who asks, by the secret (in the body or by HTTP Basic) or the assertion that is sent."""
-        form = request.form
-        client_id, secret = form.get("client_id"), form.get("client_secret")
-        if form.get("client_assertion_type") == ASSERTION_TYPE and "client_assertion" in form:
-            return authenticate_assertion(
-                self.state.clients,
-                request.authority,
-                client_id=client_id,
-                assertion=form["client_assertion"],
-            )
-        header = request.headers.get("Authorization", "")
-        if secret is None and header.lower().startswith("basic "):
-            client_id, secret = _basic_credentials(header)
-        if not client_id:
-            raise EntraError(900144, parameter="client_id")
-        client = query_client(client_id)
-        if client is None:
-            raise EntraError(700016, client_id=client_id, tenant=request.authority.tenant)
-        _check_secret(client, secret, grant_type=form.get("grant_type", ""))
-        return client
+        return authenticate(self.state, request)
+
+
+def _is_user_flow(request: TokenRequest) -> bool:
+    """Whether it is B2C that answers: an app's own tokens come from the tenant's Entra."""
+    of_b2c = request.authority.kind is AuthorityKind.B2C
+    return of_b2c and request.payload.grant_type != "client_credentials"
 
 
 def _grant_refusal(request: TokenRequest) -> EntraError:
@@ -113,21 +113,3 @@ def _grant_refusal(request: TokenRequest) -> EntraError:
     if not grant_type:
         return EntraError(900144, parameter="grant_type")
     return EntraError(70003, grant_type=grant_type)
-
-
-def _basic_credentials(header: str) -> tuple[str, str]:
-    """The id and secret of an Authorization header (RFC 6749, section 2.3.1)."""
-    try:
-        basic = BasicAuth.decode(header, encoding="utf-8")
-    except ValueError:
-        raise EntraError(900144, parameter="client_id") from None
-    return unquote_plus(basic.login), unquote_plus(basic.password)
-
-
-def _check_secret(client: Client, secret: str | None, *, grant_type: str) -> None:
-    if not secret:
-        raise EntraError(7000216, grant_type=grant_type)
-    if not client.check_client_secret(secret):
-        raise EntraError(7000215, client_id=client.client_id)
-    if client.secret_expired:
-        raise EntraError(7000222, client_id=client.client_id)

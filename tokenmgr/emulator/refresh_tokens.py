@@ -10,20 +10,24 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from authlib.oauth2.rfc6749 import TokenMixin
 
 from .users import Session, User
 
-__all__ = ["RefreshToken", "RefreshTokens"]
+__all__ = ["Family", "RefreshToken", "RefreshTokens"]
 
 #: Bytes of randomness; with it the text is about as long as one of Entra's.
 _SIZE = 768
 
 
+def _new_text() -> str:
+    return "1." + secrets.token_urlsafe(_SIZE)
+
+
 @dataclass
-class _Family:
+class Family:
     """The refresh tokens that go back to one grant."""
 
     revoked: bool = False
@@ -40,6 +44,8 @@ class RefreshToken(TokenMixin):
         scope: What was asked for, which is granted again where a request names no scope.
         issued_at: When, in seconds since the epoch.
         lifetime: Seconds for which it may go unused.
+        public: Whether that is a public client, which has no secret to show with it.
+        realm: Where it is good. See :attr:`.Authority.realm`.
         text: The token itself.
         redeemed: Whether there is a newer one.
     """
@@ -49,9 +55,11 @@ class RefreshToken(TokenMixin):
     client_id: str
     scope: str
     lifetime: float
+    public: bool = False
+    realm: str = ""
     issued_at: float = field(default_factory=time.time)
-    text: str = field(default_factory=lambda: "1." + secrets.token_urlsafe(_SIZE), repr=False)
-    family: _Family = field(default_factory=_Family)
+    text: str = field(default_factory=_new_text, repr=False)
+    family: Family = field(default_factory=Family)
     redeemed: bool = False
 
     def check_client(self, client: object) -> bool:
@@ -64,9 +72,7 @@ class RefreshToken(TokenMixin):
 
     def successor(self, scope: str) -> RefreshToken:
         """The next one of its family."""
-        return RefreshToken(
-            self.user, self.session, self.client_id, scope, self.lifetime, family=self.family
-        )
+        return replace(self, scope=scope, issued_at=time.time(), text=_new_text(), redeemed=False)
 
     @property
     def expired(self) -> bool:

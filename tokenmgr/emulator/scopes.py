@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .authorities import GRAPH_PREFIX
-from .errors import EntraError
+from .authorities import GRAPH_PREFIX, Authority, AuthorityKind
+from .errors import B2CError, EntraError
 
-__all__ = ["DEFAULT", "DelegatedScopes"]
+__all__ = ["DEFAULT", "DelegatedScopes", "read_scopes"]
 
 #: How a scope ends that asks for all that an app was consented to.
 DEFAULT = "/.default"
@@ -25,7 +25,8 @@ class DelegatedScopes:
     """What an app asks for on behalf of a user.
 
     Attributes:
-        resource: Whose permissions they are, which is what the token's audience is.
+        resource: Whose permissions they are, which is what the token's audience is. Empty where
+            they are nobody's: in a user flow of B2C that names no API there is no access token.
         names: The permissions. ``.default`` stands for the one that every app is consented to:
             ``User.Read`` of Microsoft Graph, ``user_impersonation`` of everything else.
         openid: Those of OpenID Connect: ``openid``, ``profile``, ``email``, ``offline_access``.
@@ -37,27 +38,32 @@ class DelegatedScopes:
 
     @classmethod
     def parse(cls, text: str) -> DelegatedScopes:
-        """Read a request's ``scope``.
+        """Read the ``scope`` of a request for a token.
 
         Raises:
             EntraError: There is none, it is of several resources, or it mixes ``.default`` with
                 others.
         """
-        words = list(dict.fromkeys(text.split()))
-        if not words:
-            raise EntraError(900144, parameter="scope")
-        openid = frozenset(word for word in words if word in _OPENID)
-        pairs = [_split(word, text) for word in words if word not in _OPENID]
-        resources = {resource for resource, _ in pairs} or {_GRAPH}
-        if len(resources) > 1:
+        parsed = cls.parse_all(text)
+        if len(parsed) > 1:
             raise EntraError(28000, scope=text)
-        names = tuple(name for _, name in pairs)
-        if ".default" in names and len(names) > 1:
-            raise EntraError(70011, scope=text)
-        (resource,) = resources
-        if names == (".default",):
-            names = (_consented_by_default(resource),)
-        return cls(resource, names, openid)
+        return parsed[0]
+
+    @classmethod
+    def parse_all(cls, text: str) -> tuple[DelegatedScopes, ...]:
+        """Read the ``scope`` of a sign-in, whose user may consent to several resources at once.
+
+        Raises:
+            EntraError: There is none, or it mixes ``.default`` with others.
+        """
+        openid, words = _sorted_out(text)
+        names: dict[str, list[str]] = {}
+        for resource, name in (_split(word, text) for word in words):
+            names.setdefault(resource, []).append(name)
+        return tuple(
+            cls(resource, _permissions(resource, tuple(of_it), text), openid)
+            for resource, of_it in (names or {_GRAPH: []}).items()
+        )
 
     @property
     def permissions(self) -> tuple[str, ...]:
@@ -69,12 +75,66 @@ class DelegatedScopes:
     @property
     def granted(self) -> str:
         """The ``scope`` of the answer."""
+        prefix = f"{self.resource}/" if self.resource else ""
         return " ".join(
             [
-                *(f"{self.resource}/{name}" for name in self.names),
+                *(f"{prefix}{name}" for name in self.names),
                 *sorted(self.openid - {"offline_access"}),
             ]
         )
+
+
+def read_scopes(
+    text: str | None, *, authority: Authority, client_id: str
+) -> tuple[DelegatedScopes, ...]:
+    """What a request asks for, as its kind of authority has it: one for each resource.
+
+    Raises:
+        EntraError: It cannot be asked for.
+        B2CError: It cannot be asked for in a user flow.
+    """
+    if authority.kind is AuthorityKind.ENTRA:
+        return DelegatedScopes.parse_all(text or "")
+    openid, words = _sorted_out(text or "")
+    if authority.kind is AuthorityKind.B2C:
+        return (_of_b2c(openid, words, client_id),)
+    # Another provider's scopes are names, and it knows by itself whose they are.
+    return (DelegatedScopes("", tuple(words), openid),)
+
+
+def _of_b2c(openid: frozenset[str], words: list[str], client_id: str) -> DelegatedScopes:
+    """Those of a user flow: of one API by its full name, or the app itself by its id, or none."""
+    if words == [client_id]:
+        return DelegatedScopes(client_id, (), openid)
+    for word in words:
+        if "/" not in word:
+            text = f"The scope '{word}' provided in request must specify a resource, such as "
+            raise B2CError(90055, "invalid_scope", text + "'https://example.com/calendar.read'.")
+    pairs = [word.rpartition("/") for word in words]
+    resources = {resource for resource, _, _ in pairs}
+    if len(resources) > 1:
+        text = f"The scope '{' '.join(words)}' provided in request specifies more than one resource"
+        raise B2CError(
+            90146, "invalid_scope", text + " for an access token, which is not supported."
+        )
+    return DelegatedScopes("".join(resources), tuple(name for _, _, name in pairs), openid)
+
+
+def _sorted_out(text: str) -> tuple[frozenset[str], list[str]]:
+    """OpenID Connect's own, and the others in their order."""
+    words = list(dict.fromkeys(text.split()))
+    if not words:
+        raise EntraError(900144, parameter="scope")
+    return (
+        frozenset(word for word in words if word in _OPENID),
+        [word for word in words if word not in _OPENID],
+    )
+
+
+def _permissions(resource: str, names: tuple[str, ...], text: str) -> tuple[str, ...]:
+    if ".default" in names and len(names) > 1:
+        raise EntraError(70011, scope=text)
+    return (_consented_by_default(resource),) if names == (".default",) else names
 
 
 def _split(word: str, text: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from .authorities import DEFAULT_TENANT, AuthorityKind, tenant_guid
 from .certificates import server_context
 from .controls import Controls, new_secret
 from .serving import HttpsServer, listen
+from .sign_in_controls import SignInControls
 from .state import State
 from .tokens import TokenSigner
 from .user_controls import UserControls
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["EntraEmulator"]
 
 
-class EntraEmulator(UserControls, Controls):
+class EntraEmulator(SignInControls, UserControls, Controls):
     """A Microsoft Entra of your own, over HTTPS on the loopback interface.
 
     It serves Entra tenants, B2C policies, an ADFS and OpenID providers, verifies credentials for
@@ -40,6 +41,9 @@ class EntraEmulator(UserControls, Controls):
 
     Its users sign in with :meth:`sign_in`, and an API acts for them with what that returns: the
     on-behalf-of grant and its refresh tokens, verified and refused as Entra does.
+
+    They also sign in at an app that sends their browser here, on pages (see :meth:`authorize` for
+    tests without a browser), with the code of a device, and with their name and password.
 
     Every tenant exists, except those whose names begin with ``nonexistent``.
 

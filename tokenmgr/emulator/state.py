@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .authorities import Authority, AuthorityKind
+from .browsers import Browsers
 from .clients import ClientDirectory
+from .codes import AuthorizationCodes, DeviceCodes
 from .faults import FaultPlan, Gate
 from .protection import Protection
 from .recording import RequestLog
@@ -31,6 +33,9 @@ class State:
         latency: Seconds that each token request waits before it is looked at.
         unknown_resources: The resources that no tenant knows.
         refresh_token_lifetime: Seconds for which a refresh token may go unused.
+        code_lifetime: Seconds that an authorization code lives.
+        device_code_lifetime: Seconds that a user has to type a device's code.
+        device_code_interval: Seconds that a device has to wait between its requests.
         protection: What the protected API asks of a token.
     """
 
@@ -41,10 +46,16 @@ class State:
     latency: float = 0.0
     unknown_resources: set[str] = field(default_factory=set)
     refresh_token_lifetime: float = 90 * 86_400
+    code_lifetime: float = 600
+    device_code_lifetime: float = 900
+    device_code_interval: float = 5
     protection: Protection = field(default_factory=Protection)
     clients: ClientDirectory = field(default_factory=ClientDirectory)
     users: UserDirectory = field(default_factory=UserDirectory)
     refresh_tokens: RefreshTokens = field(default_factory=RefreshTokens)
+    codes: AuthorizationCodes = field(default_factory=AuthorizationCodes)
+    device_codes: DeviceCodes = field(default_factory=DeviceCodes)
+    browsers: Browsers = field(default_factory=Browsers)
     log: RequestLog = field(default_factory=RequestLog)
     faults: FaultPlan = field(default_factory=FaultPlan)
     gate: Gate = field(default_factory=Gate)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from .authorities import DEFAULT_TENANT, AuthorityKind, tenant_guid
+from .authorities import DEFAULT_TENANT, PERSONAL_TENANT, AuthorityKind, tenant_guid
+from .controls import new_secret
 from .delegation import Delegation
 from .errors import EntraError
 from .protection import Protection
@@ -17,6 +18,7 @@ __all__ = ["UserControls"]
 
 #: The app that users sign in to, and that calls the API with what it gets.
 _FRONT_END = str(uuid.uuid5(uuid.NAMESPACE_URL, "tokenmgr-emulator-front-end"))
+_ACCOUNTS = ("managed", "federated", "personal")
 _ERRORS = ("interaction_required", "invalid_grant")
 _VERSIONS = ("1.0", "2.0")
 
@@ -36,14 +38,69 @@ class UserControls:
     def refresh_token_lifetime(self, seconds: float) -> None:
         self._state.refresh_token_lifetime = seconds
 
-    def add_user(self, username: str, *, tenant: str = DEFAULT_TENANT) -> str:
+    def add_user(
+        self,
+        username: str,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        password: str | None = None,
+        account: str = "managed",
+    ) -> str:
         """Let a tenant have a user: a new one is at home there, a known one its guest.
+
+        Args:
+            username: How they sign in.
+            tenant: Where, by its domain or its GUID.
+            password: What they type; one of their own when left out, which :meth:`password` tells.
+            account: ``managed``, ``federated`` (another service has the password, so that the
+                password grant finds none) or ``personal`` (a Microsoft account, which is the
+                tenant's guest).
 
         Returns:
             Their object id (``oid``) in that tenant.
+
+        Raises:
+            ValueError: ``account`` is something else.
         """
+        if account not in _ACCOUNTS:
+            raise ValueError(f"account is one of {', '.join(_ACCOUNTS)}, not {account!r}")
+        if account == "personal":
+            self._state.users.add(username, PERSONAL_TENANT)
         user = self._state.users.add(username, tenant)
+        user.account = account
+        if password is not None:
+            user.password = password
         return user.object_id(tenant_guid(tenant)) or ""
+
+    def password(self, username: str) -> str:
+        """What a user types to sign in.
+
+        Raises:
+            KeyError: There is no such user.
+        """
+        return self._user(username).password
+
+    def mfa_code(self, username: str) -> str:
+        """What a user's authenticator shows, always the same.
+
+        Raises:
+            KeyError: There is no such user.
+        """
+        return self._user(username).mfa_code
+
+    def change_password(self, username: str, new: str | None = None) -> str:
+        """Give a user a new password. What was granted up to now is refused (50173).
+
+        Returns:
+            The new password.
+
+        Raises:
+            KeyError: There is no such user.
+        """
+        user = self._user(username)
+        user.password = new or new_secret()
+        user.revoke()
+        return user.password
 
     def sign_in(
         self,
@@ -127,6 +184,8 @@ class UserControls:
     def withdraw_consent(self, username: str, *scopes: str) -> None:
         """Let a user not consent to scopes (65001).
 
+        A sign-in on the page asks them again, and they may say yes.
+
         Args:
             username: Who.
             *scopes: With their resource, such as ``https://graph.microsoft.com/Mail.Read``; all of
@@ -137,6 +196,7 @@ class UserControls:
         """
         user = self._user(username)
         user.withdrawn |= frozenset(scopes or ("*",))
+        user.consented = user.consented - frozenset(scopes) if scopes else frozenset()
 
     def grant_consent(self, username: str) -> None:
         """Let a user consent to everything again, as they do unless told otherwise.

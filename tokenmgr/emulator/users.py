@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 import uuid
@@ -29,6 +30,10 @@ class Session:
     mfa: bool
 
 
+def _new_password() -> str:
+    return secrets.token_urlsafe(12)
+
+
 @dataclass
 class User:
     """One person, with an object in each tenant that knows them.
@@ -39,19 +44,28 @@ class User:
         username: How they sign in (UPN).
         home_tenant_id: The GUID of the tenant that their account is of.
         disabled: Whether an administrator blocked them.
+        account: ``managed``: the tenant has their password; ``federated``: somebody else has it;
+            ``personal``: a Microsoft account, a guest wherever it is.
+        password: What they type to sign in.
+        mfa_code: What their authenticator shows, always the same.
         mfa_policy: The id of the policy that wants more than a password of them, None without one.
         mfa_error: The OAuth 2.0 error with which it says so.
         withdrawn: The scopes that they do not consent to; ``*`` for all.
+        consented: Those of them that they have consented to since, on a page.
         valid_from: Sessions from before are revoked; seconds since the epoch.
         objects: Their ``oid`` in each tenant that they are member or guest of, by its GUID.
     """
 
     username: str
     home_tenant_id: str
+    account: str = "managed"
+    password: str = field(default_factory=_new_password, repr=False)
+    mfa_code: str = field(default_factory=lambda: f"{secrets.randbelow(10**6):06}", repr=False)
     disabled: bool = False
     mfa_policy: str | None = None
     mfa_error: str = "interaction_required"
     withdrawn: frozenset[str] = frozenset()
+    consented: frozenset[str] = frozenset()
     valid_from: float = 0.0
     objects: dict[str, str] = field(default_factory=dict, repr=False)
     _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
@@ -64,6 +78,11 @@ class User:
         """The session of this id, None when there is none or it was revoked."""
         return self._sessions.get(session_id)
 
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """What they are signed in to, the last one at the end."""
+        return tuple(self._sessions.values())
+
     def begin_session(self, *, mfa: bool) -> Session:
         """Sign them in."""
         session = Session(str(uuid.uuid4()), time.time(), mfa)
@@ -75,11 +94,19 @@ class User:
         self.valid_from = time.time()
         self._sessions = {}
 
+    def knows(self, password: str) -> bool:
+        """Whether this is their password."""
+        return secrets.compare_digest(password.encode(), self.password.encode())
+
     def consents_to(self, resource: str, names: frozenset[str]) -> bool:
         """Whether an app may have these scopes of a resource."""
-        withdrawn = self.withdrawn
-        wanted = {f"{resource}/{name}" for name in names}
-        return not withdrawn & (wanted | {"*", f"{resource}/.default"})
+        withdrawn, consented = self.withdrawn, self.consented
+        wanted = {f"{resource}/{name}" for name in names} - consented
+        return not wanted or not withdrawn & (wanted | {"*", f"{resource}/.default"})
+
+    def consent(self, resource: str, names: frozenset[str]) -> None:
+        """Let an app have these scopes of a resource from now on."""
+        self.consented |= {f"{resource}/{name}" for name in names}
 
 
 class UserDirectory:
@@ -102,7 +129,9 @@ class UserDirectory:
         """
         tenant_id = tenant_guid(tenant)
         with self._lock:
-            user = self._by_name.setdefault(username.lower(), User(username, tenant_id))
+            user = self._by_name.get(username.lower())
+            if user is None:
+                user = self._by_name[username.lower()] = User(username, tenant_id)
             if tenant_id not in user.objects:
                 object_id = str(uuid.uuid4())
                 user.objects[tenant_id] = object_id
@@ -110,7 +139,8 @@ class UserDirectory:
             return user
 
     def remove(self, user: User) -> None:
-        """Forget a user, in every tenant."""
+        """Forget a user, in every tenant and every browser."""
+        user.revoke()
         with self._lock:
             self._by_name.pop(user.username.lower(), None)
             for key in user.objects.items():

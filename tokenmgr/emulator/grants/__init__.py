@@ -6,10 +6,20 @@ its ``server`` has the emulator's state, and its ``request`` an authority.
 
 from __future__ import annotations
 
+from .authorization_code import AuthorizationCodes
 from .client_credentials import ClientCredentials
+from .device_code import DeviceCodes
 from .on_behalf_of import OnBehalfOf
+from .password import Passwords
 from .refresh_token import RefreshTokens
 
 __all__ = ["GRANTS"]
 
-GRANTS: tuple[type, ...] = (ClientCredentials, OnBehalfOf, RefreshTokens)
+GRANTS: tuple[type, ...] = (
+    AuthorizationCodes,
+    ClientCredentials,
+    DeviceCodes,
+    OnBehalfOf,
+    Passwords,
+    RefreshTokens,
+)

@@ -30,7 +30,7 @@ class EntraGrant(BaseGrant):
         client: Who asks, proven; there is one once the request is validated.
     """
 
-    TOKEN_ENDPOINT_AUTH_METHODS: list[str] = ["entra"]  # noqa: RUF012 - Authlib's name and type
+    TOKEN_ENDPOINT_AUTH_METHODS: Any = ("entra",)  # a list or a tuple, in Authlib's own stubs
 
     request: TokenRequest
     server: _Server
@@ -46,16 +46,17 @@ class EntraGrant(BaseGrant):
 
     # Stands in for Authlib's own answers, which log the whole token at debug level. Their stubs
     # have the body as text, where its servers pass a dictionary on.
-    def success(self, access_token: str, **more: object) -> Any:
+    def success(self, access_token: str | None, **more: object) -> Any:
         """The answer with the token in it, and what else a grant gives (RFC 6749, section 5.1)."""
         state = self.server.state
         lifetime = int(state.token_lifetime)
-        body: dict[str, object] = {
-            "token_type": "Bearer",
-            "expires_in": lifetime,
-            "ext_expires_in": lifetime,
-            "access_token": access_token,
-        }
+        body: dict[str, object] = {"token_type": "Bearer"}
+        if access_token is not None:
+            body |= {
+                "expires_in": lifetime,
+                "ext_expires_in": lifetime,
+                "access_token": access_token,
+            }
         if state.refresh_in is not None:
             body["refresh_in"] = int(state.refresh_in)
         return 200, body | more, {}

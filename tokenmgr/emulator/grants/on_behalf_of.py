@@ -16,7 +16,6 @@ from authlib.oauth2.rfc7523 import JWTBearerGrant
 from ..authorities import AuthorityKind
 from ..clients import Client
 from ..errors import B2CError, EntraError
-from ..refresh_tokens import RefreshToken
 from ..users import Session, User
 from .user import UserGrant, entra_time
 
@@ -143,18 +142,7 @@ class OnBehalfOf(UserGrant, JWTBearerGrant):
 
     def create_token_response(self) -> Any:
         """The answer with the tokens in it."""
-        if "offline_access" not in self.scopes.openid:
-            return self.answer(None)
-        state = self.server.state
-        refresh_token = RefreshToken(
-            user=self.delegation.user,
-            session=self.delegation.session,
-            client_id=self.client.client_id,
-            scope=self.request.payload.scope,
-            lifetime=state.refresh_token_lifetime,
-        )
-        state.refresh_tokens.keep(refresh_token)
-        return self.answer(refresh_token)
+        return self.answer(self.new_refresh_token(self.request.payload.scope))
 
     def _check_kind(self) -> None:
         kind = self.request.authority.kind

@@ -29,13 +29,9 @@ class RefreshTokens(UserGrant, RefreshTokenGrant):
 
         Raises:
             EntraError: One of them is not.
-            B2CError: It is a B2C user flow, which has given out none.
+            B2CError: It is of another user flow of B2C.
         """
-        kind = self.request.authority.kind
-        if kind is AuthorityKind.B2C:
-            text = "The provided JWE is not a valid 5 segment token."
-            raise B2CError(90090, "invalid_grant", text)
-        if kind is not AuthorityKind.ENTRA:
+        if self.request.authority.kind is AuthorityKind.ADFS:
             raise EntraError(70003, grant_type=self.GRANT_TYPE)
         if not self.request.form.get("refresh_token"):
             raise EntraError(900144, parameter="refresh_token")
@@ -51,7 +47,7 @@ class RefreshTokens(UserGrant, RefreshTokenGrant):
         """
         state = self.server.state
         token = state.refresh_tokens.find(refresh_token)
-        if token is None:
+        if token is None or not self._is_given_here(token):
             raise EntraError(9002313)
         if not token.check_client(self.client):
             raise EntraError(700007)
@@ -80,6 +76,16 @@ class RefreshTokens(UserGrant, RefreshTokenGrant):
     @property
     def _token(self) -> RefreshToken:
         return cast(RefreshToken, self.request.refresh_token)
+
+    def _is_given_here(self, token: RefreshToken) -> bool:
+        here, there = self.request.authority.realm, token.realm
+        if here != there and here.rpartition("/")[0] == there.rpartition("/")[0]:
+            text = (
+                "The provided grant has not been issued for this endpoint. Actual Value : "
+                f"{there.rpartition('/')[2]} and Expected Value : {here.rpartition('/')[2]}"
+            )
+            raise B2CError(90088, "invalid_grant", text)
+        return here == there
 
     def _check_grant(self, token: RefreshToken) -> None:
         """See that the user is there, and has not been signed out since."""
