@@ -26,12 +26,15 @@ from . import (
     peers,
     recovery,
     report,
+    shared_anywhere,
     shared_churn,
     shared_cold,
     shared_outage,
     shared_start,
     shared_users,
     tenants,
+    users,
+    users_at_once,
     warm,
 )
 from .figure import Section
@@ -75,6 +78,9 @@ def _sections() -> Iterator[Section]:
     yield shared_outage.section()
     yield shared_users.section()
     yield shared_start.section()
+    yield users.section()
+    yield users_at_once.section()
+    yield _alone(shared_anywhere.section)
     yield tenants.section()
     yield first_token.section()
     yield imports.section(rounds=15)

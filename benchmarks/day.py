@@ -15,7 +15,17 @@ from tokenmgr._runtime.refresher import Refresher
 from tokenmgr._runtime.workers import Workers
 from tokenmgr.manager import manager_of
 
-__all__ = ["ALL_AT_ONCE", "LIFETIME", "SPREAD", "Day", "live", "make_manager", "stepped_context"]
+__all__ = [
+    "ALL_AT_ONCE",
+    "LIFETIME",
+    "SPREAD",
+    "Day",
+    "InlineWorkers",
+    "SteppedRefresher",
+    "live",
+    "make_manager",
+    "stepped_context",
+]
 
 DAY = 86_400
 #: How long a token lives, in seconds.

@@ -60,11 +60,19 @@ class Formulas:
         self.due_for_first: float = due(fleet.workers / (fleet.workers + 1))
         self.jitter: float = policy.jitter
         self.all_sessions: int = fleet.users * fleet.sessions
-        self.renewals: float = 1 + 1 / math.expm1(self.due_on_average / fleet.session)
-        self.lasts: float = self.renewals * self.due_on_average + life
+        #: For how long users call with one assertion, and with how many in a session.
+        self.serves: float = life - fleet.ahead
+        self.assertions: float = 1 + 1 / math.expm1(self.serves / fleet.session)
+        #: Seconds from a session's begin to the end of its last assertion.
+        self.lasts: float = (self.assertions - 1) * self.serves + life
         pairs = fleet.users * fleet.sessions * (fleet.sessions - 1) / 2
-        self.finds: float = pairs * 3 * self.lasts / DAY
+        self.finds: float = pairs * 3 * (self.lasts - fleet.ahead) / DAY
         self.session_calls: float = 1 + fleet.session / fleet.call_every
+        #: How likely a token ends before its assertion does: one of a new assertion, whose life is
+        #: spread alike, and one that is fetched by any call of a session.
+        self.shorter: float = 0.5
+        spread = (fleet.longest_life - fleet.shortest_life) / fleet.session
+        self.shorter_anytime: float = _of_any_age(spread)
         self.there_at_noon: float = 2 * self.all_sessions * fleet.session / DAY
 
     def app_requests(self) -> float:
@@ -89,20 +97,25 @@ class Formulas:
 
     def requests(self) -> float:
         """Token requests of a day for the users' tokens."""
-        return self.all_sessions * (1 + self.renewals) - self.finds
+        assertions = self.all_sessions * self.assertions - self.finds
+        return assertions * (1 + self.shorter)
 
     def operations(self) -> float:
         """Store operations of a day for them, where sessions stick to a worker."""
         looks = self.all_sessions * (1 + self._fleet.session / LOOK_EVERY)
-        return looks + 5 * self.requests() + self.finds
+        return self.shorter * looks + 5 * self.requests() + self.finds
 
     def operations_anywhere(self) -> float:
-        """The same where each call lands on any worker: it takes, looks once, and asks once."""
-        return 3 * self.all_sessions * self.session_calls + 4 * self.requests()
+        """The same where each call lands on any worker.
+
+        It takes the token, and where that is to be renewed, looks once and asks once.
+        """
+        calls = self.all_sessions * self.session_calls
+        return (1 + 2 * self.shorter) * calls + 4 * self.requests()
 
     def requests_anywhere_alone(self) -> float:
-        """Token requests where, in addition, there is no store: fetched, and renewed once."""
-        return 2 * self.all_sessions * self.session_calls
+        """Token requests where, in addition, there is no store: fetched, and perhaps renewed."""
+        return (1 + self.shorter_anytime) * self.all_sessions * self.session_calls
 
     def records(self) -> float:
         """Records in the store at noon."""
@@ -133,15 +146,38 @@ class Formulas:
             ("k", "calls per second of a user who is there", 1 / fleet.call_every),
             ("c", "calls per session: `1 + d·k`", self.session_calls),
             ("N", "users who are there at noon: `2·S·d/D`", self.there_at_noon),
-            ("n", "renewals per session: `1 + 1/(e^(H/d) - 1)`", self.renewals),
-            ("w", "seconds for which a session's records last: `n·H + T`", self.lasts),
-            ("F", "sessions that find a record: `U·s·(s - 1)/2·3·w/D`", self.finds),
+            ("a", "seconds before its end at which an assertion is replaced", fleet.ahead),
+            ("n", "assertions per session: `1 + 1/(e^((T - a)/d) - 1)`", self.assertions),
+            ("w", "seconds for which a session's record lasts: `(n - 1)·(T - a) + T`", self.lasts),
+            ("F", "sessions that find a record: `U·s·(s - 1)/2·3·(w - a)/D`", self.finds),
+            ("q", "how many tokens end before their assertion does", self.shorter),
+            (
+                "p",
+                (
+                    "the same, fetched by any call: `(1 - 2/x + 2/x²·(1 - e^-x))/2`, with `x` the "
+                    f"spread of lives, {fleet.longest_life - fleet.shortest_life:,.0f}, over `d`"
+                ),
+                self.shorter_anytime,
+            ),
             ("o", "seconds of an outage", outage),
         ]
 
     def calls_in_a_second(self) -> float:
         """Calls at noon of those users who are there, per second."""
         return self.there_at_noon / self._fleet.call_every
+
+
+def _of_any_age(spread: float) -> float:
+    """How many of the tokens end first that the calls of a session fetch, each for itself.
+
+    Assertions are of ages that are spread as the lengths of sessions are; both lives are spread
+    evenly, and so their difference is most often none.
+
+    Args:
+        spread: How much longer the longest life is than the shortest, in average sessions.
+    """
+    left = (1 - math.exp(-spread)) / spread
+    return (1 - 2 / spread * (1 - left)) / 2
 
 
 def busiest(a_day: float) -> float:
@@ -194,24 +230,29 @@ def _of_users(by: Formulas, days: dict[str, Day]) -> list[Row]:
     requests, operations = by.requests(), by.operations()
     busy = "the same, busiest second: `x` a day", "2x/D + 4·√(2x/D)"
     return [
-        Row("users' tokens, requests a day", "S·(1 + n) - F", requests, built.requests.sum()),
+        Row(
+            "users' tokens, requests a day",
+            "(S·n - F)·(1 + q)",
+            requests,
+            built.requests.sum(),
+        ),
         Row(*busy, busiest(requests), built.requests.max()),
         Row(
             "their store operations a day",
-            "S·(1 + d/I) + 5·requests + F",
+            "q·S·(1 + d/I) + 5·requests + F",
             operations,
             built.operations.sum(),
         ),
         Row(*busy, busiest(operations), built.operations.max()),
         Row(
             "their store operations a day, each call on any worker",
-            "3·S·c + 4·requests",
+            "(1 + 2q)·S·c + 4·requests",
             by.operations_anywhere(),
             anywhere.operations.sum(),
         ),
         Row(
             "their requests a day, each call on any worker and no store",
-            "2·S·c",
+            "(1 + p)·S·c",
             by.requests_anywhere_alone(),
             alone.requests.sum(),
         ),

@@ -40,7 +40,10 @@ class Fleet:
     #: (https://learn.microsoft.com/entra/identity-platform/configurable-token-lifetimes).
     shortest_life: float = 3_600.0
     longest_life: float = 5_400.0
-    #: What it takes to answer.
+    #: What users call with lives as long, and whoever calls for them, such as MSAL.js in a
+    #: browser, has another one so many seconds before its end.
+    ahead: float = 300.0
+    #: What the service takes to answer.
     latency: float = 0.2
 
     @property

@@ -25,9 +25,10 @@ __all__ = ["Taken", "of_msal", "of_tokenmgr", "section"]
 _METHOD = (
     "{count:,} tenants of one app in one process, all of which are asked for a token at once: "
     "`registry.tenant()` of one registry with `prefetch()`, and for comparison with a registry for "
-    "each; MSAL with an application for each, in 64 threads. The local Entra is another process. Connections, descriptors and threads were "
-    "counted every 5 ms, and once more when all had their tokens; what the process had before is "
-    "not counted. Memory is what it grew by (RSS) from the first tenant to the last."
+    "each; MSAL with an application for each, in 64 threads. The local Entra is another process. "
+    "Connections, descriptors and threads were counted every 5 ms, and once more when all had "
+    "their tokens; what the process had before is not counted. Memory is what it grew by (RSS) "
+    "from the first tenant to the last."
 )
 #: The goals: descriptors at the worst moment, and kilobytes for each tenant. A registry has 512
 #: fetches under way at most, each with a connection.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gzip
 import http.server
@@ -42,6 +43,8 @@ class Refusal:
     #: The values of ``WWW-Authenticate``.
     challenges: tuple[str, ...] = ()
     bomb: bool = False
+    #: Whether its body goes on until the client hangs up.
+    endless: bool = False
 
 
 class Api:
@@ -87,6 +90,8 @@ class Api:
         if asked.path in self.redirects and not told:
             status, location = self.redirects[asked.path]
             return web.Response(status=status, headers={"Location": location})
+        if refusal is not None and refusal.endless:
+            return await self._go_on(request)
         if refusal is not None:
             return _refused(refusal)
         if asked.path == "/held":
@@ -113,6 +118,15 @@ class Api:
         await stream.write(b"first ")
         await self.hold()
         await stream.write(b"last")
+        return stream
+
+    async def _go_on(self, request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(status=401)
+        await stream.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while request.transport is not None and not request.transport.is_closing():
+                await stream.write(bytes(65_536))
+                await asyncio.sleep(0)  # in which it is told that the client has hung up
         return stream
 
 

@@ -415,6 +415,11 @@ class Compliance:
         finally:
             tracemalloc.stop()
 
+    def test_a_refused_answer_without_an_end_is_not_read_to_it(self, api, auth, driver):
+        api.refusals = {"Bearer token-1": Refusal(endless=True)}
+        assert driver.send(auth, api.url()).status == 200
+        assert api.tokens == ["Bearer token-1", "Bearer token-2"]
+
     def test_an_outage_of_the_api_is_none_of_the_tokens(self, api, auth, driver, source):
         api.refusals = {"Bearer token-1": Refusal(503, (challenge(),))}
         assert driver.send(auth, api.url()).status == 503

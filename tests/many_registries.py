@@ -1,8 +1,8 @@
 """A program that has many tenants, all of which fetch at once.
 
 Its arguments: the emulator's URL, how many tenants, how many files the program may have open,
-whether they have one registry or each its own, and the store's URL where there is one. It says how many tokens it has got, and the most threads and
-open files that there were.
+whether they have one registry or each its own, and the store's URL where there is one. It says how
+many tokens it has got, and the most threads and open files that there were.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import itertools
+import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -96,6 +98,7 @@ def told_at_every_line(
     secrets: tuple[str, ...],
     kinds: tuple[type[BaseException], ...] = (Struck, Broken),
     within: tuple[str, ...] = ("",),
+    one_in: int = 1,
 ) -> list[str]:
     """Breaks ``work`` at each line of ours that it passes; gives what is told of the secrets.
 
@@ -104,6 +107,7 @@ def told_at_every_line(
         secrets: What is not to be told.
         kinds: What is raised.
         within: The rooms at whose lines it is.
+        one_in: Of so many lines one is broken at, another one each time: for what takes long.
     """
     rooms = tuple(f"{PACKAGE}/{room}" for room in within)
     lines: dict[tuple[CodeType, int], None] = {}
@@ -111,7 +115,7 @@ def told_at_every_line(
     lines = {each: None for each in lines if each[0].co_filename.startswith(rooms)}
     assert len(lines) > 10, "hardly anything of it was seen"
     told = []
-    for line in lines:
+    for line in itertools.islice(lines, random.randrange(one_in), None, one_in):
         for kind in kinds:
             error = _run(work, functools.partial(_break, line, kind, secrets, []))
             told += [f"{each}, after {_place(*line)}" for each in told_of(error, secrets)]

@@ -33,7 +33,7 @@ from tokenmgr import (
     ThrottledError,
     TokenManagerError,
     TokenRegistry,
-    registry,
+    _app,
 )
 from tokenmgr._engine import cell
 from tokenmgr._sharing import fetch_once, guarded
@@ -166,7 +166,7 @@ def test_a_worker_that_is_killed_while_it_asks_costs_one_request_more(entra, fle
 def test_a_worker_whose_caller_is_interrupted_fetches_for_all_before_it_ends(
     entra, fleet, monkeypatch
 ):
-    monkeypatch.setattr(registry, "_PATIENCE", DEADLINE)  # however slow this machine is
+    monkeypatch.setattr(_app, "_PATIENCE", DEADLINE)  # however slow this machine is
     said, saying = os.pipe()
 
     def interrupt(number: int, frame: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import KEY, SCOPE, FakeClock, FakeSource
+from support import KEY, SCOPE, STORE_KEY, FakeClock, FakeSource
 
 from tokenmgr import AccessTokenManager, Authority, RefreshPolicy, TokenRegistry
 from tokenmgr.stores import MemoryStore, RedisStore, SqliteStore
@@ -16,7 +16,7 @@ get_token headers invalidate key prefetch refresh_access_token scopes status
 """
 REGISTRY = """
 aclose aget_access_token aprefetch close export_cache from_env get_access_token import_cache manager
-on_behalf_of prefetch status tenant
+on_behalf_of prefetch session status tenant
 """
 POLICY = """
 backoff_base backoff_cap jitter margin max_wait min_margin retry_after_cap skew
@@ -28,7 +28,11 @@ adfs b2c ciam entra host is_multi_tenant_alias kind oidc parse policy tenant url
 
 def registry() -> TokenRegistry:
     return TokenRegistry(
-        client_id=KEY.client_id, credential="secret", authority=KEY.authority, store=MemoryStore()
+        client_id=KEY.client_id,
+        credential="secret",
+        authority=KEY.authority,
+        store=MemoryStore(),
+        encryption_key=STORE_KEY,
     )
 
 
@@ -48,6 +52,7 @@ OBJECTS = {
     "a manager over a source": (lambda folder: used(over_a_source()), MANAGER),
     "a manager of a registry": (lambda folder: registry().manager(SCOPE), MANAGER),
     "a registry": (lambda folder: registry(), REGISTRY),
+    "a session": (lambda folder: registry().session("job"), "aend end manager"),
     "a store in memory": (lambda folder: MemoryStore(), "close delete get lease put"),
     "a store in SQLite": (
         lambda folder: SqliteStore(folder / "tokens.db"),

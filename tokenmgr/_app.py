@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ._runtime.shared import Share
     from ._sharing.keys import EncryptionKey
     from ._sharing.slot import SealedStore
+    from .identity.assertions import UserAssertion
+    from .sessions import Sessions
     from .stores import TokenStore
     from .users import Users
 
@@ -47,6 +49,7 @@ class RegistrySettings(TypedDict, total=False):
     timeout: float
     cae: bool
     max_users: int
+    session_ttl: float
     on_event: Callable[[Event], object] | None
     clock: Clock
 
@@ -69,6 +72,7 @@ class App(Unpicklable):
     _opened: Share[TokenStore] | None = None
     #: Made with the first of them.
     _users: Users | None = None
+    _sessions: Sessions | None = None
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class App(Unpicklable):
         timeout: float = 10.0,
         cae: bool = False,
         max_users: int = 10_000,
+        session_ttl: float = 1_209_600.0,
         on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -104,6 +109,7 @@ class App(Unpicklable):
         )
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
         self._most_users = _number_of(max_users)
+        self._session_ttl = _seconds_of(session_ttl)
         self._members = Members(self.client, self.context, self.sealed)
         renew_in_child(self._start_anew)
 
@@ -143,6 +149,27 @@ class App(Unpicklable):
                 self._users = Users(self._most_users, client, self.context, self.sealed)
             return self._users.at(client)
 
+    def sessions_at(
+        self,
+        client: ConfidentialClient,
+        client_of: Callable[[UserAssertion], ConfidentialClient],
+    ) -> Sessions:
+        """Makes the sessions of a tenant's users, bounded with all others."""
+        with no_fork():
+            from .sessions import Sessions
+
+        with self.lock:
+            if self._sessions is None:
+                self._sessions = Sessions(
+                    self._most_users,
+                    self._session_ttl,
+                    client,
+                    client_of,
+                    self.context,
+                    self.sealed,
+                )
+            return self._sessions.at(client, client_of)
+
     def close(self) -> None:
         """Ends what is under way, and closes the connections and the store.
 
@@ -151,6 +178,8 @@ class App(Unpicklable):
         """
         if self.sealed is not None:
             self.sealed.closed = True
+        if self._sessions is not None:
+            self._sessions.close_store()
         self.connection.close()
         # So that others find what comes of it, and the hook is told, before the program ends.
         self.context.settle(min(_PATIENCE, longest_wait()))
@@ -175,3 +204,10 @@ def _number_of(max_users: int) -> int:
     if isinstance(max_users, bool) or not isinstance(max_users, int) or max_users < 1:
         raise ConfigurationError("max_users= is a number of managers, 1 or more")
     return max_users
+
+
+def _seconds_of(session_ttl: float) -> float:
+    number = isinstance(session_ttl, (int, float)) and not isinstance(session_ttl, bool)
+    if not number or not 0 < session_ttl < float("inf"):
+        raise ConfigurationError("session_ttl= is in seconds, more than 0")
+    return float(session_ttl)

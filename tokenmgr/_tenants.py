@@ -15,6 +15,7 @@ from .errors import ConfigurationError
 from .identity.authority import neighbour
 
 if TYPE_CHECKING:
+    from .sessions import Sessions
     from .users import Users
 
 __all__ = ["Tenant", "Tenants"]
@@ -33,6 +34,7 @@ class Tenant(Unpicklable):
 
     #: Made with the first of them.
     users: Users | None = None
+    sessions: Sessions | None = None
     #: What a program has of it, for as long as it has that.
     registry: Callable[[], Any] = staticmethod(lambda: None)
     #: Whether it has been closed, alone or with all others.
@@ -52,7 +54,8 @@ class Tenant(Unpicklable):
     @property
     def is_idle(self) -> bool:
         """Whether nobody would miss anything if it went."""
-        idle = self.members.is_idle and (self.users is None or self.users.is_idle)
+        kept = (self.members, self.users, self.sessions)
+        idle = all(each is None or each.is_idle for each in kept)
         return idle and self.imported.is_idle and self.registry() is None
 
     def begin_users(self) -> Users:
@@ -66,6 +69,19 @@ class Tenant(Unpicklable):
             self.check_open()
             self.users = self.users or users
             return self.users
+
+    def begin_sessions(self) -> Sessions:
+        """Gives the sessions of its users.
+
+        Raises:
+            ConfigurationError: The authority has no such grant, the store's key is derived from
+                the credential, or it is closed.
+        """
+        sessions = self.app.sessions_at(self.client, self.begin_users().client_of)
+        with self.app.lock:
+            self.check_open()
+            self.sessions = self.sessions or sessions
+            return self.sessions
 
     def check_open(self) -> None:
         """Refuses to go on once it is closed.
@@ -81,6 +97,8 @@ class Tenant(Unpicklable):
         self.members.close()
         if self.users is not None:
             self.users.close()
+        if self.sessions is not None:
+            self.sessions.close()
         self.imported.clear()
 
 

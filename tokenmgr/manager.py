@@ -27,7 +27,7 @@ from .events import Event, TokenStatus
 from .policy import RefreshPolicy
 from .token import AccessToken, TokenKey, TokenSource, normalize_scopes
 
-__all__ = ["AccessTokenManager", "cell_of", "manager_of"]
+__all__ = ["AccessTokenManager", "cell_of", "doubt", "manager_of"]
 
 #: A call on its way: it gives a flight with the seconds to wait for it at most, is told whether
 #: that landed, and returns the token in the end. It does no I/O, and so serves threads and loops.
@@ -359,6 +359,12 @@ def manager_of(cell: Cell) -> AccessTokenManager:
     manager = AccessTokenManager.__new__(AccessTokenManager)
     AccessTokenManager._begin(manager, cell)  # noqa: SLF001 - its other constructor
     return manager
+
+
+def doubt(manager: AccessTokenManager) -> None:
+    """Has the next call look whether the tokens in hand, with whatever claims, serve still."""
+    for cell in (manager._plain, *list(manager._by_claims.values())):  # noqa: SLF001 - its own
+        cell.doubt()
 
 
 def cell_of(manager: AccessTokenManager) -> Cell:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ._sharing.keys import EncryptionKey
     from .identity.environment import Settings
+    from .sessions import Sessions, UserSession
     from .stores import TokenStore
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
@@ -73,7 +74,8 @@ class TokenRegistry(Unpicklable):
             (continuous access evaluation). Such tokens are kept apart from others.
         max_users: Managers of :meth:`on_behalf_of` that are kept, one for each user and set of
             scopes. Beyond that the least recently used ones go, and those whose assertion has
-            ended before them.
+            ended before them. Managers of sessions are bounded the same way, by themselves.
+        session_ttl: Seconds after which a :meth:`session` ends that nobody has used.
         on_event: Called with each :class:`~tokenmgr.events.Event`, in a thread of its own; what
             it raises, and how long it takes, harms nobody.
         clock: The time; a test passes one that it moves by hand.
@@ -98,6 +100,7 @@ class TokenRegistry(Unpicklable):
         timeout: float = 10.0,
         cae: bool = False,
         max_users: int = 10_000,
+        session_ttl: float = 1_209_600.0,
         on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -116,6 +119,7 @@ class TokenRegistry(Unpicklable):
             timeout=timeout,
             cae=cae,
             max_users=max_users,
+            session_ttl=session_ttl,
             on_event=on_event,
             clock=clock,
         )
@@ -187,7 +191,9 @@ class TokenRegistry(Unpicklable):
             return known
         return self._own.members.manager(scopes)
 
-    def on_behalf_of(self, assertion: str, *scopes: str | Iterable[str]) -> AccessTokenManager:
+    def on_behalf_of(
+        self, assertion: str, *scopes: str | Iterable[str], session: str | None = None
+    ) -> AccessTokenManager:
         """Gives the manager of a user's token, for whom this API calls another one.
 
         The same assertion and scopes, the same manager. Its token serves no longer than the
@@ -200,16 +206,48 @@ class TokenRegistry(Unpicklable):
                 or not. Its audience is this app. Nothing of it is verified here: the service does
                 so, and an API does so before it believes any of it.
             *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
+            session: Begins work that outlives the assertion, or has it carry on with this one: a
+                name that the program makes up, under which :meth:`session` finds it. The first
+                token begins it, so wait for one before the call is over. Where another user has
+                begun one of that name, this user's takes its place.
 
         Raises:
             InteractionRequiredError: It has expired, is no JWT, or is larger than 16 KiB: answer
                 401, so that the caller sends another.
             InvalidScopeError: A scope is none that may be asked for.
             ConfigurationError: It is no text; no scope was given; Azure AD B2C has no such grant;
-                or the registry is closed.
+                the registry is closed; or there is a store without ``encryption_key=``, which a
+                session needs.
         """
-        assertion, given = "", Hidden(assertion)
+        assertion, session, given, name = "", None, Hidden(assertion), Hidden(session)
+        if name.cell_contents is not None:
+            return self._all_sessions().manager(name, scopes, text_of(given))
         return (self._own.users or self._own.begin_users()).manager(text_of(given), scopes)
+
+    def session(self, name: str) -> UserSession:
+        """Gives the session that :meth:`on_behalf_of` has begun under a name, in any process.
+
+        With a ``store=`` it is found by every worker and after a restart; without, by this process.
+        Its refresh token carries it on, redeemed by one worker at a time, until it is ended, has
+        gone unused for ``session_ttl=``, or the service refuses it.
+
+        Example:
+            >>> tokens = TokenRegistry.from_env()
+            >>> mail = tokens.session("job 4711").manager("https://graph.microsoft.com/Mail.Read")
+            >>> tokens.session("job 4711").end()
+
+        Args:
+            name: What the program has called it.
+
+        Raises:
+            ConfigurationError: It is no name; Azure AD B2C has no on-behalf-of grant; the registry
+                is closed; or there is a store without ``encryption_key=``.
+        """
+        name, given = "", Hidden(name)
+        return self._all_sessions().session(given)
+
+    def _all_sessions(self) -> Sessions:
+        return self._own.sessions or self._own.begin_sessions()
 
     def tenant(self, tenant: str) -> TokenRegistry:
         """Gives the registry of the same app at another tenant of the same cloud.

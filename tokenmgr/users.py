@@ -8,23 +8,18 @@ asked for again, lest each call of a refused user's be a request.
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
-
-from cachetools import TLRUCache
+from typing import TYPE_CHECKING, Any
 
 from ._context import Context
-from ._engine.cell import Cell
-from ._runtime.forks import renew_in_child
+from ._kept import KeptCell, KeptManagers, alive_of
 from ._runtime.secrecy import Hidden, Unpicklable
 from .entra.client import ConfidentialClient
 from .entra.grants.on_behalf_of import OnBehalfOfSource
 from .errors import ConfigurationError, InteractionRequiredError
 from .identity.assertions import UserAssertion
 from .identity.authority import neighbour
-from .manager import AccessTokenManager, cell_of, manager_of
+from .manager import AccessTokenManager
 from .token import Scopes, normalize_scopes
 
 if TYPE_CHECKING:
@@ -34,67 +29,23 @@ __all__ = ["Users"]
 
 #: Scopes can be spelled in many ways, and so many spellings are remembered.
 _MOST_SPELLINGS = 1_000
-#: So many of those that have failed are kept while their back-off lasts.
-_MOST_FAILED = 256
 #: The tenant of all personal Microsoft accounts.
 _PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 
-def _until(_key: object, manager: AccessTokenManager, _now: float) -> float:
-    return cast("_UserCell", cell_of(manager)).kept_until
-
-
-class _Cache(TLRUCache[Any, AccessTokenManager]):
-    """Managers by assertion, scopes and authority. The first to go are those whose time is over."""
-
-    def __init__(self, most: int, timer: Callable[[], float]) -> None:
-        super().__init__(most, _until, timer)
-
-    #: None for what is not there, and no KeyError, whose words would be the assertion.
-    __missing__ = dict[Any, Any]().get  # type: ignore[assignment]
-
-
-class _Kept(Unpicklable):
-    """The managers that an app keeps, whichever tenant they are of.
-
-    They are found by what is secret, and therefore hidden, caches and all.
-
-    Args:
-        most: So many are kept.
-        context: What they have in common.
-    """
+class _Kept(KeptManagers):
+    """The managers of an app's users, whichever tenant they are of."""
 
     def __init__(self, most: int, context: Context) -> None:
-        #: Those that have a token, until their assertion ends.
-        self.served: Hidden = Hidden(_Cache(most, context.clock.wall))
-        #: Those that have failed, while that stands.
-        self.failed: Hidden = Hidden(_Cache(_MOST_FAILED, context.clock.elapsed))
         #: Scopes as they were given, and as keys are made of them; read without the lock.
         self.spellings: dict[Scopes, tuple[str, ...]] = {}
-        renew_in_child(self._start_anew)
-
-    def _start_anew(self) -> None:
-        """Keeps the managers in the child, and makes the lock anew."""
-        #: Guards all of that, and the fields of the users; never held while anything waits.
-        self.lock = threading.RLock()
+        super().__init__(most, context)
 
 
-class _UserCell(Cell):
-    """A user's cell, which knows its manager for as long as somebody has that."""
+class _UserCell(KeptCell):
+    """A user's cell."""
 
-    known: Callable[[], AccessTokenManager | None] = staticmethod(lambda: None)
-    #: Whose it is, what it is found by, and until when it is kept, on its cache's clock.
     users: Users
-    wanted: Hidden
-    kept_until: float
-
-    def manager(self) -> AccessTokenManager:
-        """Gives its manager, the same one while somebody has it."""
-        manager = self.known()
-        if manager is None:
-            manager = manager_of(self)
-            self.known = weakref.ref(manager)
-        return manager
 
     def _tell_news(self, seconds: float | None) -> None:
         self.users.hear(self, seconds)
@@ -185,7 +136,7 @@ class Users(Unpicklable):
                 cell = self._new_cell(wanted, assertion, scopes)
                 self._alive.cell_contents[wanted.cell_contents] = cell
             elif cell.has_token:
-                self._keep(cell)  # it is in use again
+                self._all.keep(cell, cell.ends_at)  # it is in use again
             return cell.manager()
 
     # With the lock held:
@@ -193,13 +144,13 @@ class Users(Unpicklable):
     def _new_cell(
         self, wanted: Hidden, assertion: UserAssertion, scopes: tuple[str, ...]
     ) -> _UserCell:
-        client = self._client_of(assertion)
+        client = self.client_of(assertion)
         source = OnBehalfOfSource(client, assertion, scopes, wanders=client is not self._client)
         cell = _UserCell(source, source.key, self._context, self._sealed)
         cell.users, cell.wanted = self, wanted
         return cell
 
-    def _client_of(self, assertion: UserAssertion) -> ConfidentialClient:
+    def client_of(self, assertion: UserAssertion) -> ConfidentialClient:
         """Gives the app at the user's own tenant: at another one it would get another's token."""
         authority, tenant = self._client.authority, assertion.tenant
         if not authority.is_multi_tenant_alias:
@@ -217,11 +168,6 @@ class Users(Unpicklable):
             )
         return self._client.at(neighbour(authority, tenant))
 
-    def _keep(self, cell: _UserCell) -> None:
-        cell.kept_until = cell.ends_at
-        self._all.served.cell_contents[cell.wanted.cell_contents] = cell.manager()
-        self._all.failed.cell_contents.pop(cell.wanted.cell_contents, None)
-
     # Without it, in a worker:
 
     def hear(self, cell: _UserCell, seconds: float | None) -> None:
@@ -235,20 +181,16 @@ class Users(Unpicklable):
             if self._closed:
                 return
             if seconds is None:
-                self._keep(cell)
-                return
-            cell.kept_until = self._context.clock.elapsed() + seconds
-            self._all.failed.cell_contents[cell.wanted.cell_contents] = cell.manager()
+                self._all.keep(cell, cell.ends_at)
+            else:
+                self._all.keep_failed(cell, seconds)
 
     def close(self) -> None:
         """Lets all tokens go."""
         with self._all.lock:
             self._closed = True
-            cells = list(self._alive.cell_contents.values())
-            for kept in (self._all.served, self._all.failed):
-                kept.cell_contents.expire()
-                for cell in cells:
-                    kept.cell_contents.pop(cell.wanted.cell_contents, None)
+            cells = alive_of(self._alive.cell_contents)
+            self._all.forget(cells)
             managers = [cell.manager() for cell in cells]
         for manager in managers:
             manager.close()

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import redis
+from fake_users import FakeApp, World, assertion
 from support import KEY, FakeClock, FakeSource, make_sealed
 
 from tokenmgr._engine.cell import Cell
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part
 
 # Only here, as they need numpy.
 from benchmarks import fleet_app, fleet_users  # noqa: E402
-from benchmarks.day import stepped_context  # noqa: E402
+from benchmarks.day import InlineWorkers, SteppedRefresher, stepped_context  # noqa: E402
 from benchmarks.fleet_formulas import Day, Formulas, rows  # noqa: E402
 from benchmarks.fleet_load import DAY, OPERATIONS, Load  # noqa: E402
 from benchmarks.fleet_world import Fleet, Variant, polls_of  # noqa: E402
@@ -127,36 +128,97 @@ def test_a_day_of_the_apps_token_is_what_the_librarys_managers_make_of_it():
     assert real["polled"] == simulated["polled"] == 0
 
 
-@pytest.mark.parametrize("seconds", [0.0, 100.0, 1200.0, 4000.0])
-def test_a_session_on_one_worker_is_what_the_librarys_manager_makes_of_it(seconds):
-    workers = Workers(1)
-    calls = [(float(at), 0) for at in range(0, int(seconds) + 1, 10)]
-    workers.live(calls, lasts=DAY)
-    simulated = counts_of(of_visits([(0.0, seconds)]))
-    looks = seconds / 60
+class UserWorkers:
+    """The users of so many workers that share a store, on a clock that only this moves."""
+
+    def __init__(self, count: int) -> None:
+        self.clock = FakeClock()
+        self.store = Counting(self.clock)
+        self.app = FakeApp(self.clock)
+        self.app.lifetime = 4500.0
+        self.refreshers = [SteppedRefresher(self.clock) for _ in range(count)]
+        self.worlds = [
+            World(
+                self.clock,
+                app=self.app,
+                store=self.store,
+                refresher=refresher,
+                workers=InlineWorkers(1, name="inline"),
+            )
+            for refresher in self.refreshers
+        ]
+
+    def live(self, calls: Sequence[tuple[float, int, float]], *, lasts: float) -> dict[str, int]:
+        """Lets one user call, each time a worker with the assertion that ends then.
+
+        Returns:
+            What was asked.
+        """
+        began = self.clock.elapsed()
+        due = [(at, worker, ends) for at, worker, ends in calls]
+        heapq.heapify(due)
+        while due and due[0][0] <= lasts:
+            at, worker, ends = heapq.heappop(due)
+            self.clock.advance(max(0.0, began + at - self.clock.elapsed()))
+            if ends:
+                self.worlds[worker].get(assertion("ann", exp=1_800_000_000 + ends))
+            pause = self.refreshers[worker].step()
+            if pause is not None:
+                now = self.clock.elapsed() - began
+                heapq.heappush(due, (now + max(pause, 1e-6), worker, 0.0))
+        operations = {name: self.store.counts[name] for name in OPERATIONS}
+        return {"requests": len(self.app.asked), **operations}
+
+
+#: Ends of assertions, where a token lives 4,500 s: the token ends with them, or before.
+SOONER, LATER = 4_000.0, 5_400.0
+
+
+@pytest.mark.parametrize("ends", [SOONER, LATER])
+@pytest.mark.parametrize("seconds", [0.0, 100.0, 1200.0, 3600.0])
+def test_a_session_on_one_worker_is_what_the_librarys_users_make_of_it(seconds, ends):
+    calls = [(float(at), 0, ends) for at in range(0, int(seconds) + 1, 10)]
+    real = UserWorkers(1).live(calls, lasts=DAY)
+    simulated = counts_of(of_visits([(0.0, seconds, ends)]))
     # When the looks fall is random; all else is not.
-    assert workers.counts["found"] == pytest.approx(simulated["found"], abs=2 + looks / 4)
-    assert without_looks(workers.counts) == without_looks(simulated)
+    looks = seconds / 60 if ends == LATER else 0.0
+    assert real["found"] == pytest.approx(simulated["found"], abs=2 * (ends == LATER) + looks / 4)
+    assert without_looks(real) == without_looks(simulated)
+    assert real["requests"] == 1 + (ends == LATER)
 
 
-def test_calls_on_many_workers_are_what_the_librarys_managers_make_of_them():
-    workers = Workers(40)
-    calls = [(30.0 * n, n) for n in range(40)]
-    workers.live(calls, lasts=DAY)
-    assert workers.counts == counts_of(of_visits([(at, at) for at, _ in calls]))
+@pytest.mark.parametrize("ends", [SOONER, LATER])
+def test_calls_on_many_workers_are_what_the_librarys_users_make_of_them(ends):
+    calls = [(30.0 * n, n, ends) for n in range(40)]
+    real = UserWorkers(40).live(calls, lasts=DAY)
+    assert real == counts_of(of_visits([(at, at, ends) for at, _, ends in calls]))
+
+
+def test_a_session_with_several_assertions_is_what_the_librarys_users_make_of_it():
+    visits = [(0.0, 3700.0, SOONER), (3700.0, 8000.0, 8300.0), (8000.0, 8900.0, 13_400.0)]
+    calls = [
+        (float(at), 0, ends)
+        for since, until, ends in visits
+        for at in range(int(since), int(until), 10)
+    ]
+    real = UserWorkers(1).live(calls, lasts=DAY)
+    simulated = counts_of(of_visits(visits))
+    assert without_looks(real) == without_looks(simulated)
+    assert real["found"] == pytest.approx(simulated["found"], abs=20)
+    assert real["requests"] == 5
 
 
 def without_looks(counts: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if name != "found"}
 
 
-def of_visits(visits: Sequence[tuple[float, float]], variant: Variant = AS_BUILT) -> Load:
-    """Simulates the visits of one user."""
+def of_visits(visits: Sequence[tuple[float, float, float]], variant: Variant = AS_BUILT) -> Load:
+    """Simulates the visits of one user: from when until when, and when the assertion ends."""
     fleet = Fleet(users=1, shortest_life=4500.0, longest_life=4500.0, latency=0.0)
     day = fleet_users._Day(fleet, variant, np.random.default_rng(1))
-    for since, until in visits:
-        each = fleet_users._Visits(np.array([0]), np.array([since]), np.array([until]))
-        day.visit(each)
+    for visit in visits:
+        since, until, ends = (np.array([moment]) for moment in visit)
+        day.visit(fleet_users._Visits(np.array([0]), since, until, ends))
     day.end()
     return day.load
 
@@ -222,23 +284,32 @@ def test_the_apps_record_is_always_there_and_a_users_at_most_once(variant):
     assert 0 <= day.users.records.min() <= day.users.records.max() <= SMALL.users
 
 
-def test_a_users_record_is_replaced_at_each_renewal_and_gone_after_the_last():
-    records = of_visits([(0.0, 20_000.0)]).records
-    assert set(records[:20_000]) == {1}
-    assert records[-1] == 0
+def test_a_users_record_is_replaced_when_it_is_renewed_and_gone_with_its_assertion():
+    records = of_visits([(0.0, 5_000.0, LATER)]).records
+    assert set(records[: int(LATER)]) == {1}
+    assert set(records[int(LATER) :]) == {0}
 
 
 def test_a_worker_that_is_started_anew_renews_nothing_of_what_it_had():
-    assert of_visits([(0.0, 0.0)]).requests.sum() == 2
-    assert of_visits([(0.0, 0.0)], Variant(restart=1000.0)).requests.sum() == 1
+    assert of_visits([(0.0, 0.0, LATER)]).requests.sum() == 2
+    assert of_visits([(0.0, 0.0, LATER)], Variant(restart=1000.0)).requests.sum() == 1
 
 
 def test_a_store_that_was_emptied_has_nothing_for_the_next_call():
-    visits = [(0.0, 0.0), (2000.0, 2000.0)]
+    visits = [(0.0, 0.0, SOONER), (2000.0, 2000.0, SOONER)]
     kept = counts_of(of_visits(visits, Variant(restart=1000.0)))
     emptied = counts_of(of_visits(visits, Variant(restart=1000.0, emptied=True)))
-    # Once, and once more after the call, as ever; and for the call, whose record is gone.
-    assert (kept["requests"], emptied["requests"]) == (2, 3)
+    # Once; and for the call, whose record is gone.
+    assert (kept["requests"], emptied["requests"]) == (1, 2)
+
+
+def test_a_front_end_has_an_assertion_until_shortly_before_its_end():
+    front_end = fleet_users._FrontEnd(Fleet(users=2, ahead=300.0), np.random.default_rng(1))
+    who = np.array([0, 1])
+    first = front_end.assertions(who, np.zeros(2))
+    assert ((first >= 3600.0) & (first <= 5400.0)).all()
+    assert (front_end.assertions(who, first - 301.0) == first).all()
+    assert (front_end.assertions(who, first - 300.0) >= first + 3300.0).all()
 
 
 def test_the_same_seed_gives_the_same_day_and_another_one_another():
@@ -296,7 +367,10 @@ def test_without_a_store_nothing_is_stored_and_calls_on_any_worker_each_need_a_t
     load = fleet_users.live(SMALL, Variant(store=False, sticky=False))
     calls = Formulas(SMALL).session_calls * SMALL.users * SMALL.sessions
     assert load.operations.sum() == 0
-    assert load.requests.sum() == pytest.approx(2 * calls, rel=0.05)
+    # And another one for some, which end before their assertion does.
+    shorter = Formulas(SMALL).shorter_anytime
+    assert 0.1 < shorter < 0.25
+    assert load.requests.sum() == pytest.approx((1 + shorter) * calls, rel=0.05)
 
 
 # The page.

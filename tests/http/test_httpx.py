@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from http_api import Refusal
 from http_compliance import (
     AsyncCompliance,
     AsyncDriver,
@@ -158,10 +159,11 @@ def client(request, ca_file):
 def test_the_refused_answer_is_in_the_history_and_its_connection_serves_again(
     library, client, api, manager
 ):
-    api.refused = {"Bearer token-1"}
+    api.refusals = {"Bearer token-1": Refusal(bomb=True)}
     client.auth = MODULES[library].BearerAuth(manager, hosts="127.0.0.1")
     answer = client.get(api.url())
     assert [(each.status_code, each.content) for each in answer.history] == [(401, b"")]
+    assert "Content-Encoding" not in answer.history[0].headers  # which has no content
     assert answer.request.headers["Authorization"] == "Bearer token-2"
     assert len({asked.connection for asked in api.asked}) == 1
 

@@ -127,7 +127,10 @@ class Cell:
         self.context = context
         self._sealed = sealed
         self._shared: SharedToken | None = None
-        if sealed is not None:
+        share = getattr(source, "share", None)
+        if share is not None:  # what its tokens are found by is not the key alone
+            self._shared = share(key)
+        elif sealed is not None:
             from .._sharing.fetch_once import SharedToken
 
             self._shared = SharedToken(sealed, key, getattr(source, "read_proof", None))
@@ -280,6 +283,11 @@ class Cell:
                 self._took()
                 self._tell(events.TokenAdopted, current.valid_until - self.context.clock.elapsed())
 
+    def doubt(self) -> None:
+        """Has the next call wait until somebody has looked whether the token is the key's still."""
+        with self._lock:
+            self.current = NOTHING
+
     def invalidate(self, secret: str) -> None:
         """Drops the token in hand if it is this one, and for other workers too."""
         with self._lock:
@@ -339,7 +347,8 @@ class Cell:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ConfigurationError(
+            closed_error = getattr(self._source, "closed_error", lambda: None)()
+            raise closed_error or ConfigurationError(
                 "this manager is closed, with its registry: make a new TokenRegistry"
             )
 
@@ -545,7 +554,11 @@ class Cell:
         )
 
     def _look(self) -> None:
-        record = None if self._shared is None else self._shared.look(self._refused)
+        try:
+            record = None if self._shared is None else self._shared.look(self._refused)
+        except TokenManagerError:  # what it is of has ended, which the next call is told
+            self.doubt()
+            return
         if record is not None:
             self.adopt(record)
 

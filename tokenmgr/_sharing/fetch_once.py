@@ -68,16 +68,21 @@ class SharedToken:
     """The token of a key, as all workers share it.
 
     ``read_proof`` reads what proves who the app is, once for each fetch; it is None where the
-    source has nothing of the kind.
+    source has nothing of the kind. ``slot`` is where it lies, where that is not the key's alone.
     """
 
     def __init__(
-        self, sealed: SealedStore, key: TokenKey, read_proof: Callable[[], Proof] | None = None
+        self,
+        sealed: SealedStore,
+        key: TokenKey,
+        read_proof: Callable[[], Proof] | None = None,
+        *,
+        slot: Slot | None = None,
     ) -> None:
         self._sealed = sealed
         self._context = sealed.context
         self._key = key
-        self._slot = Slot(sealed, key)
+        self._slot = slot or Slot(sealed, key)
         self._read_proof = read_proof
 
     @property

@@ -52,8 +52,9 @@ class SealingKey(Unpicklable):
     @no_fork()
     def seal(self, content: bytes, name: str) -> bytes:
         """Seals a record's content under its name."""
+        content, given = b"", Hidden(content)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = self._cipher(name).encrypt(nonce, content, _HEADER + name.encode())
+        sealed = self._cipher(name).encrypt(nonce, given.cell_contents, _HEADER + name.encode())
         return _HEADER + nonce + sealed
 
     @no_fork()

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from .._context import Context
@@ -28,7 +29,7 @@ from .record import AnotherOwnersError, Verdict, record_from_bytes, record_to_by
 if TYPE_CHECKING:
     from .seal import SealingKey
 
-__all__ = ["Lease", "SealedStore", "Slot"]
+__all__ = ["Lease", "Place", "SealedStore", "Slot"]
 
 #: Long enough never to be the same by chance, and shorter than anything sealed.
 _OWNER_BYTES = 16
@@ -39,7 +40,7 @@ _SURE = 1.0
 #: What stores take as it is. Braces would put all of it on one node of a Redis Cluster.
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
-T = TypeVar("T", Record, Verdict)
+T = TypeVar("T")
 
 
 class SealedStore(Unpicklable):
@@ -75,18 +76,75 @@ class SealedStore(Unpicklable):
         self.closed: bool = False
 
 
-class Slot:
-    """What lies in a store for one key, under whichever of the keys that seal.
+class Place:
+    """Where something lies in a store, under whichever of the keys that seal.
 
     Every method may raise :class:`~tokenmgr._sharing.guarded.StoreAwayError`.
+
+    Args:
+        sealed: The store.
+        key: What it is of, for events.
+        described: What is named, and owns what lies there.
     """
 
-    def __init__(self, sealed: SealedStore, key: TokenKey) -> None:
+    def __init__(self, sealed: SealedStore, key: TokenKey, described: str) -> None:
         self._sealed = sealed
         self._key = key
-        self._described = json.dumps([*vars(key).values()])
+        self._described = described
         #: The sealing keys, and each with the record's name under it: one value, replaced whole.
         self._named: tuple[tuple[SealingKey, ...], list[tuple[SealingKey, str]]] = (), []
+
+    def leases(self) -> list[Lease]:
+        """Makes a right for each of the keys that seal, in the order in which all take them.
+
+        Whoever takes all meets everybody who knows one of the keys, and seals with whichever.
+        """
+        return [self._lease(*each) for each in sorted(self._places(), key=itemgetter(1))]
+
+    def erase(self) -> None:
+        """Takes away whatever lies there."""
+        for _, name in self._places():
+            self._erase(name)
+
+    def _erase(self, name: str) -> None:
+        content = self._sealed.store.get(name)
+        if content is not None:
+            self._sealed.store.delete(name, content)
+
+    def _lease(self, sealing: SealingKey, name: str) -> Lease:
+        return Lease(self._sealed, sealing, f"{name}:lease", self._refuse)
+
+    def _places(self) -> list[tuple[SealingKey, str]]:
+        keys, (named, places) = self._sealed.keys.known(), self._named
+        if named is not keys:
+            namespace, what = self._sealed.namespace, self._described
+            places = [(each, f"{namespace}:{each.name(what)}") for each in keys]
+            self._named = keys, places
+        return places
+
+    def _opened(
+        self, sealing: SealingKey, name: str, parse: Callable[[bytes], T]
+    ) -> tuple[T | None, bytes | None]:
+        """Gives what lies there, read, and as it lies there."""
+        content = self._sealed.store.get(name)
+        return _opened(content, sealing, name, parse, self._refuse), content
+
+    def _refuse(self, reason: str) -> None:
+        context = self._sealed.context
+        context.emit(RecordRefused(context.clock.wall(), self._key, reason))
+
+
+class Slot(Place):
+    """What lies in a store for one key.
+
+    Args:
+        sealed: The store.
+        key: The key.
+        described: What is named; left out, all of the key.
+    """
+
+    def __init__(self, sealed: SealedStore, key: TokenKey, described: str = "") -> None:
+        super().__init__(sealed, key, described or json.dumps([*vars(key).values()]))
 
     def opens_with(self, proof: Proof | None) -> bool:
         """Takes up a proof that has just been read; says whether anything can be sealed."""
@@ -117,25 +175,10 @@ class Slot:
 
     def lease(self) -> Lease:
         """Makes the right to fetch, which is yet to be taken."""
-        sealing, name = self._places()[0]
-        return Lease(self._sealed, sealing, f"{name}:lease", self._refuse)
-
-    def _places(self) -> list[tuple[SealingKey, str]]:
-        keys, (named, places) = self._sealed.keys.known(), self._named
-        if named is not keys:
-            namespace, what = self._sealed.namespace, self._described
-            places = [(each, f"{namespace}:{each.name(what)}") for each in keys]
-            self._named = keys, places
-        return places
+        return self._lease(*self._places()[0])
 
     def _read(self, sealing: SealingKey, name: str) -> tuple[Record | None, bytes | None]:
-        content = self._sealed.store.get(name)
-        parse = partial(record_from_bytes, owner=self._described)
-        return _opened(content, sealing, name, parse, self._refuse), content
-
-    def _refuse(self, reason: str) -> None:
-        context = self._sealed.context
-        context.emit(RecordRefused(context.clock.wall(), self._key, reason))
+        return self._opened(sealing, name, partial(record_from_bytes, owner=self._described))
 
 
 class Lease:
@@ -211,12 +254,21 @@ class Lease:
     def leave(self, verdict: Verdict) -> None:
         """Leaves a verdict in its place, for as long as it counts, if it has been taken."""
         # Put over it, not after it was given back: another one would take it in between, and ask
-        # the same. Later than this it may be another one's already.
-        if self.taken and self._clock.elapsed() < self._ends - _SURE:
-            content = self._sealing.seal(verdict.to_bytes(), self._name)
-            self._store.put_over(self._name, content, verdict.until - verdict.at)
+        # the same.
+        if self.is_sure:
+            self.put(verdict)
             self.taken = False
             self._leases.discard(self)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it has been taken, and cannot have ended; later it may be another one's."""
+        return self.taken and self._clock.elapsed() < self._ends - _SURE
+
+    def put(self, verdict: Verdict) -> None:
+        """Puts a verdict in its place, for as long as it counts, whoever has it."""
+        content = self._sealing.seal(verdict.to_bytes(), self._name)
+        self._store.put_over(self._name, content, verdict.until - verdict.at)
 
 
 def _opened(

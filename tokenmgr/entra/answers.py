@@ -35,6 +35,8 @@ _AFTER_USER = (
     r"""[^'"\r\n]{1,256}\2"""
 )
 
+#: The longest refresh token that is taken for one: what a store keeps has room for little more.
+_LONGEST_REFRESH = 16_384
 #: The longest name of an error; what is longer is something else.
 _LONGEST_NAME = 100
 
@@ -65,6 +67,13 @@ class Answer:
         """Whether there is a token in it that can be sent."""
         # What becomes part of a header must not be able to end it (RFC 6750, section 2.1).
         return _is_visible(self.get("access_token"))
+
+    @property
+    def refresh_token(self) -> str:
+        """The refresh token; empty where there is none that could be kept."""
+        given = Hidden(self.text("refresh_token") or "")
+        whole = _is_visible(given.cell_contents) and len(given.cell_contents) <= _LONGEST_REFRESH
+        return str(given.cell_contents) if whole else ""
 
     @property
     def error(self) -> str | None:
@@ -115,7 +124,7 @@ def error_from_answer(
     )
 
 
-def normalized(answer: Answer, status: int) -> dict[str, Any]:
+def normalized(answer: Answer, status: int, *, refresh_token: bool = False) -> dict[str, Any]:
     """Makes of what a token endpoint sent what MSAL is to see: what is needed, of the right types.
 
     MSAL's cache, which nobody reads, stumbles over members that nobody needs: a good token would
@@ -125,6 +134,7 @@ def normalized(answer: Answer, status: int) -> dict[str, Any]:
         answer: What the service sent.
         status: The HTTP status. What is a failure by it, or names an error, holds no token,
             whatever else it names (RFC 6749, section 5.2).
+        refresh_token: Whether a refresh token is needed too.
     """
     if answer.get("error") or not 200 <= status < 300:
         texts = {name: answer.text(name) for name in _OF_REFUSALS if answer.text(name) is not None}
@@ -136,6 +146,7 @@ def normalized(answer: Answer, status: int) -> dict[str, Any]:
         "access_token": answer.get("access_token") if answer.has_token else "",
         "token_type": _token_type(answer.get("token_type")),
         **{name: seconds for name, seconds in numbers.items() if seconds is not None},
+        **({"refresh_token": answer.refresh_token} if refresh_token else {}),
     }
 
 

@@ -162,13 +162,22 @@ class ConfidentialClient:
                 return False
         return False
 
-    def ask(self, grant: Grant, key: TokenKey, proof: Proof | None = None) -> AccessToken:
+    def ask(
+        self,
+        grant: Grant,
+        key: TokenKey,
+        proof: Proof | None = None,
+        *,
+        hear: Callable[[Hidden], object] | None = None,
+    ) -> AccessToken:
         """Asks for a token, and once more where the credential has been renewed meanwhile.
 
         Args:
             grant: The call of MSAL that asks.
             key: What it asks for.
             proof: What the credential has just said; it is read when it is left out.
+            hear: Told the refresh token that came along, hidden; nothing is made of one when it is
+                left out.
 
         Raises:
             TokenManagerError: There is none to be had.
@@ -176,6 +185,7 @@ class ConfidentialClient:
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
             exchange, tried_again = self._exchange(), False
+            exchange.passes_refresh_token = hear is not None
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
                 with _MsalCall() as call, no_fork():
@@ -183,7 +193,10 @@ class ConfidentialClient:
                     call.answer = Answer(grant(call.application))
                 error = self._error(call, proof, exchange)
                 if error is None:
-                    return self._token(call, key, exchange)
+                    token = self._token(call, key, exchange)
+                    if hear is not None:
+                        hear(Hidden(call.answer.text("refresh_token") or ""))
+                    return token
                 refused = isinstance(error, InvalidCredentialError) and not tried_again
                 renewed = self._credential.reread(proof) if refused else None
                 if renewed is None:

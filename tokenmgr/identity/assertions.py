@@ -24,6 +24,8 @@ _MOST_BYTES = 16 * 1024
 #: What is later, in seconds since 1970, is taken for that: some thousand years from now.
 _LATEST = 1e11
 _PREFIX = "bearer "
+#: The claims that name a person: those of Microsoft Entra, then those of any issuer (RFC 7519).
+_WHO = (("tid", "oid"), ("iss", "sub"))
 #: What a JWT is written with (RFC 7515, section 7.1), with the padding that some leave on.
 _CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_=.")
 _WHAT = "pass the access token that the caller sent to this API, and answer 401 where it is none"
@@ -73,8 +75,25 @@ class UserAssertion(Unpicklable):
             client_id: The app's that does.
         """
         key = f"tokenmgr user, 1\n{kind}\n{client_id}".encode()
-        made = hmac.new(key, self._text.cell_contents.encode(), hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(made).decode().rstrip("=")
+        return _digest(key, self._text)
+
+    def user(self, kind: str, client_id: str) -> str:
+        """Tells its user from all others, and tells nobody who that is.
+
+        It is what the assertion says, and true where the service has exchanged it. One that names
+        nobody is its own user.
+
+        Args:
+            kind: That of the authority which exchanges it.
+            client_id: The app's that does.
+        """
+        claims = _claims(self._text)
+        for names in _WHO:
+            if all(isinstance(claims.cell_contents.get(name), str) for name in names):
+                told = Hidden([*names, *(claims.cell_contents[name] for name in names)])
+                key = f"tokenmgr session user, 1\n{kind}\n{client_id}".encode()
+                return _digest(key, Hidden(json.dumps(told.cell_contents)))
+        return self.digest(kind, client_id)
 
     def check_time(self, now: float) -> None:
         """Refuses to exchange it once it has expired.
@@ -103,6 +122,11 @@ def text_of(given: Hidden) -> Hidden:
     if given.cell_contents[: len(_PREFIX)].lower() == _PREFIX:
         return Hidden(given.cell_contents[len(_PREFIX) :])
     return given
+
+
+def _digest(key: bytes, text: Hidden) -> str:
+    made = hmac.new(key, text.cell_contents.encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(made).decode().rstrip("=")
 
 
 def _claims(text: Hidden) -> Hidden:

@@ -101,6 +101,18 @@ def test_what_is_deleted_is_in_no_page_and_in_no_log(
         assert is_left(value, path) == []
 
 
+def test_what_a_reader_keeps_in_the_log_goes_with_the_next_write(store: SqliteStore, path: Path):
+    value = secrets.token_bytes(3_000)
+    store.put("key", value, 60.0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM records").fetchone() == (1,)
+        assert store.delete("key", value)
+        assert is_left(value, path) == ["tokens.db-wal"]
+    store.put("another", b"value", 60.0)
+    assert is_left(value, path) == []
+
+
 def test_what_was_put_over_is_in_no_page(store: SqliteStore, other: SqliteStore, path: Path):
     fill(store)
     earlier, later = secrets.token_bytes(3_000), secrets.token_bytes(3_000)

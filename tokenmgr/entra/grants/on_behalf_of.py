@@ -20,7 +20,7 @@ from ..client import ConfidentialClient
 if TYPE_CHECKING:
     import msal
 
-__all__ = ["OnBehalfOfSource"]
+__all__ = ["OnBehalfOfSource", "check_scopes", "of_tenant"]
 
 #: What MSAL asks for besides, by itself.
 _RESERVED = frozenset({"openid", "profile", "offline_access"})
@@ -53,12 +53,7 @@ class OnBehalfOfSource:
         *,
         wanders: bool = False,
     ) -> None:
-        if not all(map(is_unicode, scopes)):
-            raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
-        if _RESERVED.intersection(scopes):
-            raise InvalidScopeError(
-                "openid, profile and offline_access are asked for by themselves: leave them out"
-            )
+        check_scopes(scopes)
         self._client = client
         self._assertion = assertion
         self._wanders = wanders
@@ -117,14 +112,28 @@ class OnBehalfOfSource:
         except ConfigurationError as exc:
             if not self._wanders or exc.error is None:
                 raise
-            raise _of_tenant(exc) from None
+            raise of_tenant(exc) from None
         if token.expires_at <= self.ends_at:
             return token
         # A new one would end at the same time, and so there is nothing to renew.
         return token._replace(expires_at=self.ends_at, refresh_at=self.ends_at)
 
 
-def _of_tenant(error: ConfigurationError) -> TokenManagerError:
+def check_scopes(scopes: tuple[str, ...]) -> None:
+    """Refuses scopes that cannot be asked for on behalf of a user.
+
+    Raises:
+        InvalidScopeError: One is none.
+    """
+    if not all(map(is_unicode, scopes)):
+        raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
+    if _RESERVED.intersection(scopes):
+        raise InvalidScopeError(
+            "openid, profile and offline_access are asked for by themselves: leave them out"
+        )
+
+
+def of_tenant(error: ConfigurationError) -> TokenManagerError:
     """Says of a tenant that the assertion has named what would else be said of the program's."""
     kind = ConsentRequiredError if _NO_APP in error.error_codes else InteractionRequiredError
     told = kind(f"at the tenant that the user's token names: {error}")

@@ -79,6 +79,8 @@ class Exchange:
         self.asked_at: float = wall()
         #: The HTTP status of the last answer; None where there was none.
         self.status: int | None = None
+        #: Whether MSAL is to see the refresh token of an answer: somebody keeps it.
+        self.passes_refresh_token: bool = False
         #: What is documented, by the address at which MSAL asks for it.
         self._documented: dict[str, dict[str, str]] = {}
         if documented and (metadata := documented_metadata(authority)) is not None:
@@ -149,7 +151,8 @@ class Exchange:
                 status=response.status_code,
             )
         status = response.status_code
-        return Response(status, json.dumps(normalized(said, status)), {})
+        kept = self.passes_refresh_token
+        return Response(status, json.dumps(normalized(said, status, refresh_token=kept)), {})
 
     def close(self) -> None:
         """Does nothing: the connections are the transport's."""

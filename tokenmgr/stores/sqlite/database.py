@@ -123,15 +123,19 @@ class Database:
                 "room left"
             ) from None
 
-    def empty_log(self) -> None:
-        """Empties the log, in which there is all that was written of late, unless it is read now.
+    def empty_log(self) -> bool:
+        """Empties the log, in which there is all that was written of late; says whether it did.
+
+        It cannot while another worker is in the middle of a statement for too long.
 
         Raises:
             StoreError: The file cannot be used.
         """
         deadline = time.monotonic() + _PATIENCE
-        while self.run(EMPTY_LOG, {}).rows[0][0] and pause(deadline):
-            pass  # another worker is in the middle of a statement
+        while self.run(EMPTY_LOG, {}).rows[0][0]:
+            if not pause(deadline):
+                return False
+        return True
 
     def close(self) -> None:
         """Closes the file, unless another thread or process is in the way for too long."""

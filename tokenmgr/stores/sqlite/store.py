@@ -101,6 +101,8 @@ class SqliteStore:
         self.path: Path = Path(text).absolute()
         self._clock = clock
         self._puts = 0
+        #: Whether what was deleted may be in the log still.
+        self._log_is_full = False
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -143,6 +145,7 @@ class SqliteStore:
             with contextlib.suppress(StoreError):  # the value is kept all the same
                 self._run(_SWEEP_ENDED, key=key, most=_SWEEP)
         self._puts += 1  # two threads that count as one only sweep a little later
+        self._empty_log()
 
     def lease(self, key: str, owner: bytes, ttl: float) -> bool:
         """Takes a lease; see :class:`~tokenmgr.stores.TokenStore`."""
@@ -152,9 +155,15 @@ class SqliteStore:
         """Takes away a value; see :class:`~tokenmgr.stores.TokenStore`."""
         deleted = self._run(_DELETE, key=key, value=value).changed == 1
         if deleted and len(value) > _LONGEST_OWNER:
-            with contextlib.suppress(StoreError):  # it is gone all the same
-                self._load().empty_log()
+            self._log_is_full = True
+        self._empty_log()
         return deleted
+
+    def _empty_log(self) -> None:
+        """Has nothing of what was deleted be left in the log; later, where it is being read."""
+        if self._log_is_full:
+            with contextlib.suppress(StoreError):  # it is gone all the same
+                self._log_is_full = not self._load().empty_log()
 
     def close(self) -> None:
         """Closes the file, unless it cannot be had in time; the next use opens it anew."""

@@ -1,0 +1,67 @@
+"""What is known of a session, the work for a user that outlives the call it was begun by."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ._runtime.secrecy import Hidden, Unpicklable
+from ._runtime.values import Value
+
+__all__ = ["SessionRecord", "Turn"]
+
+
+class SessionRecord(Value, Unpicklable):
+    """A session as it stands. It never changes; with each redemption another one takes its place.
+
+    Users and assertions are in it as digests.
+    """
+
+    _hidden = frozenset({"refresh_token", "user", "authority", "epoch", "assertions", "held"})
+
+    #: What carries it on.
+    refresh_token: Hidden
+    #: Whose it is.
+    user: str
+    #: Who redeems the refresh token: where the session's assertion was exchanged.
+    authority: str
+    #: Tells it from all that were begun under its name before, or will be. Nobody guesses it.
+    epoch: str
+    #: How often the refresh token was redeemed.
+    serial: int
+    #: When it was begun, in seconds since 1970.
+    begun_at: float
+    #: When it ends unless it is used before, on the same clock.
+    ends_at: float
+    #: The assertions that have begun it, or carried it on, the last ones of this user.
+    assertions: tuple[str, ...]
+    #: The scopes and claims of the access tokens that may lie in the store.
+    held: tuple[tuple[tuple[str, ...], str], ...] = ()
+
+
+class Turn(Protocol):
+    """The one worker's turn to do something with a session's refresh token."""
+
+    @property
+    def before(self) -> SessionRecord | None:
+        """The session as it stands; None where there is none."""
+        ...
+
+    def begin(self, refresh_token: Hidden, *, assertion: str, user: str, authority: str) -> float:
+        """Keeps a session that an assertion has just begun; says when it ends.
+
+        Raises:
+            TokenManagerError: It was ended meanwhile.
+        """
+        ...
+
+    def carry_on(self, refresh_token: Hidden) -> float:
+        """Keeps the refresh token that the last one gave way to; says when the session ends.
+
+        Raises:
+            TokenManagerError: It was ended meanwhile.
+        """
+        ...
+
+    def end(self) -> None:
+        """Erases the session, as its refresh token is refused."""
+        ...

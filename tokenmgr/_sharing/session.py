@@ -1,0 +1,325 @@
+"""A session as all workers share it: one record, one refresh token, one worker at a time.
+
+The record lies in the store under explicit keys, sealed, and says there whose it is. Whoever
+redeems its refresh token has the session's lease, and puts the next one in its place before anybody
+is given the access token that came along, and before the lease goes. Of two records the newer one
+counts: a worker that knows of a newer one than the store has takes no older one from it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+import weakref
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .._runtime.forks import renew_in_child
+from .._runtime.secrecy import Hidden
+from .._session import SessionRecord
+from ..errors import InteractionRequiredError, StoreError
+from ..token import TokenKey
+from .guarded import StoreAwayError
+from .session_record import newest_of, session_from_bytes, session_to_bytes, with_held
+from .slot import Lease, Place, SealedStore, Slot
+
+if TYPE_CHECKING:
+    from .seal import SealingKey
+
+__all__ = ["SharedSession", "away", "take_all"]
+
+#: Seconds before each attempt to write what has taken a redeemed refresh token's place.
+_PAUSES = (0.0, 0.1, 0.3, 0.5)
+#: So many of a user's assertions are remembered to have begun a session.
+_MOST_ASSERTIONS = 8
+_EPOCH_BYTES = 16
+#: Seconds that the end of a session waits beyond the lease of whoever redeems its refresh token.
+_MARGIN = 2.0
+_PAUSE = 0.02
+
+
+def away() -> StoreError:
+    """Says that a session cannot go on now."""
+    return StoreError(
+        "the session's refresh token lies in the store, which cannot be used now, or another "
+        "worker redeems it for too long: ask again later, and see the event StoreFailed",
+        retryable=True,
+    )
+
+
+def _ended_meanwhile() -> InteractionRequiredError:
+    return InteractionRequiredError(
+        "the session was ended, or begun anew, while its refresh token was redeemed: look it up "
+        "again, or have the user sign in, and begin it again"
+    )
+
+
+class SharedSession:
+    """A session, as all workers share it.
+
+    Args:
+        sealed: The store.
+        key: What stands for it in events.
+        described: What names it, and is written in its record: the session, the app, the authority.
+        ttl: Seconds after which it ends without use.
+    """
+
+    def __init__(self, sealed: SealedStore, key: TokenKey, described: Hidden, ttl: float) -> None:
+        self._sealed = sealed
+        self._context = sealed.context
+        self._described = described
+        self._key = key
+        self._place = _SessionPlace(sealed, key, described.cell_contents)
+        self._ttl = ttl
+        #: The newest that this process knows.
+        self.known: SessionRecord | None = None
+        #: Whether the program has ended it here; one that is begun anew is another object.
+        self.is_over: bool = False
+        #: What hands out its tokens in this process.
+        self.cells: weakref.WeakSet[Any] = weakref.WeakSet()
+        renew_in_child(self._start_anew)
+
+    def _start_anew(self) -> None:
+        """Makes its lock anew."""
+        #: Guards the fields above; nothing is read or written under it.
+        self._lock = threading.RLock()
+
+    def look(self) -> SessionRecord | None:
+        """Gives the session as it stands; None where there is none.
+
+        Raises:
+            StoreAwayError: The store cannot say.
+        """
+        found = self._place.read()
+        with self._lock:
+            known, newest = self.known, None
+            if found is not None and not self.is_over:
+                newest = newest_of(known, found)
+            put_back = newest is not None and newest is not found
+            if newest is not None and newest.ends_at <= self._context.clock.wall():
+                newest = None
+            self.known = newest
+        if put_back:
+            self._place.refuse("older than the one that is known")
+        return newest
+
+    def token_slot(self, key: TokenKey, tag: str) -> Slot:
+        """Gives the place of an access token.
+
+        Args:
+            key: Its key.
+            tag: The session that it is of, or the assertion that is to begin one.
+        """
+        what = [self._described.cell_contents, tag, key.scopes, key.claims, key.cae]
+        return Slot(self._sealed, key, json.dumps(what))
+
+    def leases(self) -> list[Lease]:
+        """Makes the right to redeem its refresh token, which is yet to be taken: all of these."""
+        return self._place.leases()
+
+    def turn(self, key: TokenKey) -> _Turn:
+        """Begins a turn of whoever has the leases."""
+        return _Turn(self, key)
+
+    def keep(self, record: SessionRecord, before: SessionRecord | None) -> SessionRecord:
+        """Keeps the session as it stands now; gives the one that counts.
+
+        Args:
+            record: The session.
+            before: What it takes the place of.
+
+        Raises:
+            InteractionRequiredError: It was ended meanwhile.
+        """
+        # Here first, before anything can come in between: nobody else has it.
+        self._know(record)
+        with suppress(StoreAwayError):
+            newest = self._place.read()
+            if before is not None and record.epoch == before.epoch:
+                # A lease that has ended, as when the machine slept, keeps nobody from going on.
+                newest = None if newest is None else newest_of(before, newest)
+                if newest is None or newest.epoch != before.epoch:
+                    self._know(newest)
+                    raise _ended_meanwhile()
+                if newest.serial > before.serial:
+                    self._know(newest)
+                    return newest
+        # What cannot be written is known here for as long as the process lives: the next turn does.
+        self._write(record)
+        return record
+
+    def _know(self, record: SessionRecord | None) -> None:
+        with self._lock:
+            if self.is_over:
+                raise _ended_meanwhile()
+            self.known = record
+
+    def _write(self, record: SessionRecord) -> None:
+        for pause in _PAUSES:
+            time.sleep(pause)
+            with suppress(StoreAwayError):
+                self._place.write(record, record.ends_at - self._context.clock.wall())
+                return
+
+    def take_over(self, record: SessionRecord) -> None:
+        """Takes the access tokens away of the session whose name another one has now."""
+        for cell in list(self.cells):
+            cell.doubt()
+        with suppress(StoreAwayError):
+            self._erase_tokens(record)
+
+    def erase(self, record: SessionRecord) -> None:
+        """Erases a session whose refresh token is refused, if it is still that one."""
+        with suppress(StoreAwayError):
+            found = self._place.read()
+            if found is not None and (found.epoch, found.serial) == (record.epoch, record.serial):
+                self._place.erase()
+                self._erase_tokens(record)
+        with self._lock:
+            if self.known is not None and self.known.epoch == record.epoch:
+                self.known = None
+
+    def end(self) -> None:
+        """Ends it, and erases it here and in the store.
+
+        Raises:
+            StoreError: It is erased here, and may lie in the store still.
+        """
+        with self._lock:
+            self.is_over, known, self.known = True, self.known, None
+        try:
+            self._erase_all(known)
+            leases = self.leases()
+            give_up_at = time.monotonic() + leases[0].ttl + _MARGIN
+            try:
+                # Whoever redeems it now notices, or has put back by then what is erased again.
+                while not take_all(leases) and time.monotonic() < give_up_at:
+                    time.sleep(_PAUSE)
+                self._erase_all(known)
+            finally:
+                for lease in leases:
+                    lease.give_back()
+        except StoreAwayError:
+            raise StoreError(
+                "the session is ended in this process, but may lie in the store still, which "
+                "cannot be used now: end it again later, and see the event StoreFailed",
+                retryable=True,
+            ) from None
+
+    def _erase_all(self, known: SessionRecord | None) -> None:
+        found = self._place.read()
+        self._place.erase()
+        for record in (found, known):
+            if record is not None:
+                self._erase_tokens(record)
+
+    def _erase_tokens(self, record: SessionRecord) -> None:
+        for scopes, claims in record.held:
+            key = self._key._replace(scopes=scopes, claims=claims)
+            self.token_slot(key, record.epoch).erase()
+
+    def begun(
+        self, before: SessionRecord | None, key: TokenKey, token: Hidden, **whose: str
+    ) -> SessionRecord:
+        """Makes the record of a session that an assertion has just begun."""
+        now, assertion, user = self._context.clock.wall(), whose["assertion"], whose["user"]
+        others = before.assertions if before is not None and before.user == user else ()
+        assertions = (assertion, *(each for each in others if each != assertion))
+        return SessionRecord(
+            refresh_token=token,
+            user=user,
+            authority=whose["authority"],
+            epoch=secrets.token_urlsafe(_EPOCH_BYTES),
+            serial=0,
+            begun_at=now,
+            ends_at=now + self._ttl,
+            assertions=assertions[:_MOST_ASSERTIONS],
+            held=with_held((), key),
+        )
+
+    def carried_on(self, before: SessionRecord, key: TokenKey, token: Hidden) -> SessionRecord:
+        """Makes the record that takes another one's place, as that one's token was redeemed."""
+        return before._replace(
+            refresh_token=token,
+            serial=before.serial + 1,
+            ends_at=self._context.clock.wall() + self._ttl,
+            held=with_held(before.held, key),
+        )
+
+
+class _Turn:
+    """The turn of whoever has a session's leases."""
+
+    def __init__(self, session: SharedSession, key: TokenKey) -> None:
+        self._session = session
+        self._key = key
+        self.before: SessionRecord | None = session.known
+
+    def begin(self, refresh_token: Hidden, *, assertion: str, user: str, authority: str) -> float:
+        whose = {"assertion": assertion, "user": user, "authority": authority}
+        record = self._session.begun(self.before, self._key, refresh_token, **whose)
+        kept = self._session.keep(record, self.before)
+        if self.before is not None:
+            self._session.take_over(self.before)
+        return kept.ends_at
+
+    def carry_on(self, refresh_token: Hidden) -> float:
+        assert self.before is not None, "there is a session"  # noqa: S101
+        record = self._session.carried_on(self.before, self._key, refresh_token)
+        return self._session.keep(record, self.before).ends_at
+
+    def end(self) -> None:
+        assert self.before is not None, "there is a session"  # noqa: S101
+        self._session.erase(self.before)
+        self.before = None
+
+
+class _SessionPlace(Place):
+    """Where a session's record lies."""
+
+    def read(self) -> SessionRecord | None:
+        """Gives the newest record that opens, under whichever key; None when there is none."""
+        places = self._places()
+        newest = self._newest(places)
+        if newest is None and len(places) > 1:  # it may just have been sealed with another one
+            newest = self._newest(places)
+        return newest
+
+    def _newest(self, places: list[tuple[SealingKey, str]]) -> SessionRecord | None:
+        newest, parse = None, partial(session_from_bytes, owner=self._described)
+        for sealing, name in places:
+            found, _ = self._opened(sealing, name, parse)
+            newest = newest if found is None else newest_of(newest, found)
+        return newest
+
+    def write(self, record: SessionRecord, ttl: float) -> None:
+        """Keeps a record, sealed with the first key, and no other one beside it."""
+        (sealing, name), *others = self._places()
+        content = session_to_bytes(record, self._described)
+        # Although the store may have failed just now: there may be no other copy.
+        self._sealed.store.put_over(name, sealing.seal(content.cell_contents, name), ttl)
+        for _, other in others:
+            self._erase(other)
+
+    def refuse(self, reason: str) -> None:
+        """Tells that what lies there counts for nothing."""
+        self._refuse(reason)
+
+
+def take_all(leases: list[Lease]) -> bool:
+    """Takes all of them, or none; says whether all are taken.
+
+    Raises:
+        StoreAwayError: The store cannot say.
+    """
+    for lease in leases:
+        if not lease.take():
+            if lease.is_over:  # no lease of anybody's
+                lease.clear()
+            for taken in leases:
+                taken.give_back()
+            return False
+    return True

@@ -1,0 +1,279 @@
+"""The refresh token grant, for sessions: work for a user goes on when the assertion has ended.
+
+A session begins by the on-behalf-of grant. Its refresh token carries it on (RFC 6749, section 6):
+it is of the user and the app, and of no resource, and so all scopes of a session have it in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from ..._runtime.secrecy import Hidden
+from ..._session import SessionRecord, Turn
+from ...errors import (
+    ConfigurationError,
+    ConsentRequiredError,
+    InteractionRequiredError,
+    StoreError,
+    TokenManagerError,
+)
+from ...identity.assertions import UserAssertion
+from ...identity.authority import Authority
+from ...identity.proofs import Proof
+from ...token import AccessToken, TokenKey
+from ..client import ConfidentialClient, Grant
+from .on_behalf_of import check_scopes, of_tenant
+
+if TYPE_CHECKING:
+    import msal
+
+__all__ = ["SessionSource"]
+
+
+class SessionSource:
+    """A source of the tokens of one session, for some scopes.
+
+    See "OAuth 2.0 On-Behalf-Of flow" and "Refresh tokens in the Microsoft identity platform" on
+    Microsoft Learn.
+
+    Args:
+        client: This API's app, as the registry has it.
+        key: What makes the tokens different from all others.
+        share: Makes what finds them in the store, of a key and of this source.
+        newest: Gives the session as this process knows it.
+        assertion: What begins the session; None where it is to be there already.
+        home: The app where the assertion is exchanged.
+
+    Raises:
+        InvalidScopeError: A scope is none that may be asked for.
+    """
+
+    def __init__(
+        self,
+        client: ConfidentialClient,
+        key: TokenKey,
+        share: Callable[[TokenKey, SessionSource], Any],
+        newest: Callable[[], SessionRecord | None],
+        *,
+        assertion: UserAssertion | None = None,
+        home: ConfidentialClient | None = None,
+    ) -> None:
+        check_scopes(key.scopes)
+        self.key = key
+        self._client = client
+        self._share = share
+        self._newest = newest
+        self._assertion = assertion
+        self._home = home or client
+        #: Who was asked last.
+        self._asked: ConfidentialClient = self._home
+        #: What the assertion is called in the session's record; empty without one.
+        self.begins: str = ""
+        #: Whose tokens these are; None until that is known.
+        self._user: str | None = None
+        if assertion is not None:
+            whose = client.authority.kind, client.client_id
+            self.begins, self._user = assertion.digest(*whose), assertion.user(*whose)
+        #: Whether the service has said that the assertion is its user's.
+        self._verified = False
+        #: Whether the session is begun where it is not there: somebody has just asked for that.
+        self._may_begin = assertion is not None
+        #: Which session failed last.
+        self._failed: str | None = None
+        #: Set where the program has ended the session.
+        self.is_ended: bool = False
+
+    def look_again(self) -> None:
+        """Has whoever comes next be told whose session it is now: it was looked for anew."""
+        self._may_begin = self._assertion is not None
+        if self._assertion is None:
+            self._user = None
+
+    def share(self, key: TokenKey) -> Any:
+        """Makes what finds its tokens in the store."""
+        return self._share(key, self)
+
+    def read_proof(self) -> Proof:
+        """Reads what proves who the app is, for one fetch."""
+        return self._client.read_proof()
+
+    def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
+        """Whether what a failure came from has changed since."""
+        if isinstance(error, (InteractionRequiredError, ConsentRequiredError)):
+            # What no service has said is soon said again.
+            return error.error is None or _epoch(self._newest()) != self._failed
+        return isinstance(error, StoreError) or self._asked.is_gone(error, failed_at)
+
+    def closed_error(self) -> TokenManagerError | None:
+        """Says why there is nothing more, where the program has ended the session."""
+        return _no_session() if self.is_ended else None
+
+    def admits(self, session: SessionRecord | None) -> bool:
+        """Whether a session is the one whose tokens these are."""
+        if session is None or not self._is_at_home(session):
+            return False
+        if self.begins in session.assertions:  # it is shown bit by bit, and was verified
+            return True
+        known = self._verified or self._assertion is None
+        return known and self._user in (None, session.user)
+
+    def check(self, session: SessionRecord | None) -> None:
+        """Refuses a session that is not admitted, unless another one can be begun.
+
+        Raises:
+            InteractionRequiredError: It is not there any more, or another user's.
+        """
+        if self.admits(session):
+            return
+        if self._may_begin and self._assertion is not None:
+            self._assertion.check_time(self._client.wall())
+            return
+        if session is None or not self._is_at_home(session):
+            raise _no_session()
+        raise InteractionRequiredError(
+            "another user has begun this session since: look it up again, or give each user's work "
+            "a session of its own"
+        )
+
+    def took(self, session: SessionRecord | None) -> None:
+        """Notes whose token has been found, or fetched."""
+        if session is not None:
+            self._user, self._verified, self._may_begin = session.user, True, False
+
+    def fetch_token(
+        self, *, claims: str | None = None, proof: Proof | None = None, turn: Turn | None = None
+    ) -> AccessToken:
+        """Fetches a token, once what carries the session on is kept.
+
+        Args:
+            claims: As for :class:`~tokenmgr.TokenSource`.
+            proof: What :meth:`read_proof` has just given; it is read when it is left out.
+            turn: The right to do so, and the session as it stands; never left out.
+
+        Raises:
+            InteractionRequiredError: The session has ended, or the user has to sign in.
+            ConsentRequiredError: Nobody has consented, or the user's tenant does not have the app.
+            TokenManagerError: There is none to be had.
+        """
+        assert turn is not None, "it is shared as a session is"  # noqa: S101
+        before = turn.before
+        self._failed = _epoch(before)
+        self.check(before)
+        if before is not None and self.admits(before):
+            try:
+                return self._carry_on(before, claims, proof, turn)
+            except InteractionRequiredError as exc:
+                if not _is_end(exc):
+                    raise
+                turn.end()
+                if not self._may_begin:
+                    raise _ended_by(exc) from None
+        return self._begin(claims, proof, turn)
+
+    def _begin(self, claims: str | None, proof: Proof | None, turn: Turn) -> AccessToken:
+        assertion = self._assertion
+        assert assertion is not None, "else it may not begin one"  # noqa: S101
+        assertion.check_time(self._client.wall())
+        self._asked = self._home
+
+        def exchange(application: msal.ConfidentialClientApplication) -> dict[str, Any]:
+            return cast(
+                "dict[str, Any]",
+                application.acquire_token_on_behalf_of(
+                    assertion.text(), list(self.key.scopes), claims_challenge=claims
+                ),
+            )
+
+        token, refresh_token = self._ask(exchange, proof)
+        if not refresh_token.cell_contents:
+            raise ConfigurationError(
+                "the service gave no refresh token, without which no work outlives the call: allow "
+                "the app offline_access at this authority, or leave session= out"
+            )
+        ends_at = turn.begin(
+            refresh_token,
+            assertion=self.begins,
+            user=self._user or "",
+            authority=self._asked.authority.url,
+        )
+        return _until(token, ends_at)
+
+    def _carry_on(
+        self, before: SessionRecord, claims: str | None, proof: Proof | None, turn: Turn
+    ) -> AccessToken:
+        if self._asked.authority.url != before.authority:
+            self._asked = self._at(before.authority)
+
+        def redeem(application: msal.ConfidentialClientApplication) -> dict[str, Any]:
+            return cast(
+                "dict[str, Any]",
+                application.acquire_token_by_refresh_token(
+                    before.refresh_token.cell_contents,
+                    list(self.key.scopes),
+                    data={"claims": claims} if claims else {},
+                ),
+            )
+
+        token, refresh_token = self._ask(redeem, proof)
+        # A service may leave the old one in its place (RFC 6749, section 6).
+        kept = refresh_token if refresh_token.cell_contents else before.refresh_token
+        return _until(token, turn.carry_on(kept))
+
+    def _ask(self, grant: Grant, proof: Proof | None) -> tuple[AccessToken, Hidden]:
+        """Asks, where the session is at home; gives the token, and the refresh token with it."""
+        refresh_token = Hidden("")
+
+        def hear(given: Hidden) -> None:
+            refresh_token.cell_contents = given.cell_contents
+
+        try:
+            return self._asked.ask(grant, self.key, proof, hear=hear), refresh_token
+        except ConfigurationError as exc:
+            if self._asked.authority == self._client.authority or exc.error is None:
+                raise
+            raise of_tenant(exc) from None
+
+    def _is_at_home(self, session: SessionRecord) -> bool:
+        """Whether a session is at this app's authority, or at one that this stands for."""
+        own = self._client.authority
+        if session.authority == own.url:
+            return True
+        return own.is_multi_tenant_alias and session.authority.startswith(f"https://{own.host}/")
+
+    def _at(self, url: str) -> ConfidentialClient:
+        own = self._client.authority
+        return self._client if url == own.url else self._client.at(Authority.parse(url))
+
+
+def _epoch(session: SessionRecord | None) -> str | None:
+    return None if session is None else session.epoch
+
+
+def _until(token: AccessToken, ends_at: float) -> AccessToken:
+    """Has a token end with its session, where that is sooner."""
+    if token.expires_at <= ends_at:
+        return token
+    return token._replace(expires_at=ends_at, refresh_at=None)
+
+
+def _is_end(error: InteractionRequiredError) -> bool:
+    """Whether it is the refresh token that is refused, and not a scope for want of more proof."""
+    return error.error == "invalid_grant" and error.claims is None
+
+
+def _ended_by(error: InteractionRequiredError) -> InteractionRequiredError:
+    told = InteractionRequiredError(
+        f"the session has ended, as its refresh token is refused: {error} Then begin the session "
+        "again with the user's new token: on_behalf_of(token, scope, session=…)"
+    )
+    told.__dict__.update(error.__dict__)
+    return told
+
+
+def _no_session() -> InteractionRequiredError:
+    return InteractionRequiredError(
+        "there is no such session (any more): it was ended, went unused for session_ttl=, or was "
+        "begun where this process finds nothing of it; have the user sign in, and begin it with "
+        "on_behalf_of(token, scope, session=…)"
+    )
