@@ -263,3 +263,10 @@ def test_without_azure_core_its_import_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "azure.core.credentials", None)
     with pytest.raises(ImportError, match=r"pip install 'tokenmgr\[azure\]'"):
         import tokenmgr.http.azure  # noqa: F401
+
+
+@BOTH
+def test_a_manager_of_one_user_is_that_users(kind, entra, tokens):
+    user = tokens.on_behalf_of(entra.sign_in("ann@contoso.com"), SCOPE)
+    assert asked(kind(user), SCOPE).token == user.get_access_token()
+    assert entra.count(username="ann@contoso.com") == 1
