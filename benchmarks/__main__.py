@@ -18,6 +18,8 @@ from . import (
     first_token,
     fleet,
     imports,
+    keeper_peers,
+    keepers,
     managers,
     outage,
     pause,
@@ -39,6 +41,7 @@ from .figure import Section
 from .service import SCOPE, Service
 
 _DOCS = Path(__file__).parents[1] / "docs"
+_DISTRIBUTIONS = peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS + keeper_peers.DISTRIBUTIONS
 
 
 def main() -> None:
@@ -50,7 +53,7 @@ def main() -> None:
         for figure in section.figures:
             print(f"  {figure.what}: {figure.measured}  {figure.goal}  {figure.verdict}")
         sections.append(section)
-    page = report.page(sections, peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS)
+    page = report.page(sections, _DISTRIBUTIONS)
     (_DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
     fleet.write(_DOCS)
 
@@ -62,6 +65,7 @@ def _sections() -> Iterator[Section]:
         yield clients.slow_section(tokens.manager(SCOPE), service.settings.ca_file)
     yield clients.cold_section()
     yield cold.section({"MSAL": peers.msal_call, "azure-identity": peers.azure_call})
+    yield keepers.section(keeper_peers.KEEPERS)
     yield outage.section(rounds=5)
     yield recovery.section()
     yield managers.section(count=10_000)

@@ -16,6 +16,7 @@ from benchmarks import (
     crowd,
     day,
     imports,
+    keepers,
     memory,
     outage,
     pause,
@@ -30,7 +31,7 @@ from benchmarks.service import SCOPE, Service
 def test_the_modules_of_the_peers_and_of_the_chart_import_where_their_libraries_are():
     for library in ("azure.identity", "google.auth", "botocore", "matplotlib"):
         pytest.importorskip(library, exc_type=ImportError)
-    for library in ("httpx_auth", "requests_oauth2client"):
+    for library in ("httpx_auth", "requests_oauth2client", "anthropic", "databricks.sdk"):
         pytest.importorskip(library, exc_type=ImportError)
     from benchmarks import __main__, chart, client_peers, peers
 
@@ -64,6 +65,12 @@ def test_warm_and_cold_calls_are_measured_against_a_service_of_another_process()
     assert set(found) >= {warm.GET, warm.LOOKUP, warm.ELAPSED_FLOOR}
     assert (made, failed) == (0, 0)
     assert cold_made == (1, 0)
+
+
+def test_callers_whose_provider_is_down_ask_it_once_and_go_on_with_what_they_have():
+    cold = keepers.cold(keepers.ours, callers=4)
+    assert (cold.requests, cold.failed) == (1, 4)
+    assert keepers.kept(keepers.ours, 100, callers=4).failed == 0
 
 
 def test_a_spell_of_trouble_is_survived_by_its_callers():

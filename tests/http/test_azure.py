@@ -122,10 +122,11 @@ def test_a_pipeline_that_answers_challenges_has_tokens_of_its_own(kind, entra, t
 
 
 @BOTH
-def test_claims_are_asked_for_once_and_stay(kind, manager, source):
+@pytest.mark.parametrize("ask", [asked, told])
+def test_claims_are_asked_for_once_and_stay(kind, ask, manager, source):
     credential = kind(manager)
-    assert [told(credential, SCOPE, claims=CLAIMS).token for _ in range(2)] == ["token-1"] * 2
-    assert asked(credential, SCOPE).token == asked(credential, SCOPE, claims=CLAIMS).token
+    assert [ask(credential, SCOPE, claims=CLAIMS).token for _ in range(2)] == ["token-1"] * 2
+    assert ask(credential, SCOPE).token == "token-1"
     assert source.claims == [CLAIMS]
 
 
@@ -263,3 +264,10 @@ def test_without_azure_core_its_import_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "azure.core.credentials", None)
     with pytest.raises(ImportError, match=r"pip install 'tokenmgr\[azure\]'"):
         import tokenmgr.http.azure  # noqa: F401
+
+
+@BOTH
+def test_a_manager_of_one_user_is_that_users(kind, entra, tokens):
+    user = tokens.on_behalf_of(entra.sign_in("ann@contoso.com"), SCOPE)
+    assert asked(kind(user), SCOPE).token == user.get_access_token()
+    assert entra.count(username="ann@contoso.com") == 1
