@@ -198,6 +198,7 @@ class Storm:
         return self.broken
 
 
+@pytest.mark.filterwarnings("ignore:.*blocks the event loop")  # as callers do, too
 @pytest.mark.parametrize("store", ["alone", "shared"])
 def test_in_a_storm_each_caller_is_given_their_own(entra: EntraEmulator, tmp_path, store: str):
     entra.token_lifetime = 30  # renewed at a word, and taken from each other's hands
