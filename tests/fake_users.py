@@ -43,6 +43,7 @@ class FakeApp:
         self.clock = clock
         self.authority = authority or Authority.entra(TENANT)
         self.client_id = "11111111-2222-3333-4444-555555555555"
+        self.cae = False
         self.lifetime = 3600.0
         self.refresh_in: float | None = None
         #: What was asked for, by the user's assertion.

@@ -157,6 +157,7 @@ def test_where_callers_fetch_an_exception_at_any_line_is_none_of_the_service_s(
     interrupt_at_every_line(name, lambda: Trial(age, workers=NoThreads(1, name="none")))
 
 
+@pytest.mark.filterwarnings("ignore:.*blocks the event loop")  # which a handler has to
 @every_call
 def test_who_comes_back_at_any_line_has_a_token_or_an_error_at_once(
     age: float | None, name: str

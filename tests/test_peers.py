@@ -42,7 +42,7 @@ async def test_aging_and_the_service_is_down(
 ) -> None:
     source.refresh_in = 60.0
     manager = make_manager(clock, source)
-    manager.get_access_token()
+    await manager.aget_access_token()
     clock.advance(3600 - left)
     source.error = error
     source.gate.clear()  # whoever waited for the service would wait for ever

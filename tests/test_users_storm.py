@@ -228,6 +228,7 @@ def seed() -> int:
     return random.randrange(1 << 30)
 
 
+@pytest.mark.filterwarnings("ignore:.*blocks the event loop")  # as callers do, too
 @pytest.mark.parametrize("store", ["alone", "shared"])
 def test_in_a_storm_each_caller_is_given_their_own(
     entra: EntraEmulator, tmp_path: Path, store: str, seed: int
