@@ -53,7 +53,7 @@ class AuthorizationRequest(TokenRequest):
         super().__init__(authority=authority, headers={}, form=dict(given))
         names = [name for name, _ in given]
         #: The parameters that are there more than once.
-        self.duplicates = sorted({name for name in names if names.count(name) > 1})
+        self.duplicates: list[str] = sorted({name for name in names if names.count(name) > 1})
 
     @property
     def response_mode(self) -> str:

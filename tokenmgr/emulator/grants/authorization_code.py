@@ -17,7 +17,7 @@ from ..authorities import PLACEHOLDER_TENANTS, AuthorityKind
 from ..codes import AuthorizationCode
 from ..errors import EntraError
 from ..redirects import RESPONSE_MODES
-from ..scopes import read_scopes
+from ..scopes import DelegatedScopes, read_scopes
 from ..token_request import AuthorizationRequest
 from ..users import User
 from .user import UserGrant, check_resource
@@ -118,7 +118,9 @@ class AuthorizationCodes(UserGrant, AuthorizationCodeGrant):
         code = self._code
         self.read_scopes(self.request.payload.scope or code.scope)
         given = read_scopes(code.scope, authority=code.authority, client_id=code.client_id)
-        self.scopes = replace(self.scopes, openid=self.scopes.openid | given[0].openid)
+        self.scopes: DelegatedScopes = replace(
+            self.scopes, openid=self.scopes.openid | given[0].openid
+        )
         self.delegate(code.user, code.session)
 
     def query_authorization_code(self, code: str, client: Any) -> AuthorizationCode:
