@@ -312,6 +312,32 @@ def test_a_token_that_comes_late_takes_no_newer_ones_place_though_the_clock_was_
     assert manager.get_access_token() == "token-2"
 
 
+def test_of_two_tokens_the_one_that_was_asked_for_later_is_kept_whichever_flight_began_first(
+    clock: FakeClock, source: FakeSource
+) -> None:
+    store, entered, gate = RecordingStore(clock), threading.Event(), threading.Event()
+
+    def hang_once(operation: str) -> None:
+        store.before = lambda operation: None
+        entered.set()
+        assert gate.wait(30)
+
+    manager = make_manager(clock, source, store=store)
+    store.before = hang_once
+    with pytest.raises(TokenTimeoutError):
+        manager.refresh_access_token(timeout=0)
+    assert entered.wait(30)
+    given_up = manager._cell._flight
+    clock.advance(60)
+    assert manager.get_access_token() == "token-1"
+    clock.advance(1)
+    gate.set()
+    assert given_up is not None
+    assert given_up.wait(30)
+    settle(manager)
+    assert manager.get_access_token() == "token-2"
+
+
 def test_a_flight_that_was_given_up_brings_its_token_all_the_same(stuck, clock, source):
     given_up = stuck._cell._flight
     clock.advance(60)

@@ -85,7 +85,7 @@ def _look_before_leaving(self: Any) -> None:
     self._threads.discard(me)
 
 
-def _take_what_was_given_up_for_nothing(self: Any, flight: Any, current: Any, **_: Any) -> None:
+def _take_what_was_given_up_for_nothing(self: Any, flight: Any, current: Any, _: Any) -> None:
     """Throws a token away that came late."""
     with self._lock:
         takes = self._ends(flight) and not self._closed

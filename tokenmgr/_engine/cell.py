@@ -450,10 +450,10 @@ class Cell:
 
     def _is_later(self, current: Current) -> bool:
         """Whether what a flight brought that was given up is newer than the token in hand."""
-        if float("-inf") in (current.began, self.current.began):
+        if float("-inf") in (current.asked_at, self.current.asked_at):
             return self._is_newer(current)
         # The wall clock may have been set back in between.
-        return current.began > self.current.began and current.secret not in self._refused
+        return current.asked_at > self.current.asked_at and current.secret not in self._refused
 
     def _make_plan(self, now: float) -> None:
         """Plans to come back when the token ages, or to look at what others have.
@@ -499,21 +499,22 @@ class Cell:
         if not self._takes_off(flight):
             flight.lose()
             return
-        clock, fetched, handled = self.context.clock, True, handled_now()
+        clock, handled = self.context.clock, handled_now()
         ask = partial(self._source.fetch_token, claims=self.key.claims or None)
         try:
             self._tell(events.TokenRequested, reason)  # here, lest what comes of it be told before
             while True:
                 elapsed, wall = clock.elapsed(), clock.wall()
+                asked_at: float | None = elapsed
                 if self._shared is None:
                     record = new_record(ask(), wall, self.context.policy)
                 else:
-                    record, fetched = self._shared.obtain(ask, self._wanted(flight))
+                    record, asked_at = self._shared.obtain(ask, self._wanted(flight))
                 slept = clock.elapsed() - elapsed > 2 * self.context.fetch_timeout
                 if not (slept and clock.wall() >= record.token.expires_at):
                     break  # else the machine slept in the middle, for longer than the token lives
             offset = elapsed - wall
-            current = arrived(record, self.context, offset=offset, fetched=fetched)
+            current = arrived(record, self.context, offset=offset, fetched=asked_at is not None)
         except BaseException as exc:  # noqa: BLE001 - a source may be anybody's code
             interruption = interruption_in(exc, handled)
             if interruption is None and isinstance(exc, Exception):
@@ -523,7 +524,7 @@ class Cell:
             self._abandon(flight)
             raise (interruption or exc) from None
         else:
-            self._land(flight, current, fetched=fetched)
+            self._land(flight, current, asked_at)
 
     def _ended_meanwhile(self) -> TokenManagerError | None:
         """What the source says once it has ended: whatever else fails then, fails for good."""
@@ -562,10 +563,11 @@ class Cell:
         if record is not None:
             self.adopt(record)
 
-    def _land(self, flight: Flight[Current], current: Current, *, fetched: bool) -> None:
+    def _land(self, flight: Flight[Current], current: Current, asked_at: float | None) -> None:
+        fetched = asked_at is not None
         with self._lock:
             # One that was given up brings a token all the same, if nothing newer has come.
-            current.began = flight.started_at if fetched else current.began
+            current.asked_at = current.asked_at if asked_at is None else asked_at
             takes = (self._ends(flight) or self._is_later(current)) and not self._closed
             if takes:
                 wall = self.context.clock.wall()

@@ -16,7 +16,7 @@ __all__ = ["NOTHING", "Current", "arrived"]
 class Current(Times):
     """The token in hand, and how long it serves. Replaced whole, never changed."""
 
-    __slots__ = ("began", "fetched_at", "record", "secret", "token")
+    __slots__ = ("asked_at", "fetched_at", "record", "secret", "token")
 
     def __init__(self, record: Record, times: Times, fetched_at: float) -> None:
         super().__init__(times.fresh_until, times.valid_until)
@@ -25,8 +25,8 @@ class Current(Times):
         self.secret: str = record.token.secret
         #: When it came from the service, here or in another worker, on the elapsed clock.
         self.fetched_at: float = fetched_at
-        #: When the flight that brought it began, on the elapsed clock, where it was fetched here.
-        self.began: float = float("-inf")
+        #: When the service was asked for it, on the elapsed clock, where that was here.
+        self.asked_at: float = float("-inf")
 
     def state(self, now: float) -> TokenState:
         """Says how it stands."""

@@ -109,7 +109,9 @@ class SharedToken:
         with suppress(StoreAwayError):
             self._slot.remove(secret)
 
-    def obtain(self, ask: Callable[..., AccessToken], wanted: Wanted) -> tuple[Record, bool]:
+    def obtain(
+        self, ask: Callable[..., AccessToken], wanted: Wanted
+    ) -> tuple[Record, float | None]:
         """Gives a token that another worker has fetched, or fetches one for all.
 
         Args:
@@ -117,7 +119,8 @@ class SharedToken:
             wanted: What will do.
 
         Returns:
-            The record, and whether it was fetched here.
+            The record, and when the service was asked for it, on the elapsed clock; None where
+            another worker has fetched it.
 
         Raises:
             TokenManagerError: What ``ask`` raised, here or in the worker that was waited for.
@@ -129,13 +132,13 @@ class SharedToken:
                 with suppress(StoreAwayError):  # it is of no help: this worker asks for itself
                     found = self._search(lease, wanted)
             if found is not None:
-                return found, False
-            asked_at = self._context.clock.wall()
+                return found, None
+            asked_at, wall = self._context.clock.elapsed(), self._context.clock.wall()
             token = ask() if proof is None else ask(proof=proof)
-            record = new_record(token, asked_at, self._context.policy)
+            record = new_record(token, wall, self._context.policy)
             if lease is not None and not self._put(record):
                 self._leave_verdict(lease, None)
-            return record, True
+            return record, asked_at
         except Exception as exc:  # an interruption says nothing of the service: another may ask
             if lease is not None:
                 self._leave_verdict(lease, exc)

@@ -60,7 +60,9 @@ class SessionToken(SharedToken):
         """
         return super().look(refused)
 
-    def obtain(self, ask: Callable[..., AccessToken], wanted: Wanted) -> tuple[Record, bool]:
+    def obtain(
+        self, ask: Callable[..., AccessToken], wanted: Wanted
+    ) -> tuple[Record, float | None]:
         """Does as :meth:`SharedToken.obtain`; ``ask`` is given the turn too."""
         proof, lease = self._proof(), self._slot.lease()
         try:
@@ -68,11 +70,13 @@ class SessionToken(SharedToken):
                 found = self._search(lease, wanted)
             except StoreAwayError:
                 raise away() from None
-            if found is None:
+            record, asked_at = found, None
+            if record is None:
+                asked_at = self._context.clock.elapsed()
                 record = self._fetch(ask, proof)
                 self._put(record)
             self._source.took(self._session.known)
-            return (record, True) if found is None else (found, False)
+            return record, asked_at
         except Exception as exc:
             self._leave_verdict(lease, exc)
             raise
@@ -80,9 +84,9 @@ class SessionToken(SharedToken):
             lease.give_back()
 
     def _fetch(self, ask: Callable[..., AccessToken], proof: Proof | None) -> Record:
-        asked_at, turn = self._context.clock.wall(), self._session.turn(self._key)
+        wall, turn = self._context.clock.wall(), self._session.turn(self._key)
         token = ask(turn=turn) if proof is None else ask(proof=proof, turn=turn)
-        return new_record(token, asked_at, self._context.policy)
+        return new_record(token, wall, self._context.policy)
 
 
 class _SessionSlot:
