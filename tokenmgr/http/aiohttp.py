@@ -28,7 +28,14 @@ __all__ = ["BearerAuth"]
 _SCHEMES = {"wss": "https", "ws": "http"}
 #: Whether a redirect has just led away, in this task.
 _LEFT: ContextVar[bool] = ContextVar("tokenmgr_left", default=False)
+
 _REQUEST = ClientSession._request.__code__  # noqa: SLF001 - what is asked for its redirects
+
+
+class _Ours(str):
+    """An ``Authorization`` header of ours, should a middleware send the request again."""
+
+    __slots__ = ()
 
 
 class BearerAuth(Bearer):
@@ -78,7 +85,7 @@ class BearerAuth(Bearer):
         if not self._takes(req, sys._getframe(1)):  # noqa: SLF001 - see _has_left
             return await handler(req)
         token = await self._atoken()
-        req.headers["Authorization"] = token.authorization
+        req.headers["Authorization"] = _Ours(token.authorization)
         response = await handler(req)
         if response.status not in REFUSALS:
             return response
@@ -97,12 +104,13 @@ class BearerAuth(Bearer):
         _take_cookies(req, response)
         response.release()
         await req.close()  # a body that is still being sent is not, before it is begun again
-        req.headers["Authorization"] = renewed.authorization
+        req.headers["Authorization"] = _Ours(renewed.authorization)
         return await handler(req)
 
     def _takes(self, req: ClientRequest, frame: FrameType | None) -> bool:
         """Whether a request is to carry the token."""
-        if "Authorization" in req.headers and not self._replaces:
+        there = req.headers.get("Authorization")
+        if there is not None and not self._replaces and not isinstance(there, _Ours):
             return False
         # To look takes as long as all the rest: only where a redirect may have led elsewhere.
         if (not self._is_one_origin or _LEFT.get()) and _has_left(req, frame):
