@@ -72,7 +72,9 @@ def test_hosts_are_bound_as_for_every_client(manager):
         assert sent(provider, url) == ["Bearer token-1"]
         assert validator.is_url_host_valid(url)
     assert sent(provider) == []
-    assert repr(provider) == f"<AccessTokenProvider of {SCOPE} for *.contoso.com, localhost:8443>"
+    assert repr(provider) == (
+        f"<tokenmgr.http.kiota.AccessTokenProvider of {SCOPE} for *.contoso.com, localhost:8443>"
+    )
 
 
 @pytest.mark.parametrize("url", ["http://localhost:5000/x", "HTTP://localhost:5000/x"])
