@@ -207,3 +207,13 @@ async def test_what_sends_a_request_again_in_front_of_it_has_the_token_of_that_m
     ):
         assert answer.status == 200
     assert api.tokens == ["Bearer token-1", "Bearer token-2", "Bearer token-3"]
+
+
+async def test_what_another_one_has_put_there_is_left_alone(api, auth, ca_file, manager):
+    context = ssl.create_default_context(cafile=ca_file)
+    other = BearerAuth(manager, hosts="orders.contoso.com")
+    async with (
+        aiohttp.ClientSession(middlewares=(auth, other)) as session,
+        session.get(api.url(), ssl=context) as answer,
+    ):
+        assert answer.status == 200

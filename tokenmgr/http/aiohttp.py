@@ -9,6 +9,7 @@ import sys
 from contextvars import ContextVar
 from functools import cached_property
 from types import FrameType
+from typing import TYPE_CHECKING
 
 try:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
@@ -21,6 +22,9 @@ except ImportError as _missing:
 from tokenmgr.errors import HostNotAllowedError
 
 from .bearer import REFUSALS, Bearer, refuse_proxy
+
+if TYPE_CHECKING:
+    from tokenmgr.token import AccessToken
 
 __all__ = ["BearerAuth"]
 
@@ -35,7 +39,8 @@ _REQUEST = ClientSession._request.__code__  # noqa: SLF001 - what is asked for i
 class _Ours(str):
     """An ``Authorization`` header of ours, should a middleware send the request again."""
 
-    __slots__ = ()
+    __slots__ = ("auth",)
+    auth: BearerAuth
 
 
 class BearerAuth(Bearer):
@@ -85,7 +90,7 @@ class BearerAuth(Bearer):
         if not self._takes(req, sys._getframe(1)):  # noqa: SLF001 - see _has_left
             return await handler(req)
         token = await self._atoken()
-        req.headers["Authorization"] = _Ours(token.authorization)
+        self._put(req, token)
         response = await handler(req)
         if response.status not in REFUSALS:
             return response
@@ -104,13 +109,12 @@ class BearerAuth(Bearer):
         _take_cookies(req, response)
         response.release()
         await req.close()  # a body that is still being sent is not, before it is begun again
-        req.headers["Authorization"] = _Ours(renewed.authorization)
+        self._put(req, renewed)
         return await handler(req)
 
     def _takes(self, req: ClientRequest, frame: FrameType | None) -> bool:
         """Whether a request is to carry the token."""
-        there = req.headers.get("Authorization")
-        if there is not None and not self._replaces and not isinstance(there, _Ours):
+        if "Authorization" in req.headers and not self._replaces and not self._has_put(req):
             return False
         # To look takes as long as all the rest: only where a redirect may have led elsewhere.
         if (not self._is_one_origin or _LEFT.get()) and _has_left(req, frame):
@@ -123,6 +127,13 @@ class BearerAuth(Bearer):
             _LEFT.set(True)
             return False
         return True
+
+    def _has_put(self, req: ClientRequest) -> bool:
+        return getattr(req.headers["Authorization"], "auth", None) is self
+
+    def _put(self, req: ClientRequest, token: AccessToken) -> None:
+        req.headers["Authorization"] = header = _Ours(token.authorization)
+        header.auth = self
 
     @cached_property
     def _is_one_origin(self) -> bool:
