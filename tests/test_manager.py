@@ -474,7 +474,9 @@ def test_what_is_awaited_is_a_coroutine_function(manager: AccessTokenManager) ->
     assert inspect.iscoroutinefunction(manager.aget_access_token)
 
 
-@pytest.mark.parametrize("name", ["get_access_token", "get_token", "refresh_access_token"])
+@pytest.mark.parametrize(
+    "name", ["get_access_token", "get_token", "headers", "refresh_access_token"]
+)
 async def test_a_call_that_would_block_the_loop_is_told_what_to_await(
     manager: AccessTokenManager, name: str
 ) -> None:
@@ -482,14 +484,6 @@ async def test_a_call_that_would_block_the_loop_is_told_what_to_await(
         getattr(manager, name)()
     assert told[0].filename == __file__
     manager.get_access_token()  # waits for nothing, and warns of nothing
-
-
-async def test_a_line_that_blocks_the_loop_with_headers_is_the_programs(
-    manager: AccessTokenManager,
-) -> None:
-    with pytest.warns(RuntimeWarning, match=r"await aget_token\(\)") as told:
-        manager.headers()
-    assert told[0].filename == __file__
 
 
 def test_a_token_with_claims_is_renewed_with_them_and_the_plain_one_no_more(

@@ -189,3 +189,31 @@ async def test_a_middleware_in_front_of_it_may_hand_it_to_another_task(api, auth
         with pytest.raises(HostNotAllowedError):
             await session.get(api.url("/moved"), ssl=context)
     assert api.tokens == ["Bearer token-1"] * 2
+
+
+async def test_what_sends_a_request_again_in_front_of_it_has_the_token_of_that_moment(
+    api, auth, ca_file, manager
+):
+    async def twice(req: Any, handler: Any) -> Any:
+        (await handler(req)).release()
+        await manager.arefresh_access_token()
+        api.refused = {"Bearer token-2"}
+        return await handler(req)
+
+    context = ssl.create_default_context(cafile=ca_file)
+    async with (
+        aiohttp.ClientSession(middlewares=(twice, auth)) as session,
+        session.get(api.url(), ssl=context) as answer,
+    ):
+        assert answer.status == 200
+    assert api.tokens == ["Bearer token-1", "Bearer token-2", "Bearer token-3"]
+
+
+async def test_what_another_one_has_put_there_is_left_alone(api, auth, ca_file, manager):
+    context = ssl.create_default_context(cafile=ca_file)
+    other = BearerAuth(manager, hosts="orders.contoso.com")
+    async with (
+        aiohttp.ClientSession(middlewares=(auth, other)) as session,
+        session.get(api.url(), ssl=context) as answer,
+    ):
+        assert answer.status == 200

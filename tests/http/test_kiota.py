@@ -16,7 +16,12 @@ from kiota_abstractions.request_information import RequestInformation
 from support import SCOPE
 
 import tokenmgr.http.kiota as ours
-from tokenmgr import AccessToken, ConfigurationError, ServiceUnavailableError
+from tokenmgr import (
+    AccessToken,
+    ConfigurationError,
+    HostNotAllowedError,
+    ServiceUnavailableError,
+)
 
 CLAIMS = '{"access_token":{"nbf":{"essential":true,"value":"1604106651"},"x":{"value":"~?>~?>"}}}'
 GRAPH = "https://graph.microsoft.com/v1.0/users"
@@ -63,11 +68,21 @@ def test_hosts_are_bound_as_for_every_client(manager):
         ["*.contoso.com", "localhost:8443"],
         ["localhost:8443", "*.contoso.com"],
     )
-    for url in ("https://api.contoso.com/x", "http://localhost:8443/"):
+    for url in ("https://api.contoso.com/x", "https://localhost:8443/"):
         assert sent(provider, url) == ["Bearer token-1"]
         assert validator.is_url_host_valid(url)
     assert sent(provider) == []
-    assert repr(provider) == f"<AccessTokenProvider of {SCOPE} for *.contoso.com, localhost:8443>"
+    assert repr(provider) == (
+        f"<tokenmgr.http.kiota.AccessTokenProvider of {SCOPE} for *.contoso.com, localhost:8443>"
+    )
+
+
+@pytest.mark.parametrize("url", ["http://localhost:5000/x", "HTTP://localhost:5000/x"])
+def test_a_proxy_might_read_what_goes_to_this_machine_without_tls(manager, source, url):
+    provider = ours.AccessTokenProvider(manager, hosts="localhost")
+    with pytest.raises(HostNotAllowedError, match=r"to localhost .* use https"):
+        sent(provider, url)
+    assert source.fetches == 0
 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])

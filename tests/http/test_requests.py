@@ -162,7 +162,8 @@ def test_the_token_is_in_no_refusal_and_no_repr(manager):
     assert prepared.headers["Authorization"] == "Bearer token-1"
     assert "token-1" not in f"{auth!r} {prepared.hooks!r}"
     assert repr(auth) == (
-        "<BearerAuth of https://graph.microsoft.com/.default for graph.microsoft.com>"
+        "<tokenmgr.http.requests.BearerAuth of https://graph.microsoft.com/.default "
+        "for graph.microsoft.com>"
     )
 
 

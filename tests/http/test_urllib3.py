@@ -11,7 +11,7 @@ import pytest
 import urllib3
 from http_compliance import ClosedAtItsEnd, Compliance, Driver, Reply, file_at, generator
 
-from tokenmgr import HostNotAllowedError
+from tokenmgr import ConfigurationError, HostNotAllowedError
 from tokenmgr.http.urllib3 import BearerAuth
 
 
@@ -142,3 +142,9 @@ def test_with_tls_a_proxy_sees_no_token(auth, proxy, source):
         http.request("GET", "https://127.0.0.1:9/x", retries=0)
     assert source.fetches == 1
     assert proxy.asked == []
+
+
+def test_a_proxy_that_would_read_what_goes_over_tls_is_refused(auth):
+    with pytest.raises(ConfigurationError, match="leave it out"):
+        auth.proxy("https://127.0.0.1:9", use_forwarding_for_https=True)
+    auth.proxy("https://127.0.0.1:9", use_forwarding_for_https=False)

@@ -44,8 +44,10 @@ def warn_if_loop_runs() -> None:
     if is_logging():  # which has no other way, waits for half a second, and may log warnings
         return
     frame, level = sys._getframe(2), 2  # noqa: SLF001 - the manager's method, then whose line it is
-    name = frame.f_code.co_name
+    name, manager = frame.f_code.co_name, frame.f_code.co_filename
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.f_code.co_filename == manager:  # as headers() is, which asks get_token()
+            name = frame.f_code.co_name
         frame, level = frame.f_back, level + 1
     warnings.warn(
         f"{name}() waits for a token here, and blocks the event loop meanwhile: "

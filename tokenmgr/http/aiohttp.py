@@ -9,6 +9,7 @@ import sys
 from contextvars import ContextVar
 from functools import cached_property
 from types import FrameType
+from typing import TYPE_CHECKING
 
 try:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
@@ -22,13 +23,24 @@ from tokenmgr.errors import HostNotAllowedError
 
 from .bearer import REFUSALS, Bearer, refuse_proxy
 
+if TYPE_CHECKING:
+    from tokenmgr.token import AccessToken
+
 __all__ = ["BearerAuth"]
 
 #: What a WebSocket's URL goes by.
 _SCHEMES = {"wss": "https", "ws": "http"}
 #: Whether a redirect has just led away, in this task.
 _LEFT: ContextVar[bool] = ContextVar("tokenmgr_left", default=False)
+
 _REQUEST = ClientSession._request.__code__  # noqa: SLF001 - what is asked for its redirects
+
+
+class _Ours(str):
+    """An ``Authorization`` header of ours, should a middleware send the request again."""
+
+    __slots__ = ("auth",)
+    auth: BearerAuth
 
 
 class BearerAuth(Bearer):
@@ -78,7 +90,7 @@ class BearerAuth(Bearer):
         if not self._takes(req, sys._getframe(1)):  # noqa: SLF001 - see _has_left
             return await handler(req)
         token = await self._atoken()
-        req.headers["Authorization"] = token.authorization
+        self._put(req, token)
         response = await handler(req)
         if response.status not in REFUSALS:
             return response
@@ -97,12 +109,12 @@ class BearerAuth(Bearer):
         _take_cookies(req, response)
         response.release()
         await req.close()  # a body that is still being sent is not, before it is begun again
-        req.headers["Authorization"] = renewed.authorization
+        self._put(req, renewed)
         return await handler(req)
 
     def _takes(self, req: ClientRequest, frame: FrameType | None) -> bool:
         """Whether a request is to carry the token."""
-        if "Authorization" in req.headers and not self._replaces:
+        if "Authorization" in req.headers and not self._replaces and not self._has_put(req):
             return False
         # To look takes as long as all the rest: only where a redirect may have led elsewhere.
         if (not self._is_one_origin or _LEFT.get()) and _has_left(req, frame):
@@ -115,6 +127,13 @@ class BearerAuth(Bearer):
             _LEFT.set(True)
             return False
         return True
+
+    def _has_put(self, req: ClientRequest) -> bool:
+        return getattr(req.headers["Authorization"], "auth", None) is self
+
+    def _put(self, req: ClientRequest, token: AccessToken) -> None:
+        req.headers["Authorization"] = header = _Ours(token.authorization)
+        header.auth = self
 
     @cached_property
     def _is_one_origin(self) -> bool:

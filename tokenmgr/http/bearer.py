@@ -76,7 +76,9 @@ class Bearer:
         self._raises = raise_for_scope
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {' '.join(self._manager.scopes)} for {self._hosts}>"
+        # With its module, as the classes have one name, and each client refuses the others'.
+        name = f"{type(self).__module__}.{type(self).__name__}"
+        return f"<{name} of {' '.join(self._manager.scopes)} for {self._hosts}>"
 
     # Before the request
 

@@ -37,6 +37,9 @@ class BearerAuth(BearerFlow, httpx2.Auth):
       next request raises what the token service says;
     * where the new token is the refused one, or its challenge cannot be read.
 
+    A client's own ``response`` hook comes before any auth: one that raises for a 401, as with
+    ``raise_for_status()``, hides it from the auth, and the token stays. Raise after the call.
+
     A redirect to another host carries no token, not even to a host that it is bound to. Plain http
     to this machine, as in development, must not go through a proxy, which could read the token.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 try:
     from kiota_abstractions import authentication as kiota
@@ -16,6 +17,8 @@ except ImportError as _missing:
         "tokenmgr.http.kiota needs microsoft-kiota-abstractions: pip install 'tokenmgr[kiota]'",
         name=_missing.name,
     ) from _missing
+
+from tokenmgr.errors import HostNotAllowedError
 
 from .bearer import Bearer
 from .challenges import decode_claims
@@ -74,10 +77,17 @@ class AccessTokenProvider(Bearer, kiota.AccessTokenProvider):
             The token; an empty text where the host is not bound.
 
         Raises:
+            HostNotAllowedError: It goes to this machine without https, and nobody can tell here
+                whether through a proxy.
             TokenManagerError: There is none to be had.
         """
         if not self._hosts.allows(uri):
             return ""
+        if not uri.lower().startswith("https:"):
+            raise HostNotAllowedError(
+                f"a request to {urlsplit(uri).hostname} without https may go through a proxy that "
+                "reads the token: use https, or an httpx client with tokenmgr.http.httpx.BearerAuth"
+            )
         claims = decode_claims(additional_authentication_context.get("claims"))
         return (await self._atoken(claims)).secret
 

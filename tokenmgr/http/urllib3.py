@@ -11,6 +11,8 @@ from urllib.parse import urljoin, urlsplit
 
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict, PoolManager, ProxyManager, Retry
 
+from tokenmgr.errors import ConfigurationError
+
 from .bearer import REFUSALS, Bearer, refuse_proxy
 from .bodies import Body, throw_away
 from .hosts import is_same_origin
@@ -84,7 +86,15 @@ class BearerAuth(Bearer):
             num_pools: As there.
             headers: As there.
             **options: As there.
+
+        Raises:
+            ConfigurationError: The proxy would read what goes to an API over TLS.
         """
+        if options.get("use_forwarding_for_https"):
+            raise ConfigurationError(
+                "with use_forwarding_for_https the proxy would read the token: leave it out, and "
+                "requests go through a tunnel"
+            )
         return _Proxy(self, proxy_url, num_pools, headers, **options)
 
     def _send(
