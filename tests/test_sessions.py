@@ -516,7 +516,8 @@ def test_a_closed_registry_says_so():
     session, manager = tokens.session("job"), tokens.session("job").manager(READ)
     tokens.close()
     for call in (
-        lambda: tokens.session("job").manager(READ),
+        lambda: tokens.session("job"),
+        lambda: tokens.on_behalf_of(assertion("ann", exp=2e10), READ, session="job"),
         lambda: session.manager(READ),
         session.end,
         manager.get_access_token,
