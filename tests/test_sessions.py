@@ -20,6 +20,7 @@ from tokenmgr import (
     ConsentRequiredError,
     InteractionRequiredError,
     InvalidScopeError,
+    RefreshPolicy,
     ServiceUnavailableError,
     StoreError,
     ThrottledError,
@@ -113,6 +114,61 @@ def test_it_is_renewed_in_the_background_for_as_long_as_it_is_used(clock, app):
         refresher.run_due()
         settle(manager)
     assert len(app.shown) <= 13
+
+
+def test_while_its_token_is_valid_no_failure_reaches_who_looks_it_up(app, clock):
+    refresher, tries = HandRefresher(clock), []
+    worker = Worker(app, refresher=refresher, policy=RefreshPolicy(jitter=0.0))
+    token = worker.begin(ANN, "job").get_access_token()
+    manager = worker.manager("job")
+    assert manager.get_access_token() == token
+    app.errors[""] = ServiceUnavailableError("down")
+    app.during = lambda: tries.append(clock.elapsed())
+    clock.advance(3000)
+    for _ in range(20):  # aging, refused, and backing off
+        refresher.run_due()
+        settle(manager)
+        assert worker.get("job") == token
+        assert worker.begin(ANN, "job").get_access_token() == token
+        clock.advance(1)
+    assert 1 <= len(tries) <= 20
+    app.errors.clear()
+    clock.advance(120)
+    refresher.run_due()
+    settle(manager)
+    assert user_of(worker.get("job")) == "ann"
+    assert worker.get("job") != token
+
+
+def test_who_looks_it_up_in_the_middle_of_a_renewal_that_fails_has_the_valid_token(app, clock):
+    refresher = HandRefresher(clock)
+    worker = Worker(app, refresher=refresher)
+    token, manager = worker.begin(ANN, "job").get_access_token(), worker.manager("job")
+    assert manager.get_access_token() == token
+    app.errors[""] = ServiceUnavailableError("down")
+    clock.advance(3000)
+    app.gate.clear()
+    while app.entered.acquire(blocking=False):
+        pass
+    refresher.run_due()
+    assert app.entered.acquire(timeout=10)
+    found = worker.manager("job")  # whose token in hand is doubted now
+    found.prefetch()
+    app.gate.set()
+    assert found.get_access_token() == token
+
+
+def test_a_failure_gives_nobody_a_token_of_who_had_the_name_before(app, clock):
+    worker = Worker(app, RecordingStore(clock))
+    other = Worker(app, worker.sealed.store._store)
+    worker.begin(ANN, "job").get_access_token()
+    held = worker.begin(ANN, "job")
+    other.begin(BOB, "job").get_access_token()
+    app.errors[""] = ServiceUnavailableError("down")
+    clock.advance(3000)
+    with pytest.raises(TokenManagerError):
+        held.get_access_token()
+    assert user_of(worker.get("job")) == "bob"
 
 
 def test_claims_go_with_a_refresh_token_too(worker, app, monkeypatch):
@@ -516,7 +572,8 @@ def test_a_closed_registry_says_so():
     session, manager = tokens.session("job"), tokens.session("job").manager(READ)
     tokens.close()
     for call in (
-        lambda: tokens.session("job").manager(READ),
+        lambda: tokens.session("job"),
+        lambda: tokens.on_behalf_of(assertion("ann", exp=2e10), READ, session="job"),
         lambda: session.manager(READ),
         session.end,
         manager.get_access_token,

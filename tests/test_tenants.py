@@ -8,6 +8,7 @@ import json
 import pickle
 import time
 import weakref
+from pathlib import Path
 
 import jwt
 import pytest
@@ -15,7 +16,7 @@ from fake_users import READ, assertion
 from fork_marks import needs_fork, unwarned_forks
 from forking import held, in_child
 from sqlite_files import open_files
-from support import SCOPE, FakeClock, in_threads
+from support import SCOPE, STORE_KEY, FakeClock, in_threads
 from waiting import until
 
 from tokenmgr import (
@@ -49,6 +50,16 @@ def registry(authority: Authority | str | None = None, **more: object) -> TokenR
 def living() -> str:
     """An assertion for the machine's own clock."""
     return assertion("ann@contoso.com", exp=time.time() + 3600)
+
+
+def begin(entra: EntraEmulator, tokens: TokenRegistry, name: str, session: str = "job") -> str:
+    """Begins a session at a tenant; gives its first token."""
+    ann = entra.sign_in(f"ann@{name}", tenant=name)
+    return tokens.tenant(name).on_behalf_of(ann, READ, session=session).get_access_token()
+
+
+def store_of(folder: Path) -> dict[str, str]:
+    return {"store": f"sqlite:///{folder}/tokens.db", "encryption_key": STORE_KEY}
 
 
 def tid(token: str) -> object:
@@ -424,6 +435,99 @@ def test_users_of_all_tenants_have_one_bound(entra: EntraEmulator) -> None:
         assert entra.count() == 6
         tokens.tenant(TAILSPIN).close()
         assert len(tokens._own.app._users._all.served.cell_contents) == 2
+
+
+def test_sessions_of_all_tenants_have_one_bound(entra: EntraEmulator) -> None:
+    names = [FABRIKAM, TAILSPIN, "contoso.onmicrosoft.com"]
+    with entra.registry(max_users=4) as tokens:
+        for name in names:
+            for number in range(2):
+                begin(entra, tokens, name, f"job {number}")
+        kept, store = tokens._own.app._sessions._all, tokens._own.app._sessions._sealed.store._store
+        assert len(kept.served.cell_contents) == 4
+        assert len(store._records) <= 8, "a token and a refresh token of each"
+        with pytest.raises(InteractionRequiredError, match="no such session"):
+            tokens.tenant(FABRIKAM).session("job 0").manager(READ).get_access_token()
+        for name in names[1:]:
+            assert tokens.tenant(name).session("job 1").manager(READ).get_access_token()
+        assert entra.count() == 6
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_session_of_one_tenant_is_not_found_by_its_name_at_another(
+    entra: EntraEmulator, tmp_path, shared: bool
+) -> None:
+    with entra.registry(**store_of(tmp_path) if shared else {}) as tokens:
+        fabrikam, tailspin = tokens.tenant(FABRIKAM), tokens.tenant(TAILSPIN)
+        token = begin(entra, tokens, FABRIKAM)
+        for each in (tokens, tailspin):
+            with pytest.raises(InteractionRequiredError, match="no such session"):
+                each.session("job").manager(READ).get_access_token()
+        other = begin(entra, tokens, TAILSPIN)
+        assert (tid(token), tid(other)) == (tenant_guid(FABRIKAM), tenant_guid(TAILSPIN))
+        tailspin.session("job").end()
+        assert fabrikam.session("job").manager(READ).get_access_token() == token
+        with pytest.raises(InteractionRequiredError, match="no such session"):
+            tailspin.session("job").manager(READ).get_access_token()
+    assert entra.count() == 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_tenant_that_is_closed_by_itself_ends_the_managers_of_its_own_sessions(
+    entra: EntraEmulator, tmp_path, shared: bool
+) -> None:
+    with entra.registry(**store_of(tmp_path) if shared else {}) as tokens:
+        names = [FABRIKAM, TAILSPIN, "contoso.onmicrosoft.com"]
+        had = {name: begin(entra, tokens, name) for name in names}
+        managers = {name: tokens.tenant(name).session("job").manager(READ) for name in names}
+        fabrikam, session = tokens.tenant(FABRIKAM), tokens.tenant(FABRIKAM).session("job")
+        fabrikam.close()
+        gone = (
+            managers.pop(FABRIKAM).get_access_token,
+            lambda: session.manager(READ),
+            session.end,
+            lambda: fabrikam.session("job"),
+        )
+        for call in gone:
+            with pytest.raises(ConfigurationError, match="closed"):
+                call()
+        assert len(tokens._own.app._sessions._all.served.cell_contents) == 2
+        assert {name: each.get_access_token() for name, each in managers.items()} == {
+            name: had[name] for name in managers
+        }
+        # It is the managers that have ended, and not the session.
+        anew = tokens.tenant(FABRIKAM).session("job").manager(READ)
+        assert anew.get_access_token() == had[FABRIKAM]
+    assert entra.count() == 3
+
+
+def test_the_sessions_of_all_tenants_are_closed_with_their_parent(entra: EntraEmulator) -> None:
+    with entra.registry() as tokens:
+        for name in (FABRIKAM, TAILSPIN):
+            begin(entra, tokens, name)
+        sessions = [tokens.tenant(name).session("job") for name in (FABRIKAM, TAILSPIN)]
+        managers = [session.manager(READ) for session in sessions]
+        kept = tokens._own.app._sessions._all
+    assert len(kept.served.cell_contents) == 0
+    for call in (
+        *(manager.get_access_token for manager in managers),
+        *(session.end for session in sessions),
+        *(lambda session=session: session.manager(READ) for session in sessions),
+    ):
+        with pytest.raises(ConfigurationError, match="closed"):
+            call()
+
+
+def test_a_session_that_is_held_keeps_its_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenmgr._tenants._MOST_IDLE", 10)
+    with registry() as tokens:
+        session = tokens.tenant("held.com").session("job")
+        for number in range(100):
+            tokens.tenant(f"bogus-{number}.com")
+        gc.collect()
+        assert tokens.tenant("held.com")._own.sessions is session._sessions
+    with pytest.raises(ConfigurationError, match="closed"):
+        session.manager(READ)
 
 
 def test_tenants_that_are_not_there_cost_those_that_are_nothing(entra: EntraEmulator) -> None:

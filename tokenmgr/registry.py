@@ -227,6 +227,7 @@ class TokenRegistry(Unpicklable):
     def session(self, name: str) -> UserSession:
         """Gives the session that :meth:`on_behalf_of` has begun under a name, in any process.
 
+        A name is this registry's: at another :meth:`tenant` it is another session's.
         With a ``store=`` it is found by every worker and after a restart; without, by this process.
         Its refresh token carries it on, redeemed by one worker at a time, until it is ended, has
         gone unused for ``session_ttl=``, or the service refuses it.
@@ -244,7 +245,7 @@ class TokenRegistry(Unpicklable):
                 is closed; or there is a store without ``encryption_key=``.
         """
         name, given = "", Hidden(name)
-        return self._all_sessions().session(given)
+        return self._all_sessions().session(given, self)
 
     def _all_sessions(self) -> Sessions:
         return self._own.sessions or self._own.begin_sessions()
@@ -258,9 +259,10 @@ class TokenRegistry(Unpicklable):
 
         It has the store, connections, threads, hook and settings of this one, and what is bounded
         is bounded for all together, since it is the memory of one process: ``max_users=`` managers
-        of users, and 10,000 of the app's own. Its tokens, failures, breaker, :meth:`status` and
-        caches are its own. It is closed with the registry that the program has made; where it is
-        closed by itself, only its own managers are, and the next call gives a new one.
+        of users, and 10,000 of the app's own. Its tokens, sessions, failures, breaker,
+        :meth:`status` and caches are its own. It is closed with the registry that the program has
+        made; where it is closed by itself, only its own managers are, and the next call gives a new
+        one.
 
         Args:
             tenant: Its GUID, or one of its domain names. What ``common`` and ``organizations``

@@ -62,9 +62,11 @@ class UserSession(Unpicklable):
     process; nobody is asked before there is need for a token.
     """
 
-    def __init__(self, sessions: Sessions, name: Hidden) -> None:
+    def __init__(self, sessions: Sessions, name: Hidden, registry: object = None) -> None:
         self._sessions = sessions
         self._name = name
+        #: As long as somebody holds a tenant's registry, what it is made of stays.
+        self._registry = registry
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -179,13 +181,19 @@ class Sessions(Unpicklable):
 
         return own_store(self._context, self._most * _RECORDS_EACH)
 
-    def session(self, given: Hidden) -> UserSession:
+    def session(self, given: Hidden, registry: object = None) -> UserSession:
         """Gives the session of a name.
 
+        Args:
+            given: The name.
+            registry: What it is to be closed with.
+
         Raises:
-            ConfigurationError: It is no name.
+            ConfigurationError: It is no name, or they are closed.
         """
-        return UserSession(self, _name_of(given))
+        with self._all.lock:
+            self._check_open()
+        return UserSession(self, _name_of(given), registry)
 
     def manager(
         self, name: Hidden, given: Scopes, text: Hidden | None = None

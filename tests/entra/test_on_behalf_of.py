@@ -14,6 +14,7 @@ from waiting import until
 
 from tokenmgr import (
     Authority,
+    ClientAssertion,
     ConfigurationError,
     ConsentRequiredError,
     InteractionRequiredError,
@@ -160,6 +161,25 @@ def test_tokens_of_the_wrong_kind_are_told(entra):
         own = tokens.get_access_token(f"api://{entra.client_id}/.default")
     error = refused(entra, own)
     assert (type(error), error.error_codes) == (InteractionRequiredError, (7000114,))
+
+
+@pytest.mark.parametrize("session", [None, "job"])
+def test_what_the_service_cannot_read_is_the_callers_trouble(entra, session):
+    header, payload, signature = entra.sign_in(ANN).split(".")
+    with entra.registry() as tokens:
+        manager = tokens.on_behalf_of(f"{header}=.{payload}.{signature}", READ, session=session)
+        with pytest.raises(InteractionRequiredError, match="answer the caller with 401") as caught:
+            manager.get_access_token()
+    assert (caught.value.error_codes, caught.value.error) == ((50027,), "invalid_request")
+
+
+def test_an_app_whose_own_assertion_is_no_jwt_is_not_taken_for_its_caller(entra):
+    with (
+        entra.registry(credential=ClientAssertion(lambda: "no JWT")) as tokens,
+        pytest.raises(InvalidCredentialError) as caught,
+    ):
+        tokens.on_behalf_of(entra.sign_in(ANN), READ).get_access_token()
+    assert caught.value.error_codes == (50027,)
 
 
 def test_throttling_and_outages_are_told_and_are_one_users(entra):

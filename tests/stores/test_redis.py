@@ -29,6 +29,7 @@ from waiting import until
 from tokenmgr import ConfigurationError, StoreError
 from tokenmgr.stores import RedisStore, open_store
 from tokenmgr.stores.contract import TokenStoreContract
+from tokenmgr.stores.redis import client as client_module
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -642,7 +643,10 @@ def test_closing_a_store_closes_its_own_connections_and_no_others(
 # Many at once
 
 
-def test_many_threads_share_few_connections(server: Server, opened, key: str) -> None:
+def test_many_threads_share_few_connections(
+    server: Server, opened, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_POOL_TIMEOUT", 30.0)  # however slow this machine is
     store = opened(f"{server.url}?client_name={key[:30]}")
 
     numbers = itertools.count()

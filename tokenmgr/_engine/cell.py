@@ -96,6 +96,8 @@ class Cell:
 
     #: Read without the lock, written with it.
     current: Current = NOTHING
+    #: What was in hand when it was doubted. Nobody is given it unless the store has it still.
+    _doubted: Current = NOTHING
     #: When it was last asked for; set without the lock.
     used: int = UNUSED
     #: The tokens that were refused last, lest the store give one again.
@@ -286,6 +288,8 @@ class Cell:
     def doubt(self) -> None:
         """Has the next call wait until somebody has looked whether the token is the key's still."""
         with self._lock:
+            if self.current is not NOTHING:
+                self._doubted = self.current
             self.current = NOTHING
 
     def invalidate(self, secret: str) -> None:
@@ -332,7 +336,7 @@ class Cell:
         """Lets its token go; every later call raises."""
         with self._lock:
             self._closed = True
-            self.current = NOTHING
+            self.current = self._doubted = NOTHING
         self.rest()
 
     def _tell(self, kind: Callable[..., events.Event], *facts: object) -> None:
@@ -401,6 +405,7 @@ class Cell:
         if flight is not None and flight.is_up_to(threading.get_ident()):
             return _Answer(self._own(current, serves=serves))
         until = self._failures.stands_until(serves=serves, renew=request.renew)
+        early = early or (self._doubted is not NOTHING and not request.renew)  # to look, not to ask
         action = decide(
             now,
             None if request.renew or current is NOTHING else current,
@@ -432,7 +437,9 @@ class Cell:
         if self._is_last(current):
             current.fresh_until = current.valid_until
         self.current = current
-        self._failures.clear()
+        if current.secret != self._doubted.secret:  # else it failed to be renewed, and is as old
+            self._failures.clear()
+        self._doubted = NOTHING
         self._last_success = success
         self._make_plan(self.context.clock.elapsed())
 
@@ -518,7 +525,8 @@ class Cell:
         except BaseException as exc:  # noqa: BLE001 - a source may be anybody's code
             interruption = interruption_in(exc, handled)
             if interruption is None and isinstance(exc, Exception):
-                self._fail(flight, self._ended_meanwhile() or _typed(exc))
+                found = self._look_in_doubt()
+                self._fail(flight, self._ended_meanwhile() or _typed(exc), found)
                 return
             # This thread is being interrupted, and knows nothing of the service.
             self._abandon(flight)
@@ -563,6 +571,16 @@ class Cell:
         if record is not None:
             self.adopt(record)
 
+    def _look_in_doubt(self) -> Current:
+        """Takes what was doubted in hand again, if it is the key's still: no newer one has come."""
+        if self._doubted is NOTHING:
+            return NOTHING
+        self._look()
+        with self._lock:
+            # Once is enough: or each call would ask in spite of a back-off.
+            self._doubted = NOTHING
+            return self.current
+
     def _land(self, flight: Flight[Current], current: Current, asked_at: float | None) -> None:
         fetched = asked_at is not None
         with self._lock:
@@ -582,7 +600,10 @@ class Cell:
         else:
             self._tell(events.TokenAdopted, lives)
 
-    def _fail(self, flight: Flight[Current], error: TokenManagerError) -> None:
+    def _fail(
+        self, flight: Flight[Current], error: TokenManagerError, found: Current = NOTHING
+    ) -> None:
+        """Notes a failure, and tells all who wait, unless a token was found that serves them."""
         seconds = None
         with self._lock:
             now, valid_until = self.context.clock.elapsed(), self.current.valid_until
@@ -598,7 +619,10 @@ class Cell:
             self._follow()
         elif seconds is not None:
             self._tell_news(seconds)
-        flight.fail(error)
+        if found is NOTHING or flight.renew:
+            flight.fail(error)
+        else:
+            flight.land(found)  # here: whoever looks the key up may doubt it again at any time
         if self._closed:
             return  # its end is no failure
         facts = (now - flight.started_at, type(error).__name__, error.error_codes, str(error))

@@ -112,7 +112,9 @@ class UserAssertion(Unpicklable):
 
 
 def text_of(given: Hidden) -> Hidden:
-    """Gives the token of what a caller sent, without ``Bearer`` (RFC 6750, section 2.1).
+    """Gives the token of what a caller sent, without ``Bearer`` and one space or more behind it.
+
+    See RFC 6750, section 2.1.
 
     Raises:
         ConfigurationError: It is no text.
@@ -120,7 +122,7 @@ def text_of(given: Hidden) -> Hidden:
     if not isinstance(given.cell_contents, str):
         raise ConfigurationError(f"an assertion is a string: {_WHAT}")
     if given.cell_contents[: len(_PREFIX)].lower() == _PREFIX:
-        return Hidden(given.cell_contents[len(_PREFIX) :])
+        return Hidden(given.cell_contents[len(_PREFIX) :].lstrip(" "))
     return given
 
 

@@ -11,6 +11,7 @@ from ...errors import (
     InteractionRequiredError,
     InvalidScopeError,
     TokenManagerError,
+    TokenRequestError,
 )
 from ...identity.assertions import UserAssertion
 from ...identity.proofs import Proof
@@ -20,12 +21,14 @@ from ..client import ConfidentialClient
 if TYPE_CHECKING:
     import msal
 
-__all__ = ["OnBehalfOfSource", "check_scopes", "of_tenant"]
+__all__ = ["OnBehalfOfSource", "check_scopes", "of_caller"]
 
 #: What MSAL asks for besides, by itself.
 _RESERVED = frozenset({"openid", "profile", "offline_access"})
 #: The AADSTS number of a tenant that does not have the app.
 _NO_APP = 700016
+#: That of what is no JWT. Where it is the app's own proof, it is an InvalidCredentialError.
+_NO_JWT = 50027
 
 
 class OnBehalfOfSource:
@@ -109,10 +112,11 @@ class OnBehalfOfSource:
 
         try:
             token = self._client.ask(grant, self.key, proof)
-        except ConfigurationError as exc:
-            if not self._wanders or exc.error is None:
+        except TokenManagerError as exc:
+            told = of_caller(exc, wanders=self._wanders)
+            if told is None:
                 raise
-            raise of_tenant(exc) from None
+            raise told from None
         if token.expires_at <= self.ends_at:
             return token
         # A new one would end at the same time, and so there is nothing to renew.
@@ -133,9 +137,21 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
         )
 
 
-def of_tenant(error: ConfigurationError) -> TokenManagerError:
-    """Says of a tenant that the assertion has named what would else be said of the program's."""
-    kind = ConsentRequiredError if _NO_APP in error.error_codes else InteractionRequiredError
-    told = kind(f"at the tenant that the user's token names: {error}")
+def of_caller(error: TokenManagerError, *, wanders: bool) -> TokenManagerError | None:
+    """Says of the caller what would else be said of the program; None where that is right.
+
+    Args:
+        error: What came of asking.
+        wanders: Whether it is the assertion that has named the tenant.
+    """
+    kind: type[TokenManagerError] = InteractionRequiredError
+    if type(error) is TokenRequestError and _NO_JWT in error.error_codes:
+        says = "answer the caller with 401, as the service cannot read the user's token"
+    elif wanders and isinstance(error, ConfigurationError) and error.error is not None:
+        kind = ConsentRequiredError if _NO_APP in error.error_codes else kind
+        says = "at the tenant that the user's token names"
+    else:
+        return None
+    told = kind(f"{says}: {error}")
     told.__dict__.update(error.__dict__)
     return told

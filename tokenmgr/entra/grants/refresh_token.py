@@ -23,7 +23,7 @@ from ...identity.authority import Authority
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..client import ConfidentialClient, Grant
-from .on_behalf_of import check_scopes, of_tenant
+from .on_behalf_of import check_scopes, of_caller
 
 if TYPE_CHECKING:
     import msal
@@ -229,10 +229,11 @@ class SessionSource:
 
         try:
             return self._asked.ask(grant, self.key, proof, hear=hear), refresh_token
-        except ConfigurationError as exc:
-            if self._asked.authority == self._client.authority or exc.error is None:
+        except TokenManagerError as exc:
+            told = of_caller(exc, wanders=self._asked.authority != self._client.authority)
+            if told is None:
                 raise
-            raise of_tenant(exc) from None
+            raise told from None
 
     def _is_at_home(self, session: SessionRecord) -> bool:
         """Whether a session is at this app's authority, or at one that this stands for."""
