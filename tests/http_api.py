@@ -19,6 +19,8 @@ from tokenmgr.emulator.serving import HttpsServer, listen
 
 #: Bytes of a body that is compressed to some 64 KiB.
 BOMB = 64 * 1024 * 1024
+#: Bytes of a body without an end, to which no test should get.
+ENDLESS = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Api:
         self.before_answer: Callable[[Asked], Awaitable[None]] | None = None
         #: Answers to ``/held`` and the end of ``/stream`` wait for it.
         self.let_go = threading.Event()
+        #: Bytes of the body without an end that somebody has taken.
+        self.went_on = 0
         self.let_go.set()
         #: Set while one of these waits.
         self.held = threading.Event()
@@ -124,8 +128,9 @@ class Api:
         stream = web.StreamResponse(status=401)
         await stream.prepare(request)
         with contextlib.suppress(ConnectionError):
-            while request.transport is not None and not request.transport.is_closing():
+            while self.went_on < ENDLESS and request.transport is not None:
                 await stream.write(bytes(65_536))
+                self.went_on += 65_536
                 await asyncio.sleep(0)  # in which it is told that the client has hung up
         return stream
 

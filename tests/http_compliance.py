@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
-from http_api import BOMB, Api, Asked, Refusal, Server, bomb
+from http_api import BOMB, ENDLESS, Api, Asked, Refusal, Server, bomb
 from support import SCOPE, FakeSource, in_threads, make_manager
 
 from tokenmgr import (
@@ -165,6 +165,7 @@ class AsyncDriver(Driver):
 
     def close(self) -> None:
         self.run(self._stack.aclose())
+        self.run(self._loop.shutdown_asyncgens())
         self.run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -319,7 +320,7 @@ class Compliance:
         self, api, driver, manager, outcome
     ):
         async def cut(asked: Asked) -> None:
-            asked.connection.abort()
+            asked.connection.close()
 
         auth = type(driver).auth(manager, hosts="127.0.0.1", replace_header=True)
         api.before_answer = cut if outcome == "broken" else None
@@ -420,6 +421,7 @@ class Compliance:
         api.refusals = {"Bearer token-1": Refusal(endless=True)}
         assert driver.send(auth, api.url()).status == 200
         assert api.tokens == ["Bearer token-1", "Bearer token-2"]
+        assert api.went_on < ENDLESS / 4
 
     def test_an_outage_of_the_api_is_none_of_the_tokens(self, api, auth, driver, source):
         api.refusals = {"Bearer token-1": Refusal(503, (challenge(),))}

@@ -101,8 +101,10 @@ class AsyncHttpxDriver(AsyncDriver):
     async def astreaming(
         self, client: Any, auth: Any, url: str
     ) -> AsyncIterator[Callable[[], Coroutine[Any, Any, bytes]]]:
-        async with client.stream("GET", url, auth=auth) as answer:
-            pieces = answer.aiter_bytes()
+        async with (
+            client.stream("GET", url, auth=auth) as answer,
+            contextlib.aclosing(answer.aiter_bytes()) as pieces,
+        ):
             yield pieces.__anext__
 
 

@@ -49,17 +49,7 @@ class BearerAuth(Bearer):
     Sessions and event loops may share one:
     ``aiohttp.ClientSession(middlewares=(BearerAuth(manager),))``.
 
-    Where the API answers 401, that very token is dropped and the request is repeated once with a
-    new one; where it challenges for claims, with a token of these claims. A second refusal is
-    returned as it is. The first one is returned as it is
-
-    * where the body cannot be sent again: an asynchronous generator, or a file that does not seek;
-    * where no new token is to be had: the caller learns what the API said of its request, and the
-      next request raises what the token service says;
-    * where the new token is the refused one, or its challenge cannot be read.
-
-    A redirect to another host carries no token, not even to a host that it is bound to. Plain http
-    to this machine, as in development, must not go through a proxy, which could read the token.
+    What happens at a 401, a challenge and a redirect: see :class:`~tokenmgr.http.bearer.Bearer`.
 
     Example:
         >>> import aiohttp
@@ -75,7 +65,7 @@ class BearerAuth(Bearer):
         ...     async with aiohttp.ClientSession(middlewares=(BearerAuth(graph),)) as session:
         ...         ...
 
-    Args, and what they raise, are those of :class:`~tokenmgr.http.bearer.Bearer`.
+    Its arguments, and what they raise, are those of ``Bearer``.
     """
 
     async def __call__(self, req: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

@@ -40,6 +40,18 @@ class Bearer:
 
     Threads and event loops may share one: it keeps nothing of a request.
 
+    Where the API answers 401, that very token is dropped and the request is repeated once with a
+    new one; where it challenges for claims, with a token of these claims, which stays. A second
+    refusal is returned as it is. The first one is returned as it is
+
+    * where the body cannot be sent again: a generator, or a file that does not seek;
+    * where no new token is to be had: the caller learns what the API said of its request, and the
+      next request raises what the token service says;
+    * where the new token is the refused one, or the challenge cannot be read.
+
+    A redirect to another host carries no token, not even to a host that it is bound to. Plain http
+    to this machine, as in development, must not go through a proxy, which could read the token.
+
     Args:
         manager: Whose token it is.
         hosts: Where the token may go: a host or several, such as ``"api.contoso.com"``,

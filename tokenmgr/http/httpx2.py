@@ -27,21 +27,11 @@ class BearerAuth(BearerFlow, httpx2.Auth):
     The same one serves ``httpx2.AsyncClient``, from any event loop, and any number of clients.
     httpx's clients take that of ``tokenmgr.http.httpx`` only.
 
-    Where the API answers 401, that very token is dropped and the request is repeated once with a
-    new one; where it challenges for claims, with a token of these claims. The first answer is then
-    in ``response.history``, without its body; a second one is returned as it is. The first one is
-    returned as it is
-
-    * where the body cannot be sent again: a generator, or a file that does not seek;
-    * where no new token is to be had: the caller learns what the API said of its request, and the
-      next request raises what the token service says;
-    * where the new token is the refused one, or its challenge cannot be read.
+    What happens at a 401, a challenge and a redirect: see :class:`~tokenmgr.http.bearer.Bearer`.
+    A refused answer is then in ``response.history``, without its body.
 
     A client's own ``response`` hook comes before any auth: one that raises for a 401, as with
     ``raise_for_status()``, hides it from the auth, and the token stays. Raise after the call.
-
-    A redirect to another host carries no token, not even to a host that it is bound to. Plain http
-    to this machine, as in development, must not go through a proxy, which could read the token.
 
     Example:
         >>> import httpx2
@@ -55,7 +45,7 @@ class BearerAuth(BearerFlow, httpx2.Auth):
         ... )
         >>> client = httpx2.Client(auth=BearerAuth(graph))
 
-    Args, and what they raise, are those of :class:`~tokenmgr.http.bearer.Bearer`.
+    Its arguments, and what they raise, are those of ``Bearer``.
     """
 
     _library: ClassVar[ModuleType] = httpx2

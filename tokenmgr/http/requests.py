@@ -34,21 +34,9 @@ class BearerAuth(Bearer, AuthBase):
 
     Threads and sessions may share one.
 
-    Where the API answers 401, that very token is dropped and the request is repeated once with a
-    new one; where it challenges for claims, with a token of these claims. The first answer is then
-    in ``response.history``, without its body; a second one is returned as it is. The first one is
-    returned as it is
-
-    * where the body cannot be sent again: a generator, or a file that does not seek;
-    * where no new token is to be had: the caller learns what the API said of its request, and the
-      next request raises what the token service says;
-    * where the new token is the refused one, or its challenge cannot be read.
-
-    A redirect to another host carries no token, not even to a host that it is bound to.
-
-    Plain http to this machine, as in development, must not go through a proxy, which could read the
-    token: a session's, the request's own, or ``HTTP_PROXY`` without ``NO_PROXY=localhost``. Which
-    one a request takes that is prepared by hand nobody knows, and so it gets no token there.
+    What happens at a 401, a challenge and a redirect: see :class:`~tokenmgr.http.bearer.Bearer`.
+    A refused answer is then in ``response.history``, without its body. Which way a request takes
+    that is prepared by hand nobody knows, and so it gets no token in the clear.
 
     Example:
         >>> import requests
@@ -63,7 +51,7 @@ class BearerAuth(Bearer, AuthBase):
         >>> session = requests.Session()
         >>> session.auth = BearerAuth(graph)
 
-    Args, and what they raise, are those of :class:`~tokenmgr.http.bearer.Bearer`.
+    Its arguments, and what they raise, are those of ``Bearer``.
     """
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
