@@ -140,6 +140,7 @@ class Storm:
             "verify": entra.ca_file,
             "policy": RefreshPolicy(backoff_base=0.1),
             "namespace": f"storm-{seed}",
+            "timeout": 30.0,  # however slow this machine is
             "store": url,
         }
         self.most = most
