@@ -199,9 +199,10 @@ def test_nonsense_of_the_metadata_is_no_outage_either(rough, registry):
 @pytest.mark.parametrize(
     "answer", [(503, ""), (500, "{}"), (400, '{"error": "temporarily_unavailable"}')]
 )
-def test_a_service_that_says_it_is_in_trouble_is_left_alone(rough, registry, answer):
+def test_a_service_that_says_it_is_in_trouble_is_left_alone(rough, registry, clock, answer):
     rough.on_post = lambda handler: handler.answer(*answer)
-    tokens = registry(policy=RefreshPolicy())
+    # Of a clock of its own: chance may leave it alone for a thousandth of a second.
+    tokens = registry(policy=RefreshPolicy(), clock=clock)
     for number in range(3):
         failure(tokens, ServiceUnavailableError, f"api://{number}/.default")
     asked = rough.posts
