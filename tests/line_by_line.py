@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import multiprocessing.util
 import sys
 import weakref
 from collections.abc import Callable
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _PACKAGE = str(Path(tokenmgr.__file__).parent)
+#: Where finalizers are called, and how far from what they do.
+_FINALIZERS = {weakref.__file__, multiprocessing.util.__file__}
+_DEPTH = 8
 
 
 class AtLine:
@@ -42,9 +46,7 @@ class AtLine:
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
         ours = frame.f_code.co_filename.startswith(_PACKAGE)
-        # What is called at an object's end passes no exception on, whoever raises it.
-        final = any(isinstance(each, weakref.ref) for each in frame.f_locals.values())
-        return self._step if ours and not final and self.where is None else None
+        return self._step if ours and self.where is None and not _is_final(frame) else None
 
     def _step(self, frame: FrameType, event: str, argument: object) -> Any:
         if event != "line":
@@ -59,6 +61,19 @@ class AtLine:
                 sys.settrace(None)
                 self._action()
         return self._step
+
+
+def _is_final(frame: FrameType | None) -> bool:
+    """Whether it is called at an object's end, which passes no exception on, whoever raises it."""
+    if frame is not None and any(isinstance(each, weakref.ref) for each in frame.f_locals.values()):
+        return True
+    for _ in range(_DEPTH):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename in _FINALIZERS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _cleans_up(code: CodeType, before: int, line: int) -> bool:

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -35,6 +36,9 @@ from tokenmgr import (
 from tokenmgr._runtime import forks
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.events import Event
+
+# The handler calls from the middle of an event loop too, and is told so.
+warnings.filterwarnings("ignore", message=".*blocks the event loop")
 
 # How soon and how often it comes, in seconds: as long as a call takes.
 SOONEST, LATEST = 0.00001, 0.0008
