@@ -167,7 +167,7 @@ an empty store, {warm_start:,} with a full one. Restart in batches.
 The rules are the library's: its policy says when tokens age, and
 `tests/benchmarks/test_fleet_simulation.py` compares the simulation with the library's own managers
 and users, operation by operation. What real workers make of users whose calls land on any of them,
-with SQLite and with Redis, [is measured](benchmarks.md). A user's calls come one after another, and
+with SQLite and with Redis, is a row of `make bench`. A user's calls come one after another, and
 often enough for the worker to go on looking. Workers that restart call within a second, users when
 they would have called anyway. In the outage the store answers nothing, and keeps what it has;
 attempts that come to nothing are not counted. The service never fails and never throttles. A
