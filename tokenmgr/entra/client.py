@@ -176,8 +176,7 @@ class ConfidentialClient:
             grant: The call of MSAL that asks.
             key: What it asks for.
             proof: What the credential has just said; it is read when it is left out.
-            hear: Told the refresh token that came along, hidden; nothing is made of one when it is
-                left out.
+            hear: Is told the refresh token that came along, hidden; left out, there is none.
 
         Raises:
             TokenManagerError: There is none to be had.
