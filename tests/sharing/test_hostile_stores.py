@@ -270,7 +270,7 @@ def test_a_lease_without_an_end_is_waited_for_once_by_all(fleet):
     waited = seconds_until(fleet, [worker.get_access_token for worker in workers])
     assert LEASE - 2 <= waited <= LEASE + 3
     assert fleet.fetches == 2, "one for all of them"
-    assert fleet.told(LeaseOutlived)
+    until(lambda: fleet.told(LeaseOutlived), "the event")
 
 
 def test_a_lease_that_nothing_takes_away_is_waited_for_once_in_a_call(fleet, monkeypatch):
