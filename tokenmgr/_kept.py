@@ -16,7 +16,7 @@ from ._runtime.forks import renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
 from .manager import AccessTokenManager, cell_of, manager_of
 
-__all__ = ["KeptCell", "KeptManagers", "alive_of"]
+__all__ = ["KeptCell", "KeptManagers"]
 
 #: So many of those that have failed are kept while their back-off lasts.
 _MOST_FAILED = 256
@@ -98,8 +98,14 @@ class KeptManagers(Unpicklable):
             for cell in cells:
                 kept.cell_contents.pop(cell.wanted.cell_contents, None)
 
+    def let_go(self, alive: weakref.WeakValueDictionary[Any, C]) -> list[AccessTokenManager]:
+        """Keeps none of those that are alive any more, and gives their managers, to be closed."""
+        cells = _alive_of(alive)
+        self.forget(cells)
+        return [cell.manager() for cell in cells]
 
-def alive_of(cells: weakref.WeakValueDictionary[Any, C]) -> list[C]:
+
+def _alive_of(cells: weakref.WeakValueDictionary[Any, C]) -> list[C]:
     """Gives those that are alive. With the lock held, whoever comes in the middle all the same.
 
     The references are taken in one step: a signal's handler, or an object's end, may add one.

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._context import Context
-from ._kept import KeptCell, KeptManagers, alive_of
+from ._kept import KeptCell, KeptManagers
 from ._runtime.forks import no_fork
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable, is_unicode
@@ -274,9 +274,7 @@ class Sessions(Unpicklable):
         """Lets all tokens go."""
         with self._all.lock:
             self._closed = True
-            cells = alive_of(self._alive.cell_contents)
-            self._all.forget(cells)
-            managers = [cell.manager() for cell in cells]
+            managers = self._all.let_go(self._alive.cell_contents)
         for manager in managers:
             manager.close()
 

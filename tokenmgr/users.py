@@ -12,7 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ._context import Context
-from ._kept import KeptCell, KeptManagers, alive_of
+from ._kept import KeptCell, KeptManagers
 from ._runtime.secrecy import Hidden, Unpicklable
 from .entra.client import ConfidentialClient
 from .entra.grants.on_behalf_of import OnBehalfOfSource
@@ -189,8 +189,6 @@ class Users(Unpicklable):
         """Lets all tokens go."""
         with self._all.lock:
             self._closed = True
-            cells = alive_of(self._alive.cell_contents)
-            self._all.forget(cells)
-            managers = [cell.manager() for cell in cells]
+            managers = self._all.let_go(self._alive.cell_contents)
         for manager in managers:
             manager.close()

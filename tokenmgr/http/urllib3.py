@@ -174,15 +174,8 @@ class _Pool(PoolManager):
         return self._auth._send(self, super().urlopen, method, url, redirect=redirect, **kw)  # noqa: SLF001 - they are one
 
 
-class _Proxy(ProxyManager):
-    def __init__(self, auth: BearerAuth, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._auth = auth
-
-    def urlopen(  # type: ignore[override] # as PoolManager's
-        self, method: str, url: str, redirect: bool = True, **kw: Any
-    ) -> BaseHTTPResponse:
-        return self._auth._send(self, super().urlopen, method, url, redirect=redirect, **kw)  # noqa: SLF001 - they are one
+class _Proxy(_Pool, ProxyManager):
+    """The same by way of a proxy."""
 
 
 def _is_hop(retries: object) -> bool:
