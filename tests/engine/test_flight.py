@@ -665,7 +665,7 @@ def test_a_flight_that_a_worker_takes_as_its_caller_is_interrupted_stays_the_key
         def __exit__(self, *exc_info: object) -> None: ...
 
     monkeypatch.setattr(cell, "_lock", TakenMeanwhile())
-    cell._abandon(flight)
+    cell.abandon(flight)
     assert cell._flight is flight
     assert not flight.landed
 

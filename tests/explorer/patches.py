@@ -17,7 +17,7 @@ from typing import Any
 import tokenmgr
 from explorer import simulated
 from explorer.schedule import Schedule
-from tokenmgr._engine import cell, flight
+from tokenmgr._engine import cell, fetch, flight
 from tokenmgr._runtime import refresher, stack, workers
 from tokenmgr._runtime import threads as starting
 from tokenmgr._runtime.workers import Workers
@@ -84,24 +84,16 @@ class Patches:
 
     def __enter__(self):
         self._stack = ExitStack()
-        begin, lead, patches = flight.Flight.__init__, cell.Cell._lead, self
+        begin, patches = flight.Flight.__init__, self
 
         def begin_and_note(self: flight.Flight[Any], *args: Any, **named: Any) -> None:
             begin(self, *args, **named)
             self._wakers = simulated.Set(patches._schedule)  # type: ignore[assignment]
             patches.flights.add(self)
 
-        def note_and_lead(self: cell.Cell, flight: flight.Flight[Any], *rest: Any) -> None:
-            patches.led.add(flight)
-            patches.check_count(self.context.workers)
-            try:
-                lead(self, flight, *rest)
-            finally:
-                patches.led.discard(flight)
-            patches.check_landing(self, flight)
-
         self._patch(flight.Flight, __init__=begin_and_note)
-        self._patch(cell.Cell, _lead=note_and_lead)
+        for kind in (fetch.Fetch, fetch.Look):
+            self._patch(kind, __call__=self._noted(kind.__call__))
         for module in _modules():
             self._patch(module, **dict(self._simulated(module)))
         made = self._threads_module()
@@ -119,6 +111,21 @@ class Patches:
         self._patch(workers, about_to_end=lambda: None)  # which forks wait for
         return self
 
+    def _noted(self, lead: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Has what leads a flight say so, and be watched."""
+
+        def note_and_lead(work: Any) -> None:
+            cell, flight = work._cell, work.flight
+            self.led.add(flight)
+            self.check_count(cell.context.workers)
+            try:
+                lead(work)
+            finally:
+                self.led.discard(flight)
+            self.check_landing(cell, flight)
+
+        return note_and_lead
+
     def check_count(self, workers: Workers) -> None:
         """Looks whether there are more threads than are allowed."""
         working = sum(
@@ -135,7 +142,7 @@ class Patches:
         except Exception:  # noqa: BLE001 - it has landed with one
             return
         with cell._lock:
-            is_lost = cell._is_newer(current) and not (cell._closed or cell._refused)
+            is_lost = cell._is_newer(current) and not (cell._closed or cell.refused)
         if is_lost:
             self._schedule.fail(f"{current.secret}, which came late, is thrown away")
 

@@ -228,11 +228,11 @@ PLANTS = {
         _QUICK | {"most_fetches": 1, "hook": "quick"},
     ),
     "a flight that nobody leads": Plant(
-        Cell, {"_abandon": lambda self, flight: None}, "nobody leads", _INTERRUPTED
+        Cell, {"abandon": lambda self, flight: None}, "nobody leads", _INTERRUPTED
     ),
     "a late token that is thrown away": Plant(
         Cell,
-        {"_land": _take_what_was_given_up_for_nothing},
+        {"land": _take_what_was_given_up_for_nothing},
         "is thrown away",
         _WELL | {"durations": (14.0, 70.0), "shares": False},
     ),

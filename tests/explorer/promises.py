@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from explorer.calls import Call
 from explorer.patches import LOOK_EVERY
 from explorer.simulated import Thread
 from explorer.world import Worker, World
 from tokenmgr import AccessTokenManager, TokenManagerError
 from tokenmgr._engine.cell import Cell
+from tokenmgr._engine.flight import Flight
 from tokenmgr._runtime.refresher import Refresher, _is_live
 from tokenmgr._runtime.workers import Workers
 from tokenmgr.events import Hook
@@ -105,8 +108,13 @@ class Promises:
 
     def _check_leader(self, cell: Cell) -> None:
         """A flight under way has somebody who leads it."""
-        flight, world = cell._flight, self._world
-        if flight is None or flight.landed or flight in world.led:
+        for flight in (cell._flight, cell._looking):
+            if flight is not None:
+                self._check_is_led(cell, flight)
+
+    def _check_is_led(self, cell: Cell, flight: Flight[Any]) -> None:
+        world = self._world
+        if flight.landed or flight in world.led:
             return
         if world.scene.threads != "well":
             # Whoever is about to lead it looks first whether threads run; should he be
@@ -115,7 +123,7 @@ class Promises:
             if world.forgiven or since < _BEFORE_LEADING:
                 return
         waiting = cell.context.workers._waiting
-        if not any(flight in getattr(work, "args", ()) for work in waiting):
+        if not any(flight is getattr(work, "flight", None) for work in waiting):
             self._fail("nobody leads a flight that is under way")
 
     def look_at_the_end(self) -> None:
