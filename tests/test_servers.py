@@ -287,8 +287,8 @@ def test_where_threads_never_run_what_would_go_on_behind_is_done_at_once(
     assert source.fetches == 1
     assert threadless.get_access_token() == "token-1"
     threadless.invalidate("token-1")
-    assert threadless._cell._shared is not None
-    assert threadless._cell._shared.look(()) is None
+    assert threadless._cell.shared is not None
+    assert threadless._cell.shared.look(()) is None
     assert threadless.get_access_token() == "token-2"
 
 

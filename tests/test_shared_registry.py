@@ -151,7 +151,7 @@ def test_a_refused_token_is_gone_for_every_registry(entra, tmp_path):
 
         def forgotten() -> bool:
             with entra.registry(store=url) as another:
-                return another.manager(GRAPH)._cell._shared.look(()) is None
+                return another.manager(GRAPH)._cell.shared.look(()) is None
 
         until(forgotten, "the removal")
         assert other.get_access_token(GRAPH) != refused

@@ -254,7 +254,7 @@ def test_users_who_come_by_way_of_common_have_their_tenant_s_breaker() -> None:
         user = tokens.on_behalf_of(living(), READ)
         assert user.key.authority.endswith("/0f0f0f0f-1111-2222-3333-444444444444")
         other = tokens.tenant("0f0f0f0f-1111-2222-3333-444444444444")
-        assert user._cell._source._client is other._own.client is not there._own.client
+        assert user._cell.source._client is other._own.client is not there._own.client
 
 
 def test_one_assertion_at_two_tenants_has_two_managers() -> None:

@@ -92,7 +92,7 @@ def test_a_record_of_before_is_not_taken_by_a_worker_that_has_a_newer_token(flee
     }
     fleet.put(older)
     for assertion in fleet.users.values():
-        warm.on_behalf_of(assertion, SCOPE)._cell._look()  # as it does once in a while
+        warm.on_behalf_of(assertion, SCOPE)._cell.look()  # as it does once in a while
     assert fleet.serve(warm) == newer
     assert not any(isinstance(each, TokenAdopted) for each in fleet.told)
     assert fleet.entra.count() == 4

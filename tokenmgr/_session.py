@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.values import Value
+from .errors import TokenManagerError
 
-__all__ = ["SessionRecord", "Turn"]
+__all__ = ["KnownSession", "SessionRecord", "Turn"]
 
 
 class SessionRecord(Value, Unpicklable):
@@ -38,6 +40,15 @@ class SessionRecord(Value, Unpicklable):
     held: tuple[tuple[tuple[str, ...], str], ...] = ()
 
 
+class KnownSession(Protocol):
+    """A session as this process knows it."""
+
+    #: How it stands; None where there is none.
+    known: SessionRecord | None
+    #: Makes what is said of its end, where its refresh token was refused here.
+    because: Callable[[], TokenManagerError] | None
+
+
 class Turn(Protocol):
     """The one worker's turn to do something with a session's refresh token."""
 
@@ -62,6 +73,10 @@ class Turn(Protocol):
         """
         ...
 
-    def end(self) -> None:
-        """Erases the session, as its refresh token is refused."""
+    def end(self, because: Callable[[], TokenManagerError]) -> None:
+        """Erases the session, as its refresh token is refused.
+
+        Args:
+            because: Makes what whoever asks for it in this process is told from then on.
+        """
         ...

@@ -222,7 +222,8 @@ class Sessions(Unpicklable):
             UserAssertion(text).check_time(self._context.clock.wall())
         manager = cell.manager()
         cell.session_source.look_again()
-        doubt(manager)
+        if self._shown is not None:  # else all that changes a session is here, and says so
+            doubt(manager)
         return manager
 
     def _new_cell(
@@ -239,7 +240,7 @@ class Sessions(Unpicklable):
                 self._client,
                 self._key(name, scopes),
                 partial(_share, self._sealed, session),
-                lambda: session.known,
+                session,
                 assertion=assertion,
                 home=home,
             )

@@ -25,13 +25,9 @@ def test_each_program_has_its_token_from_the_cloud_that_it_names():
 
 
 def test_the_way_there_takes_as_long_as_it_is_said_to():
-    # To open a connection, to agree upon TLS, to ask.
     with running_cloud(0.2) as cloud:
         found = first_token.starts(cloud, ["requests by hand"], rounds=1)
-    with running_cloud(0.0) as cloud:
-        near = first_token.starts(cloud, ["requests by hand"], rounds=1)
 
-    (far,), (close,) = found["requests by hand"], near["requests by hand"]
-    assert far.wall >= 3 * 0.2
-    assert far.wall > close.wall
-    assert far.requests == close.requests == 1
+    (far,) = found["requests by hand"]
+    assert far.wall >= 3 * 0.2  # to open a connection, to agree upon TLS, to ask
+    assert far.requests == 1

@@ -335,7 +335,7 @@ def test_no_frame_tells_of_an_assertion_wherever_a_fetch_breaks(entra):
     def work():
         with entra.registry() as tokens:
             manager = tokens.on_behalf_of(ann, READ)
-            manager._cell._source.fetch_token()
+            manager._cell.source.fetch_token()
 
     secrets = (ann.split(".")[1], ann.split(".")[2])
     within = ("registry.py", "users.py", "entra/grants", "entra/client.py")

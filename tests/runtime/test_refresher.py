@@ -549,7 +549,7 @@ def test_close_from_a_hook_and_from_a_worker_does_not_deadlock(clock: FakeClock)
     assert closed.wait(30)
     until(lambda: refresher_threads() == [])
     other = make_manager(clock, FakeSource(clock), refresher=refresher)
-    other._cell._source.during = other.close
+    other._cell.source.during = other.close
     assert other.get_access_token(timeout=30) == "token-1"
     with pytest.raises(ConfigurationError, match="closed"):
         other.get_access_token(timeout=30)

@@ -88,7 +88,7 @@ class Fleet:
     def probe(self, manager: AccessTokenManager) -> None:
         """Has a worker find that the store, which failed, is well again."""
         self.clock.advance(2)
-        manager._cell._look()
+        manager._cell.look()
         self.told(StoreRecovered)
 
     @property

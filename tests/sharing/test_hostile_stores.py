@@ -227,7 +227,7 @@ def test_an_older_record_that_is_put_back_takes_no_newer_token_s_place(fleet, cl
     other.get_access_token()
     settled(other)
     assert other.get_access_token() == "b-1"
-    other._cell._look()
+    other._cell.look()
     assert other.get_access_token() == "b-1"
 
 

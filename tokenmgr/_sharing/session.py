@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .._runtime.forks import renew_in_child
 from .._runtime.secrecy import Hidden
 from .._session import SessionRecord
-from ..errors import InteractionRequiredError, StoreError
+from ..errors import InteractionRequiredError, StoreError, TokenManagerError
 from ..token import TokenKey
 from .guarded import StoreAwayError
 from .session_record import newest_of, session_from_bytes, session_to_bytes, with_held
@@ -76,6 +77,8 @@ class SharedSession:
         self._ttl = ttl
         #: The newest that this process knows.
         self.known: SessionRecord | None = None
+        #: Makes what is said of its end, where its refresh token was refused here.
+        self.because: Callable[[], TokenManagerError] | None = None
         #: Whether the program has ended it here; one that is begun anew is another object.
         self.is_over: bool = False
         #: What hands out its tokens in this process.
@@ -101,7 +104,7 @@ class SharedSession:
             put_back = newest is not None and newest is not found
             if newest is not None and newest.ends_at <= self._context.clock.wall():
                 newest = None
-            self.known = newest
+            self.known, self.because = newest, None if newest else self.because
         if put_back:
             self._place.refuse("older than the one that is known")
         return newest
@@ -155,7 +158,7 @@ class SharedSession:
         with self._lock:
             if self.is_over:
                 raise _ended_meanwhile()
-            self.known = record
+            self.known, self.because = record, None
 
     def _write(self, record: SessionRecord) -> None:
         for pause in _PAUSES:
@@ -171,8 +174,9 @@ class SharedSession:
         with suppress(StoreAwayError):
             self._erase_tokens(record)
 
-    def erase(self, record: SessionRecord) -> None:
+    def erase(self, record: SessionRecord, because: Callable[[], TokenManagerError]) -> None:
         """Erases a session whose refresh token is refused, if it is still that one."""
+        self.because = because  # first: another thread may notice its end before this one goes on
         with suppress(StoreAwayError):
             found = self._place.read()
             if found is not None and (found.epoch, found.serial) == (record.epoch, record.serial):
@@ -271,9 +275,9 @@ class _Turn:
         record = self._session.carried_on(self.before, self._key, refresh_token)
         return self._session.keep(record, self.before).ends_at
 
-    def end(self) -> None:
+    def end(self, because: Callable[[], TokenManagerError]) -> None:
         assert self.before is not None, "there is a session"  # noqa: S101
-        self._session.erase(self.before)
+        self._session.erase(self.before, because)
         self.before = None
 
 

@@ -7,10 +7,11 @@ it is of the user and the app, and of no resource, and so all scopes of a sessio
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..._runtime.secrecy import Hidden
-from ..._session import SessionRecord, Turn
+from ..._session import KnownSession, SessionRecord, Turn
 from ...errors import (
     ConfigurationError,
     ConsentRequiredError,
@@ -41,7 +42,7 @@ class SessionSource:
         client: This API's app, as the registry has it.
         key: What makes the tokens different from all others.
         share: Makes what finds them in the store, of a key and of this source.
-        newest: Gives the session as this process knows it.
+        session: The session, as this process knows it.
         assertion: What begins the session; None where it is to be there already.
         home: The app where the assertion is exchanged.
 
@@ -54,7 +55,7 @@ class SessionSource:
         client: ConfidentialClient,
         key: TokenKey,
         share: Callable[[TokenKey, SessionSource], Any],
-        newest: Callable[[], SessionRecord | None],
+        session: KnownSession,
         *,
         assertion: UserAssertion | None = None,
         home: ConfidentialClient | None = None,
@@ -63,7 +64,7 @@ class SessionSource:
         self.key = key
         self._client = client
         self._share = share
-        self._newest = newest
+        self._session = session
         self._assertion = assertion
         self._home = home or client
         #: Who was asked last.
@@ -102,7 +103,7 @@ class SessionSource:
         """Whether what a failure came from has changed since."""
         if isinstance(error, (InteractionRequiredError, ConsentRequiredError)):
             # What no service has said is soon said again.
-            return error.error is None or _epoch(self._newest()) != self._failed
+            return error.error is None or _epoch(self._session.known) != self._failed
         return isinstance(error, StoreError) or self._asked.is_gone(error, failed_at)
 
     def closed_error(self) -> TokenManagerError | None:
@@ -130,7 +131,8 @@ class SessionSource:
             self._assertion.check_time(self._client.wall())
             return
         if session is None or not self._is_at_home(session):
-            raise _no_session()
+            because = self._session.because or _no_session
+            raise because()
         raise InteractionRequiredError(
             "another user has begun this session since: look it up again, or give each user's work "
             "a session of its own"
@@ -166,9 +168,10 @@ class SessionSource:
             except InteractionRequiredError as exc:
                 if not _is_end(exc):
                     raise
-                turn.end()
+                because = partial(_ended_by, str(exc), exc.__dict__)
+                turn.end(because)
                 if not self._may_begin:
-                    raise _ended_by(exc) from None
+                    raise because() from None
         return self._begin(claims, proof, turn)
 
     def _begin(self, claims: str | None, proof: Proof | None, turn: Turn) -> AccessToken:
@@ -263,12 +266,12 @@ def _is_end(error: InteractionRequiredError) -> bool:
     return error.error == "invalid_grant" and error.claims is None
 
 
-def _ended_by(error: InteractionRequiredError) -> InteractionRequiredError:
+def _ended_by(text: str, facts: dict[str, Any]) -> InteractionRequiredError:
     told = InteractionRequiredError(
-        f"the session has ended, as its refresh token is refused: {error} Then begin the session "
+        f"the session has ended, as its refresh token is refused: {text} Then begin the session "
         "again with the user's new token: on_behalf_of(token, scope, session=…)"
     )
-    told.__dict__.update(error.__dict__)
+    told.__dict__.update(facts)
     return told
 
 
