@@ -49,6 +49,8 @@ _MOST_BYTES = 1 << 20
 
 #: The HTTP statuses of an address where there is no token endpoint.
 _NOT_THERE = frozenset({404, 405, 410})
+#: What is said of a client certificate that cannot be used: by OpenSSL, then by urllib3.
+_OF_CLIENT_CERTIFICATES = ("PEM", "KEY_VALUES_MISMATCH", "Client private key")
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
 _ENDPOINTS = ("token_endpoint", "authorization_endpoint", "device_authorization_endpoint")
 
@@ -321,6 +323,11 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
             return ConfigurationError(
                 "the file of certificate authorities holds none: check verify=, "
                 "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+            )
+        if any(words in str(exc) for words in _OF_CLIENT_CERTIFICATES):
+            return ConfigurationError(
+                "the files of cert= are no client certificate with its private key, or the key is "
+                "encrypted: check them"
             )
         return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
     if isinstance(exc, (requests.Timeout, WireTimeoutError, TimeoutError)):
