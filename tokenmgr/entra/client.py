@@ -189,8 +189,7 @@ class ConfidentialClient:
         """
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
-            exchange, tried_again = self._exchange(region=self._region_for(key)), False
-            exchange.claims, exchange.extra = Hidden(key.forwarded_claims), Hidden(key.extra)
+            exchange, tried_again = self._exchange_for(key), False
             exchange.passes_refresh_token = hear is not None
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
@@ -210,10 +209,18 @@ class ConfidentialClient:
                     raise error
                 proof, tried_again = renewed, True
 
-    def _region_for(self, key: TokenKey) -> str | None:
-        """Only the app's own tokens are asked for in its region; users' are everywhere."""
+    def _exchange_for(self, key: TokenKey) -> Exchange:
+        """Opens the requests for a token, with all that the app adds to them.
+
+        Only its own tokens are asked for in its region, and may be asked for otherwise than it
+        says in general.
+        """
         own = key.grant == "client_credentials"
-        return region_of(self.particulars.region) if own else None
+        exchange = self._exchange(region=region_of(self.particulars.region) if own else None)
+        said = self.particulars
+        exchange.claims = Hidden(key.forwarded_claims if own else said.forwarded_claims)
+        exchange.extra = Hidden(key.extra if own else said.extra)
+        return exchange
 
     def _exchange(self, *, documented: bool = True, region: str | None = None) -> Exchange:
         return self._connection.exchange(
