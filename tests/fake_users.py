@@ -15,6 +15,7 @@ from tokenmgr._context import Context
 from tokenmgr._engine.flight import again
 from tokenmgr._runtime.secrecy import Hidden
 from tokenmgr._runtime.workers import Workers
+from tokenmgr.entra.particulars import Particulars
 from tokenmgr.identity.proofs import Proof, SecretText
 from tokenmgr.manager import AccessTokenManager
 from tokenmgr.stores import TokenStore
@@ -44,6 +45,7 @@ class FakeApp:
         self.authority = authority or Authority.entra(TENANT)
         self.client_id = "11111111-2222-3333-4444-555555555555"
         self.cae = False
+        self.particulars = Particulars()
         self.lifetime = 3600.0
         self.refresh_in: float | None = None
         #: What was asked for, by the user's assertion.

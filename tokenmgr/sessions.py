@@ -319,6 +319,8 @@ class Sessions(Unpicklable):
             grant="refresh_token",
             scopes=scopes,
             subject=urlsafe_b64encode(made).decode().rstrip("="),
+            forwarded_claims=self._client.particulars.forwarded_claims,
+            extra=self._client.particulars.extra,
         )
 
     # Without it, in a worker:

@@ -32,6 +32,8 @@ CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 #: Whose names the rough server has a certificate for; a proxy leads there.
 HOSTS = (
     *(cloud.host for cloud in CLOUDS),
+    "westus3.login.microsoft.com",
+    "usgovarizona.login.microsoftonline.us",
     "login.private.example",
     "contoso.b2clogin.com",
     "contoso.ciamlogin.com",
@@ -221,7 +223,7 @@ def _repeats_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_network_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", "MSAL_FORCE_REGION"):
+    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", "MSAL_FORCE_REGION", "REGION_NAME"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 

@@ -28,7 +28,9 @@ from ..identity.proofs import KeyPair, Proof, SecretText
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
+from .particulars import Particulars
 from .wire.connection import Connection
+from .wire.regions import region_of, regional_host
 
 if TYPE_CHECKING:
     import msal
@@ -80,6 +82,7 @@ class ConfidentialClient:
         connection: The way there; its own when left out.
         context: The time, and where events go; its own when left out.
         cae: Whether it says that it answers claims challenges, where a source does not.
+        particulars: What it says of itself, and adds to its requests.
         beside: The same app at another authority.
 
     Raises:
@@ -95,6 +98,7 @@ class ConfidentialClient:
         connection: Connection | None = None,
         context: Context | None = None,
         cae: bool = False,
+        particulars: Particulars | None = None,
         beside: ConfidentialClient | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
@@ -105,6 +109,7 @@ class ConfidentialClient:
             )
         self.authority = authority
         self.cae = cae
+        self.particulars: Particulars = particulars or Particulars()
         self.client_id: str = client_id.strip()
         self._credential = credential
         self._connection = connection or Connection()
@@ -135,6 +140,7 @@ class ConfidentialClient:
             connection=self._connection,
             context=self._context,
             cae=self.cae,
+            particulars=self.particulars,
             beside=self,
         )
 
@@ -183,7 +189,8 @@ class ConfidentialClient:
         """
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
-            exchange, tried_again = self._exchange(), False
+            exchange, tried_again = self._exchange(region=self._region_for(key)), False
+            exchange.claims, exchange.extra = Hidden(key.forwarded_claims), Hidden(key.extra)
             exchange.passes_refresh_token = hear is not None
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
@@ -203,9 +210,18 @@ class ConfidentialClient:
                     raise error
                 proof, tried_again = renewed, True
 
-    def _exchange(self, *, documented: bool = True) -> Exchange:
-        wall = self._context.clock.wall
-        return self._connection.exchange(self.authority, documented=documented, wall=wall)
+    def _region_for(self, key: TokenKey) -> str | None:
+        """Only the app's own tokens are asked for in its region; users' are everywhere."""
+        own = key.grant == "client_credentials"
+        return region_of(self.particulars.region) if own else None
+
+    def _exchange(self, *, documented: bool = True, region: str | None = None) -> Exchange:
+        return self._connection.exchange(
+            self.authority,
+            documented=documented,
+            regional=regional_host(self.authority, region),
+            wall=self._context.clock.wall,
+        )
 
     def token_endpoint(self) -> str:
         """Says where tokens are asked for, as the authority's metadata has it; kept for a day.
@@ -282,6 +298,7 @@ class ConfidentialClient:
             # Who names a host trusts it. MSAL would ask login.microsoftonline.com about it.
             "instance_discovery": False,
             "http_client": exchange,
+            **self.particulars.of_msal(),
         }
 
     def _nonsense(

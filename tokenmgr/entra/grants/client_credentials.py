@@ -9,6 +9,7 @@ from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..client import ConfidentialClient
+from ..particulars import Extra
 
 __all__ = ["ClientCredentialsSource"]
 
@@ -22,8 +23,10 @@ class ClientCredentialsSource:
     Args:
         client: The app, at its authority.
         scopes: What the tokens are for: ``{resource}/.default``, one.
-        cae: Whether the app says that it answers claims challenges; as the client has it when left
-            out.
+        cae: Whether the app says that it answers claims challenges; this, and what follows, as the
+            client has it when left out.
+        forwarded_claims: The claims that it asks for with each token, as JSON.
+        extra: Parameters that the request has besides.
 
     Raises:
         InvalidScopeError: The scope is not of that form, or no text, or there are several.
@@ -31,7 +34,13 @@ class ClientCredentialsSource:
     """
 
     def __init__(
-        self, client: ConfidentialClient, scopes: tuple[str, ...], *, cae: bool | None = None
+        self,
+        client: ConfidentialClient,
+        scopes: tuple[str, ...],
+        *,
+        cae: bool | None = None,
+        forwarded_claims: str | None = None,
+        extra: Extra | None = None,
     ) -> None:
         authority = client.authority
         if authority.is_multi_tenant_alias:
@@ -46,12 +55,17 @@ class ClientCredentialsSource:
             _check(scopes)
         self._client = client
         self._scopes = scopes
+        said = client.particulars
         self.key: TokenKey = TokenKey(
             authority=authority.url,
             client_id=client.client_id,
             grant="client_credentials",
             scopes=scopes,
             cae=client.cae if cae is None else cae,
+            forwarded_claims=(
+                said.forwarded_claims if forwarded_claims is None else forwarded_claims
+            ),
+            extra=said.extra if extra is None else extra,
         )
 
     def close(self) -> None:

@@ -67,6 +67,8 @@ class OnBehalfOfSource:
             scopes=scopes,
             subject=assertion.digest(client.authority.kind, client.client_id),
             cae=client.cae,
+            forwarded_claims=client.particulars.forwarded_claims,
+            extra=client.particulars.extra,
         )
 
     @property

@@ -34,8 +34,10 @@ from ...identity.authority import Authority
 from ..answers import Answer, error_from_answer, normalized
 from . import CONNECT_TIMEOUT
 from .adapter import Deadline
+from .claims import merged
 from .documented import documented_metadata
 from .endpoints import check_endpoint
+from .regions import regional_url
 from .transport import Response, Transport
 
 __all__ = ["Exchange"]
@@ -59,6 +61,7 @@ class Exchange:
         deadline: Until when, on the monotonic clock.
         authority: Who is asked.
         documented: Whether its endpoints are taken as they are documented, where they are.
+        regional: The host of the region where the token is asked for; None without one.
         wall: The wall clock.
     """
 
@@ -69,12 +72,17 @@ class Exchange:
         authority: Authority,
         *,
         documented: bool = True,
+        regional: str | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._deadline = deadline
         self._authority = authority
+        self._regional = regional
         self._wall = wall
+        #: What the token request says besides: claims as JSON, and parameters.
+        self.claims: Hidden = Hidden("")
+        self.extra: Hidden = Hidden(())
         #: When the last attempt was sent, on the wall clock.
         self.asked_at: float = wall()
         #: The HTTP status of the last answer; None where there was none.
@@ -133,8 +141,9 @@ class Exchange:
     def post(self, url: str, **kwargs: Any) -> Response:
         """Asks the token endpoint."""
         kwargs, request = {}, Hidden(kwargs)  # with the app's credential
+        self._complete(request)
         try:
-            response = self._send("POST", url, request)
+            response = self._send("POST", regional_url(url, self._regional), request)
         except TokenManagerError as exc:
             # What is throttling or failing in OAuth's words is where it was.
             if exc.error is None and not isinstance(exc, ThrottledError):
@@ -154,12 +163,27 @@ class Exchange:
         kept = self.passes_refresh_token
         return Response(status, json.dumps(normalized(said, status, refresh_token=kept)), {})
 
+    def _complete(self, request: Hidden) -> None:
+        """Adds what the app says besides; of what MSAL says itself, it adds to the claims alone.
+
+        MSAL has a parameter for such claims in some of its grants, and not in its lowest version.
+        """
+        body = Hidden(request.cell_contents.get("data") or {})
+        if "grant_type" not in body.cell_contents:  # a device code is asked for
+            return
+        claims = Hidden(merged(body.cell_contents.get("claims"), self.claims.cell_contents))
+        request.cell_contents["data"] = {
+            **dict(self.extra.cell_contents),
+            **body.cell_contents,
+            **({"claims": claims.cell_contents} if claims.cell_contents else {}),
+        }
+
     def close(self) -> None:
         """Does nothing: the connections are the transport's."""
 
     @fork_allowed()  # MSAL calls it in the middle of what no fork may meet, and it can take long
     def _send(self, method: str, url: str, given: Hidden) -> Response:
-        check_endpoint(self._authority, url)
+        check_endpoint(self._authority, url, regional=self._regional)
         # Without the session: it would add the user's .netrc and its cookies.
         request = requests.Request(
             method,
