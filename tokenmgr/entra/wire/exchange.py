@@ -159,7 +159,7 @@ class Exchange:
                 self.forget()
             raise
         said = _parse(response)
-        for_device = "grant_type" not in request.cell_contents["data"]
+        for_device = _is_for_device(request)
         known = said is not None and (for_device or said.has_token or said.error is not None)
         if not known or response.status_code in _NOT_THERE:
             self.forget()
@@ -179,7 +179,7 @@ class Exchange:
         MSAL has a parameter for such claims in some of its grants, and not in its lowest version.
         """
         body = Hidden(request.cell_contents.get("data") or {})
-        if "grant_type" not in body.cell_contents:  # a device code is asked for
+        if _is_for_device(request):
             return
         claims = Hidden(merged(body.cell_contents.get("claims"), self.claims.cell_contents))
         request.cell_contents["data"] = {
@@ -349,6 +349,12 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
         f"the connection to {host} failed ({type(exc).__name__}): check the network and the "
         "authority's address"
     )
+
+
+def _is_for_device(request: Hidden) -> bool:
+    """Whether it is a device code that is asked for, which is no grant yet (RFC 8628)."""
+    body = Hidden(request.cell_contents.get("data") or {})
+    return "client_id" in body.cell_contents and "grant_type" not in body.cell_contents
 
 
 def _host(url: str) -> str:
