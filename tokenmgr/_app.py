@@ -13,7 +13,7 @@ from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import no_fork, renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.particulars import particulars_of
 from .entra.wire.connection import ClientCertificate, Connection
 from .errors import ConfigurationError
@@ -111,7 +111,7 @@ class App(Unpicklable):
         )
         credential = _checked(secret)
         #: The app at the authority that the program has named.
-        self.client: ConfidentialClient = ConfidentialClient(
+        self.client: Client = Client(
             authority,
             client_id,
             credential,
@@ -132,7 +132,7 @@ class App(Unpicklable):
         self.lock = threading.RLock()
 
     def _seal(
-        self, store: Hidden, keys: Hidden, credential: ClientCredential, namespace: str
+        self, store: Hidden, keys: Hidden, credential: ClientCredential | None, namespace: str
     ) -> SealedStore | None:
         if store.cell_contents is None:
             return None
@@ -148,11 +148,11 @@ class App(Unpicklable):
             context=self.context,
         )
 
-    def members_at(self, client: ConfidentialClient) -> Members:
+    def members_at(self, client: Client) -> Members:
         """Makes the managers of the app's own tokens at a tenant, bounded with all others."""
         return self._members.at(client)
 
-    def users_at(self, client: ConfidentialClient) -> Users:
+    def users_at(self, client: Client) -> Users:
         """Makes the managers of the users of a tenant, bounded with all others."""
         with no_fork():
             from .users import Users
@@ -164,8 +164,8 @@ class App(Unpicklable):
 
     def sessions_at(
         self,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
+        client: Client,
+        client_of: Callable[[UserAssertion], Client],
     ) -> Sessions:
         """Makes the sessions of a tenant's users, bounded with all others."""
         with no_fork():
@@ -202,14 +202,16 @@ class App(Unpicklable):
             self._opened.end()
 
 
-def _checked(given: Hidden) -> ClientCredential:
+def _checked(given: Hidden) -> ClientCredential | None:
+    if given.cell_contents is None:
+        return None
     if isinstance(given.cell_contents, str):
         return ClientSecret(given.cell_contents)
     if isinstance(given.cell_contents, ClientCredential):
         return given.cell_contents
     raise ConfigurationError(
         "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
-        "WorkloadIdentity"
+        "WorkloadIdentity; it is left out for a public client, which has none"
     )
 
 

@@ -9,7 +9,7 @@ from weakref import ref
 from ._app import App
 from ._members import Members
 from ._runtime.secrecy import Hidden, Unpicklable
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.particulars import checked_claims, checked_extra
 from .entra.unified_cache import UnifiedCache
 from .errors import ConfigurationError
@@ -43,7 +43,7 @@ class Tenant(Unpicklable):
     #: Whether it has been closed, alone or with all others.
     closed = False
 
-    def __init__(self, app: App, client: ConfidentialClient) -> None:
+    def __init__(self, app: App, client: Client) -> None:
         self.app = app
         self.client = client
         self.members: Members = app.members_at(client)

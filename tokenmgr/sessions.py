@@ -23,7 +23,7 @@ from ._kept import KeptCell, KeptManagers
 from ._runtime.forks import no_fork
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable, is_unicode
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.grants.refresh_token import SessionSource
 from .errors import ConfigurationError
 from .identity.assertions import UserAssertion
@@ -128,8 +128,8 @@ class Sessions(Unpicklable):
         self,
         most: int,
         ttl: float,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
+        client: Client,
+        client_of: Callable[[UserAssertion], Client],
         context: Context,
         sealed: SealedStore | None,
         beside: Sessions | None = None,
@@ -164,8 +164,8 @@ class Sessions(Unpicklable):
 
     def at(
         self,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
+        client: Client,
+        client_of: Callable[[UserAssertion], Client],
     ) -> Sessions:
         """Makes those of the same app at another tenant."""
         return Sessions(self._most, self._ttl, client, client_of, self._context, self._shown, self)

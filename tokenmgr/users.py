@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._context import Context
 from ._kept import KeptCell, KeptManagers
 from ._runtime.secrecy import Hidden, Unpicklable
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.grants.on_behalf_of import OnBehalfOfSource
 from .errors import ConfigurationError, InteractionRequiredError
 from .identity.assertions import UserAssertion
@@ -68,7 +68,7 @@ class Users(Unpicklable):
     def __init__(
         self,
         most: int,
-        client: ConfidentialClient,
+        client: Client,
         context: Context,
         sealed: SealedStore | None,
         beside: Users | None = None,
@@ -87,7 +87,7 @@ class Users(Unpicklable):
         self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _UserCell]())
         self._closed = False
 
-    def at(self, client: ConfidentialClient) -> Users:
+    def at(self, client: Client) -> Users:
         """Makes those of the same app at another tenant."""
         return Users(self._most, client, self._context, self._sealed, self)
 
@@ -150,7 +150,7 @@ class Users(Unpicklable):
         cell.users, cell.wanted = self, wanted
         return cell
 
-    def client_of(self, assertion: UserAssertion) -> ConfidentialClient:
+    def client_of(self, assertion: UserAssertion) -> Client:
         """Gives the app at the user's own tenant: at another one it would get another's token."""
         authority, tenant = self._client.authority, assertion.tenant
         if not authority.is_multi_tenant_alias:

@@ -8,13 +8,13 @@ to another, and nothing grows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from .._context import Context, new_context
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, is_unicode
-from .._runtime.stack import handled_now, let_interruptions_pass
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -24,61 +24,43 @@ from ..errors import (
 )
 from ..identity.authority import Authority
 from ..identity.credentials import ClientCredential
-from ..identity.proofs import KeyPair, Proof, SecretText
+from ..identity.proofs import KeyPair, NoProof, Proof
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
+from .msal_call import MsalCall, msal_credential
 from .particulars import Particulars
 from .wire.connection import Connection
 from .wire.regions import region_of, regional_host
 
 if TYPE_CHECKING:
     import msal
-    from typing_extensions import Self
 
     from .wire.exchange import Exchange
 
-__all__ = ["ConfidentialClient", "Grant"]
+__all__ = ["Client", "Grant"]
 
 #: One call of MSAL's public API.
-Grant = Callable[["msal.ConfidentialClientApplication"], "dict[str, Any]"]
+Grant = Callable[[Any], "dict[str, Any]"]
 
 #: What an app says in the claims of its requests that answers claims challenges.
 _CAE = ["CP1"]
 
 
-class _MsalCall:
-    """One call of MSAL, and what came of it.
+class _NoCredential(ClientCredential):
+    """What a public client has in place of a credential."""
 
-    What MSAL raises is caught here, to be raised anew without what led to it: its frames hold the
-    request, with the secret.
-    """
-
-    application: msal.ConfidentialClientApplication | None = None
-    answer: Answer = Answer({})
-    failure: Exception | None = None
-
-    def __enter__(self) -> Self:
-        self._handled = handled_now()
-        return self
-
-    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
-        if exc is None:
-            return False
-        let_interruptions_pass(exc, self._handled)
-        if not isinstance(exc, Exception):  # such as a greenlet's end
-            raise exc.with_traceback(None)
-        self.failure = exc.with_traceback(None)
-        return True
+    def read(self) -> Proof:
+        return NoProof()
 
 
-class ConfidentialClient:
+class Client:
     """An app at an authority, that asks for tokens.
 
     Args:
         authority: Whom it asks.
         client_id: Its client id.
-        credential: What proves that it is this app.
+        credential: What proves that it is this app; None for a public client, which nothing does.
         connection: The way there; its own when left out.
         context: The time, and where events go; its own when left out.
         cae: Whether it says that it answers claims challenges, where a source does not.
@@ -93,13 +75,13 @@ class ConfidentialClient:
         self,
         authority: Authority,
         client_id: str,
-        credential: ClientCredential,
+        credential: ClientCredential | None,
         *,
         connection: Connection | None = None,
         context: Context | None = None,
         cae: bool = False,
         particulars: Particulars | None = None,
-        beside: ConfidentialClient | None = None,
+        beside: Client | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
             raise ConfigurationError("client_id= is missing: give the app's client id")
@@ -111,17 +93,38 @@ class ConfidentialClient:
         self.cae = cae
         self.particulars: Particulars = particulars or Particulars()
         self.client_id: str = client_id.strip()
-        self._credential = credential
+        self._credential: ClientCredential = credential or _NoCredential()
         self._connection = connection or Connection()
         self._context = context or new_context()
         self._breaker = Breaker(str(authority), self._context)
         #: The proof that the service refused last.
         self._refused: Proof | None = None
         #: The same app at each authority where anybody has it, this one among them.
-        self._everywhere: WeakValueDictionary[str, ConfidentialClient] = (
+        self._everywhere: WeakValueDictionary[str, Client] = (
             WeakValueDictionary() if beside is None else beside._everywhere  # noqa: SLF001 - its own
         )
         self._everywhere[authority.url] = self
+
+    @property
+    def is_public(self) -> bool:
+        """Whether nothing proves that it is this app (RFC 6749, section 2.1)."""
+        return isinstance(self._credential, _NoCredential)
+
+    def check_credential(self, what: str) -> None:
+        """Refuses what an app without a credential cannot ask for.
+
+        Args:
+            what: The method that asks for it.
+
+        Raises:
+            ConfigurationError: It has none.
+        """
+        if self.is_public:
+            raise ConfigurationError(
+                f"{what} needs a credential, and this app was given none: pass credential= to "
+                "TokenRegistry; without one it is a public client, which signs users in, by "
+                "sign_in() or begin_device_code()"
+            )
 
     def close(self) -> None:
         """Closes the way to the service."""
@@ -131,9 +134,9 @@ class ConfidentialClient:
         """Tells the time, in seconds since 1970."""
         return self._context.clock.wall()
 
-    def at(self, authority: Authority) -> ConfidentialClient:
+    def at(self, authority: Authority) -> Client:
         """Gives the same app at another authority, by the same way, with that one's breaker."""
-        return self._everywhere.get(authority.url) or ConfidentialClient(
+        return self._everywhere.get(authority.url) or Client(
             authority,
             self.client_id,
             self._credential,
@@ -175,6 +178,8 @@ class ConfidentialClient:
         proof: Proof | None = None,
         *,
         hear: Callable[[Hidden], object] | None = None,
+        hear_all: Callable[[Answer, str], object] | None = None,
+        plain: bool = False,
     ) -> AccessToken:
         """Asks for a token, and once more where the credential has been renewed meanwhile.
 
@@ -182,7 +187,10 @@ class ConfidentialClient:
             grant: The call of MSAL that asks.
             key: What it asks for.
             proof: What the credential has just said; it is read when it is left out.
-            hear: Is told the refresh token that came along, hidden; left out, there is none.
+            hear: Is told the refresh token that came along, hidden.
+            hear_all: Is told all that the service said, and the issuer of the authority's tokens.
+            plain: Whether MSAL's confidential client asks, whatever the app is: its methods are the
+                same, but for those that it has of the public one to warn of.
 
         Raises:
             TokenManagerError: There is none to be had.
@@ -190,17 +198,18 @@ class ConfidentialClient:
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
             exchange, tried_again = self._exchange_for(key), False
-            exchange.passes_refresh_token = hear is not None
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
-                with _MsalCall() as call, no_fork():
-                    call.application = self._application(proof, exchange, cae=key.cae)
+                with MsalCall() as call, no_fork():
+                    call.application = self._application(proof, exchange, cae=key.cae, plain=plain)
                     call.answer = Answer(grant(call.application))
                 error = self._error(call, proof, exchange)
                 if error is None:
                     token = self._token(call, key, exchange)
                     if hear is not None:
-                        hear(Hidden(call.answer.text("refresh_token") or ""))
+                        hear(Hidden(exchange.said.refresh_token))
+                    if hear_all is not None:
+                        hear_all(exchange.said, exchange.issuer)
                     return token
                 refused = isinstance(error, InvalidCredentialError) and not tried_again
                 renewed = self._credential.reread(proof) if refused else None
@@ -238,21 +247,38 @@ class ConfidentialClient:
         Raises:
             TokenManagerError: The metadata cannot be had.
         """
-        with no_fork():
-            import msal
+        endpoint = self.prepare(_token_endpoint, documented=False)
+        return str(endpoint.cell_contents)
 
-        exchange = self._exchange(documented=False)
-        try:
-            with no_fork():
-                application = msal.ClientApplication(self.client_id, **self._address(exchange))
-        except TokenManagerError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
-            raise self._nonsense(AuthorityError, "metadata", exc, exchange) from None
+    def prepare(
+        self, work: Callable[[Any], Any], key: TokenKey | None = None, *, documented: bool = True
+    ) -> Hidden:
+        """Has MSAL do what needs no proof of who the app is, such as begin a sign-in.
+
+        Args:
+            work: The call of MSAL, of a public client.
+            key: What it is for, where the service is asked for more than its metadata.
+            documented: Whether endpoints are taken as they are documented.
+
+        Returns:
+            What MSAL gives, hidden.
+
+        Raises:
+            TokenManagerError: The service, or its metadata, cannot be had.
+        """
+        with self._breaker.watching(key) if key else nullcontext():
+            exchange = self._exchange(documented=documented)
+            with MsalCall() as call, no_fork():
+                call.application = self._application(NoProof(), exchange, cae=self.cae)
+                given = Hidden(work(call.application))
+            if call.failure is not None:
+                error = self._error(call, NoProof(), exchange)
+                assert error is not None, "there is a failure"  # noqa: S101
+                raise error
         exchange.remember()
-        return str(application.authority.token_endpoint)
+        return given
 
-    def _token(self, call: _MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
+    def _token(self, call: MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
         token = token_from_answer(
             call.answer,
             asked_at=exchange.asked_at,
@@ -263,7 +289,7 @@ class ConfidentialClient:
         exchange.remember()
         return token
 
-    def _error(self, call: _MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
+    def _error(self, call: MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
         """Gives the error to raise, where the call brought no token."""
         if isinstance(call.failure, TokenManagerError):
             return call.failure
@@ -284,14 +310,17 @@ class ConfidentialClient:
         )
 
     def _application(
-        self, proof: Proof, exchange: Exchange, *, cae: bool
-    ) -> msal.ConfidentialClientApplication:
+        self, proof: Proof, exchange: Exchange, *, cae: bool, plain: bool = False
+    ) -> msal.ClientApplication:
         with no_fork():
             import msal  # a tenth of a second: not before the first fetch
 
-        return msal.ConfidentialClientApplication(
+        kind = msal.ConfidentialClientApplication
+        if isinstance(proof, NoProof) and not plain:
+            kind = msal.PublicClientApplication
+        return kind(
             self.client_id,
-            client_credential=_msal_credential(proof),
+            client_credential=msal_credential(proof),
             client_capabilities=_CAE if cae else None,
             **self._address(exchange),
         )
@@ -318,14 +347,5 @@ class ConfidentialClient:
         )
 
 
-def _msal_credential(proof: Proof) -> str | dict[str, Any]:
-    if isinstance(proof, SecretText):
-        return proof.text
-    if isinstance(proof, KeyPair):
-        return {
-            "private_key": proof.private_key,
-            "public_certificate": "".join(proof.certificates),
-            # MSAL sends a whole chain only to where the key is named by its SHA-1 thumbprint.
-            **({"thumbprint": proof.thumbprint} if len(proof.certificates) > 1 else {}),
-        }
-    return {"client_assertion": lambda: proof.text}
+def _token_endpoint(application: msal.ClientApplication) -> str:
+    return str(application.authority.token_endpoint)

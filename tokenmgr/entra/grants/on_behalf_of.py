@@ -16,7 +16,7 @@ from ...errors import (
 from ...identity.assertions import UserAssertion
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient
+from ..client import Client
 
 if TYPE_CHECKING:
     import msal
@@ -50,7 +50,7 @@ class OnBehalfOfSource:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         assertion: UserAssertion,
         scopes: tuple[str, ...],
         *,

@@ -23,7 +23,7 @@ from ...identity.assertions import UserAssertion
 from ...identity.authority import Authority
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient, Grant
+from ..client import Client, Grant
 from .on_behalf_of import check_scopes, of_caller
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ class SessionSource:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         key: TokenKey,
         share: Callable[[TokenKey, SessionSource], Any],
         session: KnownSession,
         *,
         assertion: UserAssertion | None = None,
-        home: ConfidentialClient | None = None,
+        home: Client | None = None,
     ) -> None:
         check_scopes(key.scopes)
         self.key = key
@@ -68,7 +68,7 @@ class SessionSource:
         self._assertion = assertion
         self._home = home or client
         #: Who was asked last.
-        self._asked: ConfidentialClient = self._home
+        self._asked: Client = self._home
         #: What the assertion is called in the session's record; empty without one.
         self.begins: str = ""
         #: Whose tokens these are; None until that is known.
@@ -245,7 +245,7 @@ class SessionSource:
             return True
         return own.is_multi_tenant_alias and session.authority.startswith(f"https://{own.host}/")
 
-    def _at(self, url: str) -> ConfidentialClient:
+    def _at(self, url: str) -> Client:
         own = self._client.authority
         return self._client if url == own.url else self._client.at(Authority.parse(url))
 

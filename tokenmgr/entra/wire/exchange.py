@@ -31,11 +31,11 @@ from ...errors import (
     TokenManagerError,
 )
 from ...identity.authority import Authority
-from ..answers import Answer, error_from_answer, normalized
+from ..answers import Answer, device_code_of, error_from_answer, normalized
 from . import CONNECT_TIMEOUT
 from .adapter import Deadline
 from .claims import merged
-from .documented import documented_metadata
+from .documented import documented_issuer, documented_metadata
 from .endpoints import check_endpoint
 from .regions import regional_url
 from .transport import Response, Transport
@@ -52,6 +52,9 @@ _NOT_THERE = frozenset({404, 405, 410})
 #: What is said of a client certificate that cannot be used: by OpenSSL, then by urllib3.
 _OF_CLIENT_CERTIFICATES = ("PEM", "KEY_VALUES_MISMATCH", "Client private key")
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
+#: What MSAL asks before it sends a password: whether another service has it. That one would be told
+#: the password then, whoever it is. So it is told that there is none.
+_USER_REALM, _MANAGED = "/userrealm/", '{"account_type": "Managed"}'
 _ENDPOINTS = ("token_endpoint", "authorization_endpoint", "device_authorization_endpoint")
 
 
@@ -89,8 +92,10 @@ class Exchange:
         self.asked_at: float = wall()
         #: The HTTP status of the last answer; None where there was none.
         self.status: int | None = None
-        #: Whether MSAL is to see the refresh token of an answer: somebody keeps it.
-        self.passes_refresh_token: bool = False
+        #: What the token endpoint said last. MSAL sees of it what it needs.
+        self.said: Answer = Answer({})
+        #: Who issues the authority's tokens, as its metadata has it; ``{tenantid}`` in it is any.
+        self.issuer: str = ""
         #: What is documented, by the address at which MSAL asks for it.
         self._documented: dict[str, dict[str, str]] = {}
         if documented and (metadata := documented_metadata(authority)) is not None:
@@ -103,12 +108,16 @@ class Exchange:
     def get(self, url: str, **kwargs: Any) -> Response:
         """Gets an authority's OpenID metadata; from memory, or as documented, where it can be."""
         if url in self._documented:
+            self.issuer = documented_issuer(self._authority, self._documented[url])
             return Response(200, json.dumps(self._documented[url]), {})
+        if _USER_REALM in urlsplit(url).path:
+            return Response(200, _MANAGED, {})
         known = self._metadata.get(url) or self._transport.metadata(url)
         if known is None:
             known = self._ask_for_metadata(url, Hidden(kwargs))
             self._asked.add(url)
         self._metadata[url] = known
+        self.issuer = json.loads(known.text)["issuer"]
         return known
 
     def _ask_for_metadata(self, url: str, request: Hidden) -> Response:
@@ -141,7 +150,7 @@ class Exchange:
             self._transport.forget_metadata(url)
 
     def post(self, url: str, **kwargs: Any) -> Response:
-        """Asks the token endpoint."""
+        """Asks the token endpoint, or the one that gives devices their codes."""
         kwargs, request = {}, Hidden(kwargs)  # with the app's credential
         self._complete(request)
         try:
@@ -152,7 +161,8 @@ class Exchange:
                 self.forget()
             raise
         said = _parse(response)
-        known = said is not None and (said.has_token or said.error is not None)
+        for_device = _is_for_device(request)
+        known = said is not None and (for_device or said.has_token or said.error is not None)
         if not known or response.status_code in _NOT_THERE:
             self.forget()
         if said is None:
@@ -161,9 +171,9 @@ class Exchange:
                 "the authority's address, and what proxies stand before it",
                 status=response.status_code,
             )
-        status = response.status_code
-        kept = self.passes_refresh_token
-        return Response(status, json.dumps(normalized(said, status, refresh_token=kept)), {})
+        self.said, status = said, response.status_code
+        seen = (device_code_of if for_device else normalized)(said, status)
+        return Response(status, json.dumps(seen), {})
 
     def _complete(self, request: Hidden) -> None:
         """Adds what the app says besides; of what MSAL says itself, it adds to the claims alone.
@@ -171,7 +181,7 @@ class Exchange:
         MSAL has a parameter for such claims in some of its grants, and not in its lowest version.
         """
         body = Hidden(request.cell_contents.get("data") or {})
-        if "grant_type" not in body.cell_contents:  # a device code is asked for
+        if _is_for_device(request):
             return
         claims = Hidden(merged(body.cell_contents.get("claims"), self.claims.cell_contents))
         request.cell_contents["data"] = {
@@ -346,6 +356,12 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
         f"the connection to {host} failed ({type(exc).__name__}): check the network and the "
         "authority's address"
     )
+
+
+def _is_for_device(request: Hidden) -> bool:
+    """Whether it is a device code that is asked for, which is no grant yet (RFC 8628)."""
+    body = Hidden(request.cell_contents.get("data") or {})
+    return "client_id" in body.cell_contents and "grant_type" not in body.cell_contents
 
 
 def _host(url: str) -> str:
