@@ -21,7 +21,7 @@ from tokenmgr import (
     TokenRegistry,
 )
 from tokenmgr.emulator import client_certificate
-from tokenmgr.entra.wire.claims import merged
+from tokenmgr.entra.wire.additions import merged
 from tokenmgr.stores import MemoryStore
 
 ANN = "ann@contoso.com"
