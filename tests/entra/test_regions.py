@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import logging
 import threading
+from types import SimpleNamespace
 
 import jwt
 import msal
@@ -315,7 +317,10 @@ def test_the_machine_is_asked_once_in_a_process(asked, machine):
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(404, {}), (200, {"location": 7}), (200, []), (200, {"location": "evil.example/"}), (200, {})],
+    [
+        *((404, {"location": "westus3"}), (200, {"location": 7}), (200, []), (200, {})),
+        *((200, {"location": "evil.example/"}), (200, {"location": "westus3", "x": "x" * 70_000})),
+    ],
 )
 def test_where_it_is_not_known_all_regions_host_is_asked_and_that_is_told_once(
     asked, machine, caplog, status, said
@@ -330,6 +335,13 @@ def test_where_it_is_not_known_all_regions_host_is_asked_and_that_is_told_once(
 
 def test_where_nobody_listens_it_is_not_known(asked, monkeypatch):
     monkeypatch.setattr(regions, "_METADATA", "http://127.0.0.1:1/compute?api-version=1")
+
+    assert asked(azure_region=True) == ["login.microsoftonline.com"]
+
+
+def test_a_machine_that_does_not_come_to_an_end_is_not_waited_for(asked, monkeypatch):
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(regions, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     assert asked(azure_region=True) == ["login.microsoftonline.com"]
 

@@ -29,8 +29,8 @@ _logger = logging.getLogger("tokenmgr")
 _FORCED, _OF_PLATFORM = "MSAL_FORCE_REGION", "REGION_NAME"
 #: Where a virtual machine of Azure is told what it is ("Azure Instance Metadata Service").
 _METADATA = "http://169.254.169.254/metadata/instance/compute?api-version=2021-02-01"
-#: Seconds that it is waited for, and how much of it is read.
-_PATIENCE, _MOST_BYTES = 2.0, 1 << 16
+#: Seconds for which it is waited, to connect and then to answer, and how much of it is read.
+_PATIENCE, _MOST_BYTES = 1.0, 1 << 16
 
 
 def chosen_region(authority: Authority, given: object) -> RegionChoice:
