@@ -181,9 +181,10 @@ class TokenRegistry(Unpicklable):
         with ``TOKENMGR_AUTHORITY`` (the URL of any authority). The first of these that is set
         proves who the app is: ``AZURE_CLIENT_SECRET``; ``AZURE_CLIENT_CERTIFICATE_PATH`` (with
         ``AZURE_CLIENT_CERTIFICATE_PASSWORD`` and ``AZURE_CLIENT_SEND_CERTIFICATE_CHAIN``);
-        ``AZURE_FEDERATED_TOKEN_FILE``. ``TOKENMGR_STORE`` and ``TOKENMGR_ENCRYPTION_KEY`` (one
-        key or several, with commas between them) are ``store=`` and ``encryption_key=`` where
-        these are left out.
+        ``AZURE_FEDERATED_TOKEN_FILE``. ``AZURE_REGIONAL_AUTHORITY_NAME`` is ``azure_region=``
+        (``tryautodetect`` finds it out) where the authority has regions, and ``TOKENMGR_STORE`` and
+        ``TOKENMGR_ENCRYPTION_KEY`` (one key or several, with commas between them) are ``store=``
+        and ``encryption_key=``, where these are left out.
 
         Args:
             **settings: As for :class:`TokenRegistry`.
@@ -443,6 +444,12 @@ class TokenRegistry(Unpicklable):
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:
     """The settings that were given, with the environment's in place of those that were not."""
-    of_environment = Hidden({"store": found.store, "encryption_key": found.encryption_key})
+    of_environment = Hidden(
+        {
+            "store": found.store,
+            "encryption_key": found.encryption_key,
+            "azure_region": found.azure_region,
+        }
+    )
     unset = {n for n in of_environment.cell_contents if given.cell_contents.get(n) is None}
     return {**given.cell_contents, **{name: of_environment.cell_contents[name] for name in unset}}

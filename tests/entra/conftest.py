@@ -223,7 +223,8 @@ def _repeats_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_network_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", "MSAL_FORCE_REGION", "REGION_NAME"):
+    regions = "MSAL_FORCE_REGION", "REGION_NAME", "AZURE_REGIONAL_AUTHORITY_NAME"
+    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", *regions):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 

@@ -15,7 +15,7 @@ from support import EXACT, SCOPE
 
 from tokenmgr import Authority, Certificate, ConfigurationError, TokenRegistry
 from tokenmgr.emulator import client_certificate
-from tokenmgr.entra.wire import regions
+from tokenmgr.entra.wire import connection, regions
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 PUBLIC = Authority.entra(TENANT)
@@ -195,6 +195,21 @@ def test_its_tenants_have_the_same_region(rough, registry, proxy):
     assert rough.received[-1].path.startswith("/fabrikam.com/")
 
 
+def test_the_connection_that_is_begun_before_msal_is_imported_goes_there_too(asked, monkeypatch):
+    begun = []
+    begin = connection.begun_connection
+
+    def noting(url, **settings):
+        begun.append(url)
+        return begin(url, **settings)
+
+    monkeypatch.setattr(connection, "is_first_fetch", lambda: True)
+    monkeypatch.setattr(connection, "begun_connection", noting)
+    asked(azure_region="westus3")
+
+    assert begun == [f"https://westus3.login.microsoft.com/{TENANT}/oauth2/v2.0/token"]
+
+
 # What the variables say
 
 
@@ -256,6 +271,28 @@ def test_what_is_neither_a_name_nor_a_choice_is_refused():
     for value in (1, "", ["westus3"]):
         with pytest.raises(ConfigurationError, match="azure_region="):
             make(azure_region=value)
+
+
+@pytest.mark.parametrize(
+    ("value", "region"),
+    [("westus3", "westus3"), ("TryAutoDetect", True), ("true", True), ("", None)],
+)
+def test_azure_identitys_variable_is_a_setting_of_from_env(monkeypatch, value, region):
+    settings = {"CLIENT_ID": "an-app", "CLIENT_SECRET": "a secret", "TENANT_ID": TENANT}
+    for name, text in (settings | {"REGIONAL_AUTHORITY_NAME": value}).items():
+        monkeypatch.setenv(f"AZURE_{name}", text)
+    with TokenRegistry.from_env() as tokens:
+        assert tokens._own.client.particulars.region == region
+    with TokenRegistry.from_env(azure_region="eastus") as tokens:
+        assert tokens._own.client.particulars.region == "eastus"
+
+    monkeypatch.setenv("AZURE_REGIONAL_AUTHORITY_NAME", "West US")
+    with pytest.raises(ConfigurationError, match=r"^AZURE_REGIONAL_AUTHORITY_NAME is 'West US'"):
+        TokenRegistry.from_env()
+    monkeypatch.setenv("TOKENMGR_AUTHORITY", WITHOUT_REGIONS[0].url)
+    monkeypatch.delenv("AZURE_TENANT_ID")
+    with TokenRegistry.from_env() as tokens:
+        assert tokens._own.client.particulars.region is None
 
 
 # Finding it out

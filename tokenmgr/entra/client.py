@@ -197,8 +197,7 @@ class Client:
         """
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
-            exchange, tried_again = self._exchange(region=self._region_for(key)), False
-            exchange.claims, exchange.extra = Hidden(key.forwarded_claims), Hidden(key.extra)
+            exchange, tried_again = self._exchange_for(key), False
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
                 with MsalCall() as call, no_fork():
@@ -219,10 +218,18 @@ class Client:
                     raise error
                 proof, tried_again = renewed, True
 
-    def _region_for(self, key: TokenKey) -> str | None:
-        """Only the app's own tokens are asked for in its region; users' are everywhere."""
+    def _exchange_for(self, key: TokenKey) -> Exchange:
+        """Opens the requests for a token, with all that the app adds to them.
+
+        Only its own tokens are asked for in its region, and may be asked for otherwise than it
+        says in general.
+        """
         own = key.grant == "client_credentials"
-        return region_of(self.particulars.region) if own else None
+        exchange = self._exchange(region=region_of(self.particulars.region) if own else None)
+        said = self.particulars
+        exchange.claims = Hidden(key.forwarded_claims if own else said.forwarded_claims)
+        exchange.extra = Hidden(key.extra if own else said.extra)
+        return exchange
 
     def _exchange(self, *, documented: bool = True, region: str | None = None) -> Exchange:
         return self._connection.exchange(

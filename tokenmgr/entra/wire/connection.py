@@ -152,7 +152,7 @@ def _checked_verify(verify: bool | str | os.PathLike[str] | None) -> bool | str 
     )
 
 
-def _checked_cert(cert: ClientCertificate | None) -> str | tuple[str, str] | None:
+def _checked_cert(cert: ClientCertificate | None) -> tuple[str, str] | None:
     if cert is None:
         return None
     paths = cert if isinstance(cert, tuple) else (cert,)
@@ -164,7 +164,7 @@ def _checked_cert(cert: ClientCertificate | None) -> str | tuple[str, str] | Non
             "cert= is the path of a PEM file that exists, with the client certificate of this "
             "machine and its private key, or a tuple of the paths of both"
         )
-    return files[0] if len(files) == 1 else (files[0], files[1])
+    return files[0], files[-1]  # by two names, or OpenSSL asks the terminal for a password
 
 
 def _is_file(path: str) -> bool:

@@ -34,7 +34,7 @@ from ...identity.authority import Authority
 from ..answers import Answer, device_code_of, error_from_answer, normalized
 from . import CONNECT_TIMEOUT
 from .adapter import Deadline
-from .claims import merged
+from .additions import complete
 from .documented import documented_issuer, documented_metadata
 from .endpoints import check_endpoint
 from .regions import regional_url
@@ -49,6 +49,8 @@ _MOST_BYTES = 1 << 20
 
 #: The HTTP statuses of an address where there is no token endpoint.
 _NOT_THERE = frozenset({404, 405, 410})
+#: What is said of a client certificate that cannot be used: by OpenSSL, then by urllib3.
+_OF_CLIENT_CERTIFICATES = ("PEM", "KEY_VALUES_MISMATCH", "Client private key")
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
 #: What MSAL asks before it sends a password: whether another service has it. That one would be told
 #: the password then, whoever it is. So it is told that there is none.
@@ -150,7 +152,7 @@ class Exchange:
     def post(self, url: str, **kwargs: Any) -> Response:
         """Asks the token endpoint, or the one that gives devices their codes."""
         kwargs, request = {}, Hidden(kwargs)  # with the app's credential
-        self._complete(request)
+        complete(request, self.claims, self.extra)
         try:
             response = self._send("POST", regional_url(url, self._regional), request)
         except TokenManagerError as exc:
@@ -172,21 +174,6 @@ class Exchange:
         self.said, status = said, response.status_code
         seen = (device_code_of if for_device else normalized)(said, status)
         return Response(status, json.dumps(seen), {})
-
-    def _complete(self, request: Hidden) -> None:
-        """Adds what the app says besides; of what MSAL says itself, it adds to the claims alone.
-
-        MSAL has a parameter for such claims in some of its grants, and not in its lowest version.
-        """
-        body = Hidden(request.cell_contents.get("data") or {})
-        if _is_for_device(request):
-            return
-        claims = Hidden(merged(body.cell_contents.get("claims"), self.claims.cell_contents))
-        request.cell_contents["data"] = {
-            **dict(self.extra.cell_contents),
-            **body.cell_contents,
-            **({"claims": claims.cell_contents} if claims.cell_contents else {}),
-        }
 
     def close(self) -> None:
         """Does nothing: the connections are the transport's."""
@@ -331,6 +318,11 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
             return ConfigurationError(
                 "the file of certificate authorities holds none: check verify=, "
                 "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+            )
+        if any(words in str(exc) for words in _OF_CLIENT_CERTIFICATES):
+            return ConfigurationError(
+                "the files of cert= are no client certificate with its private key, or the key is "
+                "encrypted: check them"
             )
         return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
     if isinstance(exc, (requests.Timeout, WireTimeoutError, TimeoutError)):

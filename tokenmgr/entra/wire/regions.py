@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ..._runtime.forks import no_fork, renew_in_child
 from ...errors import ConfigurationError
 from ...identity.authority import Authority
-from ...identity.clouds import CLOUDS, cloud_of
+from ...identity.clouds import CLOUDS, checked_region, cloud_of, is_region
 
 __all__ = ["RegionChoice", "chosen_region", "region_of", "regional_host", "regional_url"]
 
@@ -26,7 +26,6 @@ RegionChoice = str | bool | None
 
 _logger = logging.getLogger("tokenmgr")
 
-_OF_NAMES, _LONGEST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789"), 63
 _FORCED, _OF_PLATFORM = "MSAL_FORCE_REGION", "REGION_NAME"
 #: Where a virtual machine of Azure is told what it is ("Azure Instance Metadata Service").
 _METADATA = "http://169.254.169.254/metadata/instance/compute?api-version=2021-02-01"
@@ -48,7 +47,7 @@ def chosen_region(authority: Authority, given: object) -> RegionChoice:
     served = authority.kind == "entra" and cloud_of(authority.host) is not None
     if given is None and served:
         forced = os.environ.get(_FORCED, "").strip()
-        return _checked(forced, _FORCED) if forced else None
+        return checked_region(forced, _FORCED) if forced else None
     if given is None or given is False:
         return None
     if given is not True and not isinstance(given, str):
@@ -61,7 +60,7 @@ def chosen_region(authority: Authority, given: object) -> RegionChoice:
             "of their hosts: leave it out"
         )
     if given is not True:
-        return _checked(given, "azure_region=")
+        return checked_region(given, "azure_region=")
     _of_platform(os.environ.get(_OF_PLATFORM, ""))  # what is wrong with it is told at once
     return True
 
@@ -73,20 +72,7 @@ def _of_platform(value: str) -> str | None:
         ConfigurationError: It is no region's name.
     """
     name = "".join(value.split()).lower()
-    return _checked(name, _OF_PLATFORM) if name else None
-
-
-def _checked(name: str, what: str) -> str:
-    if not _is_name(name):
-        raise ConfigurationError(
-            f"{what} is {name[:64]!r}, which is no region's name: it has small letters and digits "
-            "alone, such as 'westus3'"
-        )
-    return name
-
-
-def _is_name(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST and _OF_NAMES.issuperset(text)
+    return checked_region(name, _OF_PLATFORM) if name else None
 
 
 def region_of(choice: RegionChoice) -> str | None:
@@ -145,7 +131,7 @@ def _of_machine() -> str | None:
     """Asks the machine's metadata service, which is at the machine itself, and behind no proxy."""
     said = _metadata()
     region = said.get("location") if isinstance(said, dict) else None
-    if isinstance(region, str) and _is_name(region):
+    if isinstance(region, str) and is_region(region):
         return region
     _logger.warning(
         "the region is not known: REGION_NAME is not set, and no metadata service of Azure says "

@@ -49,7 +49,7 @@ class Transport:
         self,
         verify: bool | str | None,
         proxies: Hidden,
-        cert: str | tuple[str, str] | None = None,
+        cert: tuple[str, str] | None = None,
     ) -> None:
         self._verify = verify
         #: Connections are one's own by it, in the pool that all have in common.

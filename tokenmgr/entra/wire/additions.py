@@ -1,4 +1,4 @@
-"""Claims that are asked for (OpenID Connect Core 1.0, section 5.5), of several that ask."""
+"""What the app adds to a token request, whatever the grant: parameters, and claims to ask for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,28 @@ from typing import Any
 
 from ..._runtime.secrecy import Hidden
 
-__all__ = ["merged"]
+__all__ = ["complete", "merged"]
+
+
+def complete(request: Hidden, claims: Hidden, extra: Hidden) -> None:
+    """Adds what the app says besides; of what MSAL says itself, it adds to the claims alone.
+
+    MSAL has a parameter for such claims in some of its grants, and not in its lowest version.
+
+    Args:
+        request: What MSAL sends, by the names that requests has.
+        claims: The claims as JSON (OpenID Connect Core 1.0, section 5.5); empty when none.
+        extra: The parameters, as pairs.
+    """
+    body = Hidden(request.cell_contents.get("data") or {})
+    if "grant_type" not in body.cell_contents:  # a device code is asked for
+        return
+    claims = Hidden(merged(body.cell_contents.get("claims"), claims.cell_contents))
+    request.cell_contents["data"] = {
+        **dict(extra.cell_contents),
+        **body.cell_contents,
+        **({"claims": claims.cell_contents} if claims.cell_contents else {}),
+    }
 
 
 def merged(one: str | None, other: str) -> str:
