@@ -8,8 +8,37 @@ from typing import Protocol
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.values import Value
 from .errors import TokenManagerError
+from .token import AccessToken
 
-__all__ = ["KnownSession", "SessionRecord", "Turn"]
+__all__ = ["Account", "KnownSession", "SessionRecord", "SignedIn", "Turn"]
+
+
+class Account(Value, Unpicklable):
+    """Who has signed in, as the service says it."""
+
+    _hidden = frozenset({"home_account_id", "username", "claims"})
+
+    #: What the service calls the account, wherever it signs in: "uid.utid", as MSAL has it.
+    home_account_id: str
+    #: What the person is called; empty where the service does not say.
+    username: str
+    #: The claims of the id token (OpenID Connect Core, section 2), a dict that JSON can say.
+    claims: Hidden
+
+
+class SignedIn(Value, Unpicklable):
+    """What has come of a sign-in."""
+
+    _hidden = frozenset({"token", "refresh_token", "account"})
+
+    #: The access token that came along.
+    token: AccessToken
+    #: What carries the session on, a text; empty where the service gave none.
+    refresh_token: Hidden
+    #: Who has signed in.
+    account: Account
+    #: The URL of the authority that gave it.
+    authority: str
 
 
 class SessionRecord(Value, Unpicklable):
