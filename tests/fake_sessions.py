@@ -14,11 +14,13 @@ from support import STORE_KEY, FakeClock, HandRefresher, make_context
 from tokenmgr import AccessToken, Authority, ClientSecret, InteractionRequiredError, RefreshPolicy
 from tokenmgr._engine.flight import again
 from tokenmgr._runtime.secrecy import Hidden
+from tokenmgr._sessions import Sessions
 from tokenmgr._sharing.keys import SealingKeys
+from tokenmgr._sharing.session import SharedSession
 from tokenmgr._sharing.slot import SealedStore
 from tokenmgr.identity.proofs import Proof
 from tokenmgr.manager import AccessTokenManager
-from tokenmgr.sessions import Sessions, UserSession
+from tokenmgr.sessions import UserSession
 from tokenmgr.stores import TokenStore
 from tokenmgr.token import TokenKey
 
@@ -117,6 +119,8 @@ class Worker:
         context.setdefault("refresher", HandRefresher(app.clock))
         policy = context.pop("policy", RefreshPolicy(backoff_base=0.0, jitter=0.0))
         self.app = app
+        #: What the sessions were called that were looked for, by what they are called inside.
+        self.named: dict[str, str] = {}
         self.context = make_context(app.clock, policy, **context)
         self.sealed: SealedStore | None = None
         if store is not None:
@@ -126,16 +130,22 @@ class Worker:
             most,
             ttl,
             app,  # type: ignore[arg-type]
-            lambda assertion: app,  # type: ignore[arg-type,return-value]
             self.context,
             self.sealed,
         )
 
     def begin(self, text: str, session: str, *scopes: str) -> AccessTokenManager:
-        return self.sessions.manager(Hidden(session), scopes or (READ,), Hidden(text))
+        self.session(session)
+        return self.sessions.begin(Hidden(session), scopes or (READ,), Hidden(text))
 
     def session(self, name: str) -> UserSession:
-        return self.sessions.session(Hidden(name))
+        session = self.sessions.session(Hidden(name))
+        self.named[session._name.cell_contents] = name
+        return session
+
+    def shared(self, name: str) -> SharedSession:
+        """A session as this worker knows it."""
+        return self.sessions._session(self.session(name)._name)
 
     def manager(self, name: str, *scopes: str) -> AccessTokenManager:
         return self.session(name).manager(*(scopes or (READ,)))
@@ -146,4 +156,5 @@ class Worker:
     @property
     def kept(self) -> list[tuple[str, str]]:
         """The sessions and assertions of the managers that are kept."""
-        return [(name, text) for name, text, *_ in self.sessions._all.served.cell_contents]
+        kept = self.sessions._all.served.cell_contents
+        return [(self.named[name], text) for name, text, *_ in kept]

@@ -14,7 +14,7 @@ NAMES = """
 AccessToken AccessTokenManager Authority AuthorityError Certificate ClientAssertion ClientSecret
 ConfigurationError ConsentRequiredError HostNotAllowedError InsufficientScopeError
 InteractionRequiredError InvalidCredentialError InvalidScopeError RefreshPolicy
-ServiceUnavailableError SidecarError StoreError ThrottledError TokenKey TokenManagerError
+ServiceUnavailableError SessionNotFoundError SidecarError StoreError ThrottledError TokenKey TokenManagerError
 TokenRegistry TokenRequestError TokenSource TokenTimeoutError WorkloadIdentity
 """
 

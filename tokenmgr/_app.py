@@ -13,7 +13,7 @@ from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import no_fork, renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.wire.connection import Connection
 from .errors import ConfigurationError
 from .events import Event
@@ -24,10 +24,9 @@ from .stores import take_store
 
 if TYPE_CHECKING:
     from ._runtime.shared import Share
+    from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
     from ._sharing.slot import SealedStore
-    from .identity.assertions import UserAssertion
-    from .sessions import Sessions
     from .stores import TokenStore
     from .users import Users
 
@@ -99,7 +98,7 @@ class App(Unpicklable):
         )
         credential = _checked(secret)
         #: The app at the authority that the program has named.
-        self.client: ConfidentialClient = ConfidentialClient(
+        self.client: Client = Client(
             authority,
             client_id,
             credential,
@@ -119,7 +118,7 @@ class App(Unpicklable):
         self.lock = threading.RLock()
 
     def _seal(
-        self, store: Hidden, keys: Hidden, credential: ClientCredential, namespace: str
+        self, store: Hidden, keys: Hidden, credential: ClientCredential | None, namespace: str
     ) -> SealedStore | None:
         if store.cell_contents is None:
             return None
@@ -135,11 +134,11 @@ class App(Unpicklable):
             context=self.context,
         )
 
-    def members_at(self, client: ConfidentialClient) -> Members:
+    def members_at(self, client: Client) -> Members:
         """Makes the managers of the app's own tokens at a tenant, bounded with all others."""
         return self._members.at(client)
 
-    def users_at(self, client: ConfidentialClient) -> Users:
+    def users_at(self, client: Client) -> Users:
         """Makes the managers of the users of a tenant, bounded with all others."""
         with no_fork():
             from .users import Users
@@ -149,26 +148,17 @@ class App(Unpicklable):
                 self._users = Users(self._most_users, client, self.context, self.sealed)
             return self._users.at(client)
 
-    def sessions_at(
-        self,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
-    ) -> Sessions:
+    def sessions_at(self, client: Client) -> Sessions:
         """Makes the sessions of a tenant's users, bounded with all others."""
         with no_fork():
-            from .sessions import Sessions
+            from ._sessions import Sessions
 
         with self.lock:
             if self._sessions is None:
                 self._sessions = Sessions(
-                    self._most_users,
-                    self._session_ttl,
-                    client,
-                    client_of,
-                    self.context,
-                    self.sealed,
+                    self._most_users, self._session_ttl, client, self.context, self.sealed
                 )
-            return self._sessions.at(client, client_of)
+            return self._sessions.at(client)
 
     def close(self) -> None:
         """Ends what is under way, and closes the connections and the store.
@@ -189,14 +179,16 @@ class App(Unpicklable):
             self._opened.end()
 
 
-def _checked(given: Hidden) -> ClientCredential:
+def _checked(given: Hidden) -> ClientCredential | None:
+    if given.cell_contents is None:
+        return None
     if isinstance(given.cell_contents, str):
         return ClientSecret(given.cell_contents)
     if isinstance(given.cell_contents, ClientCredential):
         return given.cell_contents
     raise ConfigurationError(
         "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
-        "WorkloadIdentity"
+        "WorkloadIdentity; it is left out for a public client, which has none"
     )
 
 

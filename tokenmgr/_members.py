@@ -13,7 +13,7 @@ from ._engine.cell import Cell
 from ._runtime.clock import Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.loops import running_loop
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.grants.client_credentials import ClientCredentialsSource
 from .errors import ConfigurationError, TokenManagerError
 from .manager import AccessTokenManager, manager_of
@@ -84,7 +84,7 @@ class Members:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         context: Context,
         sealed: SealedStore | None,
         beside: Members | None = None,
@@ -98,7 +98,7 @@ class Members:
         self._alive: WeakValueDictionary[TokenKey, AccessTokenManager] = WeakValueDictionary()
         self._closed = False
 
-    def at(self, client: ConfidentialClient) -> Members:
+    def at(self, client: Client) -> Members:
         """Makes those of the same app at another tenant."""
         return Members(client, self._context, self._sealed, self)
 

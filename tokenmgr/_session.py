@@ -36,14 +36,17 @@ class Account(Value, Unpicklable):
 
     def bounded(self) -> Account:
         """Gives it as a store has room for it: 16 KiB of JSON. What is longest goes."""
-        names = [each if is_name(each) else "" for each in (self.home_account_id, self.username)]
-        said, room = self.claims.cell_contents, _LONGEST - len(json.dumps(names))
+        home_account_id = self.home_account_id if is_name(self.home_account_id) else ""
+        username = self.username if is_name(self.username) else ""
+        said = self.claims.cell_contents
+        room = _LONGEST - len(json.dumps([home_account_id, username]))
         kept = set()
-        for length, name in sorted((len(json.dumps([*each])) + 1, each[0]) for each in said.items()):
+        for length, name in sorted((len(json.dumps([name, said[name]])), name) for name in said):
             room -= length
             if room >= 0:
                 kept.add(name)
-        return Account(*names, Hidden({name: said[name] for name in said if name in kept}))
+        claims = Hidden({name: said[name] for name in said if name in kept})
+        return Account(home_account_id, username, claims)
 
 
 class SignedIn(Value, Unpicklable):

@@ -1,137 +1,41 @@
-"""The sessions of an app at one tenant: which there are, and which of their managers are kept.
-
-A session's managers are kept as those of users are: not before a first token, so many at most, each
-alone. Whenever one is looked for, its next call asks the store whether the session still is what it
-was, so that nobody is served under a name that another user has begun since. Without a store the
-sessions are this process's own.
-"""
+"""The sessions of an app at one tenant: those that the program names, and who has signed in."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from ._context import Context
-from ._kept import KeptCell, KeptManagers
+from ._kept_sessions import KeptSessions
 from ._runtime.forks import no_fork
-from ._runtime.secrecy import Hidden, Unpicklable
-from ._session import Account, SignedIn, is_name
+from ._runtime.secrecy import Hidden
+from ._session import Account, SessionRecord, SignedIn, is_name
 from .entra.client import Client
-from .entra.grants.beginnings import ByAssertion, BySignIn
-from .entra.grants.refresh_token import SessionSource, not_found
+from .entra.grants.beginnings import BySignIn
+from .entra.grants.on_behalf_of import RESERVED
+from .entra.grants.refresh_token import not_found
 from .entra.logout import logout_address
 from .errors import ConfigurationError, TokenManagerError
-from .identity.assertions import UserAssertion
-from .manager import AccessTokenManager, doubt
 from .sessions import UserSession
-from .token import Scopes, TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
     from ._sharing.session import SharedSession
-    from ._sharing.session_names import SessionNames
-    from ._sharing.slot import SealedStore
     from ._sharing.user_index import UserIndex
 
 __all__ = ["Sessions"]
 
-#: What lies in memory for each manager that is kept, where there is no store: its token and the
-#: session.
-_RECORDS_EACH = 2
-#: How sessions are begun again: those that the program has named, and those of signed-in users.
-_ADVICE = "have the user sign in, and begin it with on_behalf_of(token, scope, session=…)"
-_SIGN_IN_AGAIN = "have the user sign in again"
+T = TypeVar("T")
 
 
-class _SessionCell(KeptCell):
-    """A session's cell, which knows where its tokens come from."""
+class Sessions(KeptSessions):
+    """The sessions of an app at one tenant. Those of all tenants have one bound."""
 
-    session_source: SessionSource
-    sessions: Sessions
-    #: When the assertion ends that it is found by; None where that is no part of it.
-    assertion_ends_at: float | None
-
-    def _tell_news(self, seconds: float | None) -> None:
-        self.sessions.hear(self, seconds)
-
-
-class Sessions(Unpicklable):
-    """The sessions of an app at one tenant. Those of all tenants have one bound.
-
-    Args:
-        most: So many managers are kept.
-        ttl: Seconds after which a session ends without use.
-        client: The app, at its authority.
-        client_of: Gives the app where an assertion is exchanged.
-        context: What its managers have in common.
-        sealed: Its store.
-        beside: Those of another tenant.
-
-    Raises:
-        ConfigurationError: The store's key is derived from the credential.
-    """
-
-    def __init__(
-        self,
-        most: int,
-        ttl: float,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
-        context: Context,
-        sealed: SealedStore | None,
-        beside: Sessions | None = None,
-    ) -> None:
-        if sealed is not None and sealed.keys.is_derived:
-            raise ConfigurationError(
-                "a session's refresh token goes into a store only under encryption_key= (or "
-                "TOKENMGR_ENCRYPTION_KEY): a key that is derived from the app's credential would "
-                "end every session when that is rotated. python -c 'import secrets; "
-                "print(secrets.token_urlsafe(32))' makes one"
-            )
-        self._most = most
-        self._ttl = ttl
-        self._client = client
-        self._client_of = client_of
-        self._context = context
-        #: The store that others share, for what is told of it.
-        self._shown = sealed
-        self._sealed: SealedStore
-        self._all: KeptManagers
-        if beside is None:
-            self._sealed, self._all = sealed or self._own_store(), KeptManagers(most, context)
-        else:
-            self._sealed, self._all = beside._sealed, beside._all  # noqa: SLF001 - its own
-        #: What events call a session by, and nobody can guess it from.
-        self._secret = secrets.token_bytes(32)
-        # By what is secret, and therefore hidden.
-        #: The cells of all that anybody has, and their sessions.
-        self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _SessionCell]())
-        self._sessions: Hidden = Hidden(weakref.WeakValueDictionary[str, "SharedSession"]())
-        self._closed = False
-
-    def at(
-        self,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
-    ) -> Sessions:
+    def at(self, client: Client) -> Sessions:
         """Makes those of the same app at another tenant."""
-        return Sessions(self._most, self._ttl, client, client_of, self._context, self._shown, self)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is no manager, here or in anybody's hands."""
-        return not self._alive.cell_contents
-
-    def _own_store(self) -> SealedStore:
-        with no_fork():
-            from ._sharing.own_store import own_store
-
-        return own_store(self._context, self._most * _RECORDS_EACH)
+        return Sessions(self._most, self._ttl, client, self._context, self._shown, self)
 
     def session(self, given: Hidden, registry: object = None) -> UserSession:
-        """Gives the session of a name.
+        """Gives the session that the program has given a name.
 
         Args:
             given: The name.
@@ -142,64 +46,139 @@ class Sessions(Unpicklable):
         """
         with self._all.lock:
             self._check_open()
-        return UserSession(self, _name_of(given), registry)
+        return UserSession(self, self._names.given(given), registry)
 
-    def manager(
-        self, name: Hidden, given: Scopes, text: Hidden | None = None
-    ) -> AccessTokenManager:
-        """Gives the manager of a session's token.
+    def account(
+        self, name: Hidden, seen: SharedSession | None = None
+    ) -> tuple[SharedSession, Account]:
+        """Gives a session, and whose it is.
 
         Args:
-            name: The session's name.
-            given: What the token is for.
-            text: The assertion that begins the session; None where it is to be there.
+            name: Its name.
+            seen: The session, where it has been looked up before: then what is known will do.
 
         Raises:
-            TokenManagerError: A scope is none, or the assertion could not be exchanged.
+            SessionNotFoundError: There is none.
+            StoreError: The store cannot say.
         """
-        scopes, name = normalize_scopes(given), _name_of(name)
-        shown = Hidden("" if text is None else text.cell_contents)
-        url = self._client.authority.url
-        wanted = Hidden((name.cell_contents, shown.cell_contents, scopes, url))
-        with self._all.lock:
-            self._check_open()
-            kept: AccessTokenManager | None = self._all.served.cell_contents[wanted.cell_contents]
-            cell: _SessionCell | None = self._alive.cell_contents.get(wanted.cell_contents)
-        if cell is None:
-            cell = self._new_cell(wanted, name, scopes, text)
-        elif text is not None and kept is None:
-            UserAssertion(text).check_time(self._context.clock.wall())
-        manager = cell.manager()
-        cell.session_source.look_again()
-        if self._shown is not None:  # else all that changes a session is here, and says so
-            doubt(manager)
-        return manager
+        session, record = self._look(name, seen)
+        if record is None:
+            raise not_found(session)
+        return session, record.account or Account("", "", Hidden({}))
 
-    def _new_cell(
-        self, wanted: Hidden, name: Hidden, scopes: tuple[str, ...], text: Hidden | None
-    ) -> _SessionCell:
-        assertion = None if text is None else UserAssertion(text)
-        if assertion is not None:
-            assertion.check_time(self._context.clock.wall())
+    def sign_in(
+        self, signed_in: SignedIn, scopes: tuple[str, ...], registry: object = None
+    ) -> UserSession:
+        """Keeps a user who has just signed in, in place of their session before.
+
+        It asks nobody but the store, in this thread.
+
+        Args:
+            signed_in: What has come of it.
+            scopes: What its access token is for.
+            registry: What it is to be closed with.
+
+        Raises:
+            StoreError: The store cannot keep it: have the user sign in again later.
+            TokenManagerError: A scope is none, or nothing says who it is; or they are closed.
+        """
+        with no_fork():
+            from ._sharing.fetch_once import Wanted
+
+        name, user, username = self._called(signed_in.account)
+        asked = tuple(each for each in scopes if each not in RESERVED)
         with self._all.lock:
             self._check_open()
-            home = None if assertion is None else self._client_of(assertion)
-            session = self._session(name)
-            source = SessionSource(
-                self._client,
-                self._key(name, scopes),
-                partial(_share, self._sealed, session),
-                session,
-                assertion=assertion,
-                home=home,
-            )
-            cell = _SessionCell(source, source.key, self._context, self._shown)
-            cell.sessions, cell.session_source, cell.wanted = self, source, wanted
-            cell.assertion_ends_at = None if assertion is None else assertion.expires_at
-            session.cells.add(cell)
-            # Another thread may have been faster: then that one's is it.
-            first: _SessionCell = self._alive.cell_contents.setdefault(wanted.cell_contents, cell)
-            return first
+            beginning = BySignIn(signed_in, user, self._client)
+            source, session = self._source(name, asked, beginning)
+        source.share(source.key).obtain(source.fetch_token, Wanted(unlike=set()))
+        self._index().change(come={user: username})
+        return UserSession(self, name, registry, session)
+
+    def user(self, home_account_id: Hidden, registry: object = None) -> UserSession:
+        """Gives the session of a user who has signed in.
+
+        Args:
+            home_account_id: What the account is called.
+            registry: What it is to be closed with.
+
+        Raises:
+            SessionNotFoundError: There is none.
+            StoreError: The store cannot say.
+            ConfigurationError: No account is called so, or they are closed.
+        """
+        name = self._names.of_account(home_account_id)
+        seen, _ = self.account(name)
+        return UserSession(self, name, registry, seen)
+
+    def users(self, username: Hidden, registry: object = None) -> list[UserSession]:
+        """Gives the sessions of users who have signed in, those who did so last first.
+
+        Args:
+            username: What the person is called; None for all.
+            registry: What they are to be closed with.
+
+        Raises:
+            StoreError: The store cannot say.
+            ConfigurationError: It is no text, or they are closed.
+        """
+        wanted = None
+        if username.cell_contents is not None:
+            if not is_name(username.cell_contents):
+                raise ConfigurationError("username= is a text, such as ann@contoso.com")
+            wanted = self._names.username(username)
+        index, found, gone, lost = self._index(), list[UserSession](), list[str](), {}
+        listed = self._asked(index.read)
+        known = {user: called for user, called in self._known().items() if user not in listed}
+        for user, called in reversed((listed | known).items()):
+            if wanted not in (None, called):
+                continue
+            name = self._names.of_user(user)
+            session, record = self._look(name)
+            if record is None:
+                gone.append(user)
+                continue
+            found.append(UserSession(self, name, registry, session))
+            if user in known:
+                lost[user] = called
+        if gone or lost:
+            index.change(come=lost, gone=gone)
+        return found
+
+    def adopt(self, signed_in: Iterable[SignedIn]) -> set[str]:
+        """Keeps users whom another program has signed in, unless they have a session.
+
+        Args:
+            signed_in: Who they are, and their refresh tokens.
+
+        Returns:
+            What the accounts are called that have a session now.
+        """
+        from ._sharing.guarded import StoreAwayError
+
+        kept, come = set[str](), dict[str, str]()
+        for each in signed_in:
+            with suppress(StoreAwayError, ConfigurationError):
+                name, user, username = self._called(each.account)
+                with self._all.lock:
+                    self._check_open()
+                    session = self._session(name)
+                called = BySignIn(each, user, self._client).called
+                session.begin_unless_there(each, called=called, user=user)
+                kept.add(each.account.home_account_id)
+                come[user] = username
+        if come:
+            self._index().change(come=come)
+        return kept
+
+    def refresh_token(self, home_account_id: str) -> Hidden | None:
+        """Gives what carries a user's session on; None where there is no session.
+
+        Raises:
+            StoreError: The store cannot say.
+        """
+        _, record = self._look(self._names.of_account(Hidden(home_account_id)))
+        return None if record is None else record.refresh_token
 
     def end(self, name: Hidden) -> None:
         """Ends a session.
@@ -207,93 +186,76 @@ class Sessions(Unpicklable):
         Raises:
             StoreError: It may lie in the store still.
         """
+        super().end(name)
+        user = self._names.user(name)
+        if user is not None:
+            self._index().change(gone=[user])
+
+    def sign_out(self, name: Hidden, redirect_uri: str | None) -> str:
+        """Ends a session; gives the address where its user signs out at the authority.
+
+        Args:
+            name: Its name.
+            redirect_uri: Where the authority sends the browser afterwards.
+
+        Raises:
+            StoreError: It may lie in the store still.
+            TokenManagerError: It is ended, and there is no address.
+        """
+        hint = Hidden(None)
+        with suppress(TokenManagerError):
+            _, account = self.account(name)
+            hint = Hidden(account.claims.cell_contents.get("login_hint"))
+        try:
+            return logout_address(self._client, redirect_uri, hint)
+        finally:
+            self.end(name)
+
+    def _called(self, account: Account) -> tuple[Hidden, str, str]:
+        """Gives the name of a user's session, and what the index has of it.
+
+        Raises:
+            ConfigurationError: Nothing says who it is.
+        """
+        name = self._names.of_account(Hidden(account.home_account_id))
+        username = self._names.username(Hidden(account.username))
+        return name, str(self._names.user(name)), username
+
+    def _look(
+        self, name: Hidden, seen: SharedSession | None = None
+    ) -> tuple[SharedSession, SessionRecord | None]:
         with self._all.lock:
             self._check_open()
             session = self._session(name)
-            self._sessions.cell_contents.pop(name.cell_contents, None)
-            cells: list[_SessionCell] = list(session.cells)
-            for cell in cells:
-                cell.session_source.is_ended = True
-                self._alive.cell_contents.pop(cell.wanted.cell_contents, None)
-            self._all.forget(cells)
-        for cell in cells:
-            cell.manager().close()
-        session.end()
+        record = session.known if session is seen else None
+        if record is None or record.ends_at <= self._context.clock.wall():
+            record = self._asked(session.look)
+        return session, record
 
-    def close(self) -> None:
-        """Lets all tokens go."""
+    def _known(self) -> dict[str, str]:
+        """Who is known to this process to have signed in, as the index would have it."""
         with self._all.lock:
-            self._closed = True
-            managers = self._all.let_go(self._alive.cell_contents)
-        for manager in managers:
-            manager.close()
+            alive = self._sessions.cell_contents.valuerefs()
+            sessions = [each for each in (each() for each in alive) if each is not None]
+        found = {}
+        for session in sessions:
+            user, record = self._names.user(session.name), session.known
+            if user is not None and record is not None and record.account is not None:
+                found[user] = self._names.username(Hidden(record.account.username))
+        return found
 
-    def close_store(self) -> None:
-        """Closes what nobody shares; after the sessions of all tenants."""
-        if self._shown is None:
-            self._sealed.closed = True
-
-    # With the lock held:
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
-
-    def _session(self, name: Hidden) -> SharedSession:
+    def _index(self) -> UserIndex:
         with no_fork():
-            from ._sharing.session import SharedSession
+            from ._sharing.user_index import UserIndex
 
-        session: SharedSession | None = self._sessions.cell_contents.get(name.cell_contents)
-        if session is None:
-            described = Hidden(json.dumps(["session", *self._whose(), self._digest(name)]))
-            session = SharedSession(self._sealed, self._key(name, ()), described, self._ttl)
-            self._sessions.cell_contents[name.cell_contents] = session
-        return session
+        name = self._names.of_index
+        return UserIndex(self._sealed, self._names.key(name, ()), name)
 
-    def _whose(self) -> tuple[str, str, str]:
-        authority = self._client.authority
-        return authority.kind, authority.url, self._client.client_id
+    def _asked(self, look: Callable[[], T]) -> T:
+        from ._sharing.guarded import StoreAwayError
+        from ._sharing.session import away
 
-    def _digest(self, name: Hidden) -> str:
-        """What a session is called inside of the seal."""
-        key = json.dumps(["tokenmgr session, 1", *self._whose()]).encode()
-        return hmac.new(key, name.cell_contents.encode(), hashlib.sha256).hexdigest()
-
-    def _key(self, name: Hidden, scopes: tuple[str, ...]) -> TokenKey:
-        # Names are short, and could be guessed from a digest that anybody can make.
-        made = hmac.new(self._secret, name.cell_contents.encode(), hashlib.sha256).digest()
-        return TokenKey(
-            authority=self._client.authority.url,
-            client_id=self._client.client_id,
-            grant="refresh_token",
-            scopes=scopes,
-            subject=urlsafe_b64encode(made).decode().rstrip("="),
-        )
-
-    # Without it, in a worker:
-
-    def hear(self, cell: _SessionCell, seconds: float | None) -> None:
-        """Keeps a manager whose fetch has ended, whoever was first to ask for it.
-
-        Args:
-            cell: Its cell.
-            seconds: How long its failure stands; None where it has a token.
-        """
-        with self._all.lock:
-            ended = self._closed or cell.session_source.is_ended
-            if ended or cell.wanted.cell_contents not in self._alive.cell_contents:
-                return
-            if seconds is not None:
-                self._all.keep_failed(cell, seconds)
-            elif cell.assertion_ends_at is None:
-                self._all.keep(cell, self._context.clock.wall() + self._ttl)
-            else:
-                self._all.keep(cell, cell.assertion_ends_at)
-
-
-def _share(
-    sealed: SealedStore, session: SharedSession, key: TokenKey, source: SessionSource
-) -> Any:
-    from ._sharing.session_token import SessionToken
-
-    return SessionToken(sealed, session, key, source)
+        try:
+            return look()
+        except StoreAwayError:
+            raise away() from None

@@ -9,13 +9,13 @@ from weakref import ref
 from ._app import App
 from ._members import Members
 from ._runtime.secrecy import Unpicklable
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.unified_cache import UnifiedCache
 from .errors import ConfigurationError
 from .identity.authority import neighbour
 
 if TYPE_CHECKING:
-    from .sessions import Sessions
+    from ._sessions import Sessions
     from .users import Users
 
 __all__ = ["Tenant", "Tenants"]
@@ -40,7 +40,7 @@ class Tenant(Unpicklable):
     #: Whether it has been closed, alone or with all others.
     closed = False
 
-    def __init__(self, app: App, client: ConfidentialClient) -> None:
+    def __init__(self, app: App, client: Client) -> None:
         self.app = app
         self.client = client
         self.members: Members = app.members_at(client)
@@ -74,10 +74,9 @@ class Tenant(Unpicklable):
         """Gives the sessions of its users.
 
         Raises:
-            ConfigurationError: The authority has no such grant, the store's key is derived from
-                the credential, or it is closed.
+            ConfigurationError: The store's key is derived from the credential, or it is closed.
         """
-        sessions = self.app.sessions_at(self.client, self.begin_users().client_of)
+        sessions = self.app.sessions_at(self.client)
         with self.app.lock:
             self.check_open()
             self.sessions = self.sessions or sessions

@@ -24,9 +24,10 @@ from .token import normalize_scopes
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
     from .identity.environment import Settings
-    from .sessions import Sessions, UserSession
+    from .sessions import UserSession
     from .stores import TokenStore
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
@@ -51,7 +52,8 @@ class TokenRegistry(Unpicklable):
 
     Args:
         client_id: The app's client id.
-        credential: What proves who the app is; a str is a client secret.
+        credential: What proves who the app is; a str is a client secret. Left out, it is a public
+            client, which signs users in and has no tokens of its own.
         authority: Whom it asks; a str is its URL.
         store: Where tokens are shared with other workers: ``sqlite:///tokens.db`` on one host,
             ``redis://…``, ``rediss://…`` or ``unix://…`` between hosts, or a
@@ -60,7 +62,7 @@ class TokenRegistry(Unpicklable):
         encryption_key: What the tokens in the store are encrypted with: a text or bytes of 32 or
             more, or several, of which the first encrypts and all decrypt. Left out, a key is
             derived from the client secret (PBKDF2, RFC 8018: some 50 ms, once) or the private
-            key (HKDF, RFC 5869).
+            key (HKDF, RFC 5869); a public client has neither.
         namespace: What the names of its records in the store begin with.
         policy: When to renew, how to back off, how long to wait.
         verify: The path of a file or folder of certificate authorities, or True for those that
@@ -89,7 +91,7 @@ class TokenRegistry(Unpicklable):
         self,
         *,
         client_id: str,
-        credential: ClientCredential | str,
+        credential: ClientCredential | str | None = None,
         authority: Authority | str,
         store: TokenStore | str | None = None,
         encryption_key: EncryptionKey | None = None,
@@ -178,8 +180,8 @@ class TokenRegistry(Unpicklable):
 
         Raises:
             InvalidScopeError: It is no scope for client credentials.
-            ConfigurationError: There is none, the authority stands for many tenants, or the
-                registry is closed.
+            ConfigurationError: There is none, the app has no credential, the authority stands for
+                many tenants, or the registry is closed.
         """
         if cae is not None:
             return self._own.members.find(scopes, cae=cae)
@@ -215,13 +217,15 @@ class TokenRegistry(Unpicklable):
             InteractionRequiredError: It has expired, is no JWT, or is larger than 16 KiB: answer
                 401, so that the caller sends another.
             InvalidScopeError: A scope is none that may be asked for.
-            ConfigurationError: It is no text; no scope was given; Azure AD B2C has no such grant;
+            ConfigurationError: It is no text; no scope was given; the app has no credential; Azure
+                AD B2C has no such grant;
                 the registry is closed; or there is a store without ``encryption_key=``, which a
                 session needs.
         """
         assertion, session, given, name = "", None, Hidden(assertion), Hidden(session)
+        self._own.client.check_credential("on_behalf_of()")
         if name.cell_contents is not None:
-            return self._all_sessions().manager(name, scopes, text_of(given))
+            return self._named_sessions().begin(name, scopes, text_of(given))
         return (self._own.users or self._own.begin_users()).manager(text_of(given), scopes)
 
     def session(self, name: str) -> UserSession:
@@ -245,7 +249,13 @@ class TokenRegistry(Unpicklable):
                 is closed; or there is a store without ``encryption_key=``.
         """
         name, given = "", Hidden(name)
-        return self._all_sessions().session(given, self)
+        return self._named_sessions().session(given, self)
+
+    def _named_sessions(self) -> Sessions:
+        """Those that on-behalf-of begins, which not every authority has."""
+        if self._own.users is None:
+            self._own.begin_users()
+        return self._all_sessions()
 
     def _all_sessions(self) -> Sessions:
         return self._own.sessions or self._own.begin_sessions()

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
+from ._session import Account
 from .manager import AccessTokenManager
-
-if TYPE_CHECKING:
-    from ._session import Account
-    from ._sessions import Sessions
-    from ._sharing.session import SharedSession
+from .token import Scopes
 
 __all__ = ["UserSession"]
+
+
+class _Sessions(Protocol):
+    """Those of an app."""
+
+    def account(self, name: Hidden, seen: Any) -> tuple[Any, Account]: ...
+    def manager(self, name: Hidden, given: Scopes) -> AccessTokenManager: ...
+    def end(self, name: Hidden) -> None: ...
+    def sign_out(self, name: Hidden, redirect_uri: str | None) -> str: ...
 
 
 class UserSession(Unpicklable):
@@ -32,10 +38,10 @@ class UserSession(Unpicklable):
 
     def __init__(
         self,
-        sessions: Sessions,
+        sessions: _Sessions,
         name: Hidden,
         registry: object = None,
-        seen: SharedSession | None = None,
+        seen: object = None,
     ) -> None:
         self._sessions = sessions
         self._name = name

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._context import Context
 from ._kept import KeptCell, KeptManagers
 from ._runtime.secrecy import Hidden, Unpicklable
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.grants.on_behalf_of import OnBehalfOfSource, home_of
 from .errors import ConfigurationError
 from .identity.assertions import UserAssertion
@@ -65,7 +65,7 @@ class Users(Unpicklable):
     def __init__(
         self,
         most: int,
-        client: ConfidentialClient,
+        client: Client,
         context: Context,
         sealed: SealedStore | None,
         beside: Users | None = None,
@@ -84,7 +84,7 @@ class Users(Unpicklable):
         self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _UserCell]())
         self._closed = False
 
-    def at(self, client: ConfidentialClient) -> Users:
+    def at(self, client: Client) -> Users:
         """Makes those of the same app at another tenant."""
         return Users(self._most, client, self._context, self._sealed, self)
 

@@ -21,7 +21,7 @@ import trustme
 from support import EXACT, SCOPE
 
 from tokenmgr import ClientSecret, TokenRegistry
-from tokenmgr.entra.client import ConfidentialClient
+from tokenmgr.entra.client import Client
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.wire.connection import Connection
 from tokenmgr.identity.authority import Authority
@@ -275,7 +275,7 @@ def make_source(rough: RoughServer) -> Iterator[Callable[..., ClientCredentialsS
     connection = Connection(verify=rough.ca_file)
 
     def make(credential: ClientSecret) -> ClientCredentialsSource:
-        client = ConfidentialClient(
+        client = Client(
             Authority.parse(rough.authority), CLIENT_ID, credential, connection=connection
         )
         return ClientCredentialsSource(client, (SCOPE,))

@@ -38,7 +38,7 @@ class SealingKeys(Unpicklable):
         encryption_key: The key, or several, of which the first seals and all open. None derives
             it from the credential: whoever can ask for a token can then open its record, and
             nobody else.
-        credential: What it is derived from.
+        credential: What it is derived from; None for a public client.
         salt: What a guess at the credential has to be made for anew: whose it is.
 
     Raises:
@@ -48,18 +48,22 @@ class SealingKeys(Unpicklable):
     def __init__(
         self,
         encryption_key: EncryptionKey | None,
-        credential: ClientCredential,
+        credential: ClientCredential | None,
         *,
         salt: str = "",
     ) -> None:
         encryption_key, given = None, Hidden(encryption_key)
         self._given = _materials(given)
         if self.is_derived and not isinstance(credential, (ClientSecret, Certificate)):
+            reason = (
+                "a public client has no credential"
+                if credential is None
+                else "this credential changes too often"
+            )
             raise ConfigurationError(
-                "what is shared in a store is encrypted, and this credential changes too often to "
-                "derive a key from: pass encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the "
-                "same in every worker. python -c 'import secrets; "
-                "print(secrets.token_urlsafe(32))' makes one"
+                f"what is shared in a store is encrypted, and {reason} to derive a key from: pass "
+                "encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the same in every worker. "
+                "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
             )
         self._credential = credential
         self._salt = f"tokenmgr store, 2\n{salt}".encode()
@@ -99,6 +103,8 @@ class SealingKeys(Unpicklable):
         keys = self.of(None)
         if keys:
             return keys
+        if self._credential is None:
+            return ()
         try:
             return self.of(self._credential.read())
         except TokenManagerError:  # the fetch that follows says so, to whom it concerns

@@ -74,7 +74,8 @@ class SharedSession:
     ) -> None:
         self._sealed = sealed
         self._context = sealed.context
-        self._described = described
+        #: What names it.
+        self.name: Hidden = described
         self._key = key
         self._place = _SessionPlace(sealed, key, described.cell_contents)
         self._ttl = ttl
@@ -120,7 +121,7 @@ class SharedSession:
             key: Its key.
             tag: The session that it is of, or the assertion that is to begin one.
         """
-        what = [self._described.cell_contents, tag, key.scopes, key.claims, key.cae]
+        what = [self.name.cell_contents, tag, key.scopes, key.claims, key.cae]
         return Slot(self._sealed, key, json.dumps(what))
 
     def leases(self) -> list[Lease]:

@@ -101,9 +101,9 @@ def session_from_bytes(content: bytes, owner: str) -> SessionRecord:
 
 
 def _of_kind(said: Hidden, name: str, kind: Any, *, or_empty: bool = False) -> Any:
-    if isinstance(said.cell_contents.get(name), kind):
-        if or_empty or said.cell_contents[name] != "":
-            return said.cell_contents[name]
+    given = Hidden(said.cell_contents.get(name))
+    if isinstance(given.cell_contents, kind) and (or_empty or given.cell_contents != ""):
+        return given.cell_contents
     raise ValueError(f"no {name}")
 
 
@@ -120,8 +120,8 @@ def _account(said: Hidden) -> Account | None:
         return None
     if not isinstance(said.cell_contents, list) or len(said.cell_contents) < 3:
         raise ValueError("no account")
-    account = Account(*said.cell_contents[:2], Hidden(said.cell_contents[2]))
-    names = account.home_account_id, account.username
-    if all(map(is_name, names)) and isinstance(account.claims.cell_contents, dict):
-        return account
+    home_account_id, username = said.cell_contents[:2]
+    claims = Hidden(said.cell_contents[2])
+    if is_name(home_account_id) and is_name(username) and isinstance(claims.cell_contents, dict):
+        return Account(home_account_id, username, claims)
     raise ValueError("no account")

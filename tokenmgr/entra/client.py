@@ -7,6 +7,7 @@ to another, and nothing grows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -24,7 +25,7 @@ from ..errors import (
 )
 from ..identity.authority import Authority
 from ..identity.credentials import ClientCredential
-from ..identity.proofs import KeyPair, Proof, SecretText
+from ..identity.proofs import KeyPair, NoProof, Proof, SecretText
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 
     from .wire.exchange import Exchange
 
-__all__ = ["ConfidentialClient", "Grant"]
+__all__ = ["Client", "Grant"]
 
 #: One call of MSAL's public API.
-Grant = Callable[["msal.ConfidentialClientApplication"], "dict[str, Any]"]
+Grant = Callable[[Any], "dict[str, Any]"]
 
 #: What an app says in the claims of its requests that answers claims challenges.
 _CAE = ["CP1"]
@@ -52,7 +53,7 @@ class _MsalCall:
     request, with the secret.
     """
 
-    application: msal.ConfidentialClientApplication | None = None
+    application: msal.ClientApplication | None = None
     answer: Answer = Answer({})
     failure: Exception | None = None
 
@@ -70,13 +71,20 @@ class _MsalCall:
         return True
 
 
-class ConfidentialClient:
+class _NoCredential(ClientCredential):
+    """What a public client has in place of a credential."""
+
+    def read(self) -> Proof:
+        return NoProof()
+
+
+class Client:
     """An app at an authority, that asks for tokens.
 
     Args:
         authority: Whom it asks.
         client_id: Its client id.
-        credential: What proves that it is this app.
+        credential: What proves that it is this app; None for a public client, which nothing does.
         connection: The way there; its own when left out.
         context: The time, and where events go; its own when left out.
         cae: Whether it says that it answers claims challenges, where a source does not.
@@ -90,12 +98,12 @@ class ConfidentialClient:
         self,
         authority: Authority,
         client_id: str,
-        credential: ClientCredential,
+        credential: ClientCredential | None,
         *,
         connection: Connection | None = None,
         context: Context | None = None,
         cae: bool = False,
-        beside: ConfidentialClient | None = None,
+        beside: Client | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
             raise ConfigurationError("client_id= is missing: give the app's client id")
@@ -106,17 +114,38 @@ class ConfidentialClient:
         self.authority = authority
         self.cae = cae
         self.client_id: str = client_id.strip()
-        self._credential = credential
+        self._credential: ClientCredential = credential or _NoCredential()
         self._connection = connection or Connection()
         self._context = context or new_context()
         self._breaker = Breaker(str(authority), self._context)
         #: The proof that the service refused last.
         self._refused: Proof | None = None
         #: The same app at each authority where anybody has it, this one among them.
-        self._everywhere: WeakValueDictionary[str, ConfidentialClient] = (
+        self._everywhere: WeakValueDictionary[str, Client] = (
             WeakValueDictionary() if beside is None else beside._everywhere  # noqa: SLF001 - its own
         )
         self._everywhere[authority.url] = self
+
+    @property
+    def is_public(self) -> bool:
+        """Whether nothing proves that it is this app (RFC 6749, section 2.1)."""
+        return isinstance(self._credential, _NoCredential)
+
+    def check_credential(self, what: str) -> None:
+        """Refuses what an app without a credential cannot ask for.
+
+        Args:
+            what: The method that asks for it.
+
+        Raises:
+            ConfigurationError: It has none.
+        """
+        if self.is_public:
+            raise ConfigurationError(
+                f"{what} needs a credential, and this app was given none: pass credential= to "
+                "TokenRegistry; without one it is a public client, which signs users in, by "
+                "sign_in() or begin_device_code()"
+            )
 
     def close(self) -> None:
         """Closes the way to the service."""
@@ -126,9 +155,9 @@ class ConfidentialClient:
         """Tells the time, in seconds since 1970."""
         return self._context.clock.wall()
 
-    def at(self, authority: Authority) -> ConfidentialClient:
+    def at(self, authority: Authority) -> Client:
         """Gives the same app at another authority, by the same way, with that one's breaker."""
-        return self._everywhere.get(authority.url) or ConfidentialClient(
+        return self._everywhere.get(authority.url) or Client(
             authority,
             self.client_id,
             self._credential,
@@ -229,6 +258,17 @@ class ConfidentialClient:
         exchange.remember()
         return str(application.authority.token_endpoint)
 
+    def end_session_endpoint(self) -> str:
+        """Says where users sign out, as the authority's metadata has it; empty where it does not.
+
+        Raises:
+            TokenManagerError: The metadata cannot be had.
+        """
+        exchange = self._exchange(documented=False)
+        response = exchange.get(f"{self.authority.url}/.well-known/openid-configuration")
+        exchange.remember()
+        return str(json.loads(response.text).get("end_session_endpoint") or "")
+
     def _token(self, call: _MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
         token = token_from_answer(
             call.answer,
@@ -262,11 +302,14 @@ class ConfidentialClient:
 
     def _application(
         self, proof: Proof, exchange: Exchange, *, cae: bool
-    ) -> msal.ConfidentialClientApplication:
+    ) -> msal.ClientApplication:
         with no_fork():
             import msal  # a tenth of a second: not before the first fetch
 
-        return msal.ConfidentialClientApplication(
+        kind = msal.ConfidentialClientApplication
+        if isinstance(proof, NoProof):
+            kind = msal.PublicClientApplication
+        return kind(
             self.client_id,
             client_credential=_msal_credential(proof),
             client_capabilities=_CAE if cae else None,
@@ -294,7 +337,9 @@ class ConfidentialClient:
         )
 
 
-def _msal_credential(proof: Proof) -> str | dict[str, Any]:
+def _msal_credential(proof: Proof) -> str | dict[str, Any] | None:
+    if isinstance(proof, NoProof):
+        return None
     if isinstance(proof, SecretText):
         return proof.text
     if isinstance(proof, KeyPair):

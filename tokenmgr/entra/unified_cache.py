@@ -26,7 +26,7 @@ from ..errors import ConfigurationError, TokenManagerError
 from ..identity.clouds import cloud_of
 from ..token import Record, TokenKey
 from . import unified_schema as schema
-from .client import ConfidentialClient
+from .client import Client
 from .grants.client_credentials import ClientCredentialsSource
 
 __all__ = ["UnifiedCache"]
@@ -42,7 +42,7 @@ class UnifiedCache(Unpicklable):
         clock: The time.
     """
 
-    def __init__(self, client: ConfidentialClient, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         host = urlsplit(client.authority.url).hostname or ""

@@ -12,7 +12,7 @@ from ...identity.assertions import UserAssertion
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..accounts import account_of
-from ..client import ConfidentialClient, Grant
+from ..client import Client, Grant
 from .on_behalf_of import home_of, of_caller
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Beginning(Protocol):
     #: Whose session that makes it, as a digest. It is true once the session has begun.
     user: str
     #: Who is asked.
-    client: ConfidentialClient
+    client: Client
 
     def check_time(self) -> None:
         """Refuses to begin a session once it is too late.
@@ -67,15 +67,19 @@ class ByAssertion(Unpicklable):
         InteractionRequiredError: It is none that could be exchanged.
     """
 
-    def __init__(self, assertion: UserAssertion, client: ConfidentialClient) -> None:
-        self.check_time = lambda: assertion.check_time(client.wall())
+    def __init__(self, assertion: UserAssertion, client: Client) -> None:
+        self._assertion = assertion
+        self._wall = client.wall
         self.check_time()
         whose = client.authority.kind, client.client_id
         self.called = assertion.digest(*whose)
         self.user = assertion.user(*whose)
         self.client = home_of(assertion, client)
-        self._assertion = assertion
         self._wanders = self.client is not client
+
+    def check_time(self) -> None:
+        """Refuses an assertion that has expired."""
+        self._assertion.check_time(self._wall())
 
     def ask(self, key: TokenKey, claims: str | None, proof: Proof | None) -> SignedIn:
         """Exchanges the assertion."""
@@ -111,7 +115,7 @@ class BySignIn(Unpicklable):
         client: The app, as the registry has it.
     """
 
-    def __init__(self, signed_in: SignedIn, user: str, client: ConfidentialClient) -> None:
+    def __init__(self, signed_in: SignedIn, user: str, client: Client) -> None:
         self.called = secrets.token_urlsafe(_SIGN_IN_BYTES)
         self.user = user
         self.client = client
@@ -126,7 +130,7 @@ class BySignIn(Unpicklable):
 
 
 def ask_for_user(
-    client: ConfidentialClient,
+    client: Client,
     grant: Grant,
     key: TokenKey,
     proof: Proof | None,

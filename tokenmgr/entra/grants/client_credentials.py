@@ -8,7 +8,7 @@ from ..._runtime.secrecy import is_unicode
 from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient
+from ..client import Client
 
 __all__ = ["ClientCredentialsSource"]
 
@@ -27,12 +27,11 @@ class ClientCredentialsSource:
 
     Raises:
         InvalidScopeError: The scope is not of that form, or no text, or there are several.
-        ConfigurationError: The authority stands for many tenants.
+        ConfigurationError: The app has no credential, or the authority stands for many tenants.
     """
 
-    def __init__(
-        self, client: ConfidentialClient, scopes: tuple[str, ...], *, cae: bool | None = None
-    ) -> None:
+    def __init__(self, client: Client, scopes: tuple[str, ...], *, cae: bool | None = None) -> None:
+        client.check_credential("an app's own token, by manager(),")
         authority = client.authority
         if authority.is_multi_tenant_alias:
             raise ConfigurationError(

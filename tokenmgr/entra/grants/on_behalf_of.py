@@ -17,15 +17,15 @@ from ...identity.assertions import UserAssertion
 from ...identity.authority import neighbour
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient
+from ..client import Client
 
 if TYPE_CHECKING:
     import msal
 
-__all__ = ["OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
+__all__ = ["RESERVED", "OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
 
 #: What MSAL asks for besides, by itself.
-_RESERVED = frozenset({"openid", "profile", "offline_access"})
+RESERVED = frozenset({"openid", "profile", "offline_access"})
 #: The tenant of all personal Microsoft accounts.
 _PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 #: The AADSTS number of a tenant that does not have the app.
@@ -53,7 +53,7 @@ class OnBehalfOfSource:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         assertion: UserAssertion,
         scopes: tuple[str, ...],
         *,
@@ -126,7 +126,7 @@ class OnBehalfOfSource:
         return token._replace(expires_at=self.ends_at, refresh_at=self.ends_at)
 
 
-def home_of(assertion: UserAssertion, client: ConfidentialClient) -> ConfidentialClient:
+def home_of(assertion: UserAssertion, client: Client) -> Client:
     """Gives the app at the user's own tenant: at another one it would get another's token.
 
     Args:
@@ -161,7 +161,7 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
     """
     if not all(map(is_unicode, scopes)):
         raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
-    if _RESERVED.intersection(scopes):
+    if RESERVED.intersection(scopes):
         raise InvalidScopeError(
             "openid, profile and offline_access are asked for by themselves: leave them out"
         )

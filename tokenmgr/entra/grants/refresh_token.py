@@ -22,7 +22,7 @@ from ...errors import (
 from ...identity.authority import Authority
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient
+from ..client import Client
 from .beginnings import Beginning, ask_for_user
 from .on_behalf_of import check_scopes
 
@@ -50,7 +50,7 @@ class SessionSource:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         key: TokenKey,
         share: Callable[[TokenKey, SessionSource], Any],
         session: KnownSession,
@@ -63,7 +63,7 @@ class SessionSource:
         self._session = session
         self._beginning = beginning
         #: Who was asked last.
-        self._asked: ConfidentialClient = client if beginning is None else beginning.client
+        self._asked: Client = client if beginning is None else beginning.client
         #: What the beginning is called in the session's record; empty without one.
         self.begins: str = "" if beginning is None else beginning.called
         #: Whose tokens these are; None until that is known.
@@ -173,7 +173,7 @@ class SessionSource:
         ends_at = turn.begin(signed_in, called=beginning.called, user=beginning.user)
         token = _until(signed_in.token, ends_at)
         # Without a refresh token there is no other one: nobody is to try.
-        renewable = signed_in.refresh_token.cell_contents
+        renewable = bool(signed_in.refresh_token.cell_contents)
         return token if renewable else token._replace(refresh_at=token.expires_at)
 
     def _carry_on(
@@ -210,7 +210,7 @@ class SessionSource:
             return True
         return own.is_multi_tenant_alias and session.authority.startswith(f"https://{own.host}/")
 
-    def _at(self, url: str) -> ConfidentialClient:
+    def _at(self, url: str) -> Client:
         own = self._client.authority
         return self._client if url == own.url else self._client.at(Authority.parse(url))
 
