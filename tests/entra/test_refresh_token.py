@@ -315,7 +315,7 @@ def test_nothing_of_it_is_in_a_variable_wherever_it_breaks(entra):
     def no_thread(work: object) -> None:
         raise RuntimeError("no thread runs here")
 
-    within = ("sessions.py", "entra/grants/refresh_token.py", *_WITH_RECORDS)
+    within = ("sessions.py", "_sessions.py", "_kept_sessions.py", "entra/grants/refresh_token.py", *_WITH_RECORDS)
     assert told_at_every_line(work, Last(), (Broken,), within, one_in=2) == []
     assert len(secrets) > 50
 
