@@ -18,6 +18,7 @@ from tokenmgr._sessions import Sessions
 from tokenmgr._sharing.keys import SealingKeys
 from tokenmgr._sharing.session import SharedSession
 from tokenmgr._sharing.slot import SealedStore
+from tokenmgr.entra.answers import Answer
 from tokenmgr.identity.proofs import Proof
 from tokenmgr.manager import AccessTokenManager
 from tokenmgr.sessions import UserSession
@@ -50,11 +51,11 @@ class SessionApp(FakeApp):
         key: TokenKey,
         proof: Proof | None = None,
         *,
-        hear: Callable[[Hidden], object] | None = None,
+        hear_all: Callable[[Answer, str], object] | None = None,
     ) -> AccessToken:
         token: AccessToken = grant(self)
-        if hear is not None:
-            hear(Hidden(self._heard.refresh_token))
+        if hear_all is not None:
+            hear_all(Answer({"refresh_token": self._heard.refresh_token}), "")
         return token
 
     def acquire_token_on_behalf_of(

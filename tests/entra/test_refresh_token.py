@@ -230,7 +230,7 @@ def test_what_is_no_refresh_token_begins_no_session(entra, tokens, refresh_token
     assert "no refresh token" in str(error)
 
 
-def test_users_without_a_session_have_no_refresh_token_in_this_process(entra, tokens, monkeypatch):
+def test_msal_sees_no_refresh_token(entra, tokens, monkeypatch):
     from tokenmgr.entra import answers
     from tokenmgr.entra.wire import exchange
 
@@ -241,7 +241,7 @@ def test_users_without_a_session_have_no_refresh_token_in_this_process(entra, to
     )
     tokens.on_behalf_of(entra.sign_in(ANN), READ).get_access_token()
     begin(entra, tokens)
-    assert [REFRESH in answer for answer in seen] == [False, True]
+    assert [REFRESH in answer for answer in seen] == [False, False]
 
 
 # What is shown

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from .._context import Context, new_context
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, is_unicode
-from .._runtime.stack import handled_now, let_interruptions_pass
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -25,15 +25,15 @@ from ..errors import (
 )
 from ..identity.authority import Authority
 from ..identity.credentials import ClientCredential
-from ..identity.proofs import KeyPair, NoProof, Proof, SecretText
+from ..identity.proofs import KeyPair, NoProof, Proof
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
+from .msal_call import MsalCall, msal_credential
 from .wire.connection import Connection
 
 if TYPE_CHECKING:
     import msal
-    from typing_extensions import Self
 
     from .wire.exchange import Exchange
 
@@ -44,31 +44,6 @@ Grant = Callable[[Any], "dict[str, Any]"]
 
 #: What an app says in the claims of its requests that answers claims challenges.
 _CAE = ["CP1"]
-
-
-class _MsalCall:
-    """One call of MSAL, and what came of it.
-
-    What MSAL raises is caught here, to be raised anew without what led to it: its frames hold the
-    request, with the secret.
-    """
-
-    application: msal.ClientApplication | None = None
-    answer: Answer = Answer({})
-    failure: Exception | None = None
-
-    def __enter__(self) -> Self:
-        self._handled = handled_now()
-        return self
-
-    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
-        if exc is None:
-            return False
-        let_interruptions_pass(exc, self._handled)
-        if not isinstance(exc, Exception):  # such as a greenlet's end
-            raise exc.with_traceback(None)
-        self.failure = exc.with_traceback(None)
-        return True
 
 
 class _NoCredential(ClientCredential):
@@ -197,7 +172,8 @@ class Client:
         key: TokenKey,
         proof: Proof | None = None,
         *,
-        hear: Callable[[Hidden], object] | None = None,
+        hear_all: Callable[[Answer, str], object] | None = None,
+        plain: bool = False,
     ) -> AccessToken:
         """Asks for a token, and once more where the credential has been renewed meanwhile.
 
@@ -205,7 +181,9 @@ class Client:
             grant: The call of MSAL that asks.
             key: What it asks for.
             proof: What the credential has just said; it is read when it is left out.
-            hear: Is told the refresh token that came along, hidden; left out, there is none.
+            hear_all: Is told all that the service said, and the issuer of the authority's tokens.
+            plain: Whether MSAL's confidential client asks, whatever the app is: its methods are the
+                same, but for those that it has of the public one to warn of.
 
         Raises:
             TokenManagerError: There is none to be had.
@@ -213,17 +191,16 @@ class Client:
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
             exchange, tried_again = self._exchange(), False
-            exchange.passes_refresh_token = hear is not None
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
-                with _MsalCall() as call, no_fork():
-                    call.application = self._application(proof, exchange, cae=key.cae)
+                with MsalCall() as call, no_fork():
+                    call.application = self._application(proof, exchange, cae=key.cae, plain=plain)
                     call.answer = Answer(grant(call.application))
                 error = self._error(call, proof, exchange)
                 if error is None:
                     token = self._token(call, key, exchange)
-                    if hear is not None:
-                        hear(Hidden(call.answer.text("refresh_token") or ""))
+                    if hear_all is not None:
+                        hear_all(exchange.said, exchange.issuer)
                     return token
                 refused = isinstance(error, InvalidCredentialError) and not tried_again
                 renewed = self._credential.reread(proof) if refused else None
@@ -244,19 +221,36 @@ class Client:
         Raises:
             TokenManagerError: The metadata cannot be had.
         """
-        with no_fork():
-            import msal
+        endpoint = self.prepare(_token_endpoint, documented=False)
+        return str(endpoint.cell_contents)
 
-        exchange = self._exchange(documented=False)
-        try:
-            with no_fork():
-                application = msal.ClientApplication(self.client_id, **self._address(exchange))
-        except TokenManagerError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
-            raise self._nonsense(AuthorityError, "metadata", exc, exchange) from None
+    def prepare(
+        self, work: Callable[[Any], Any], key: TokenKey | None = None, *, documented: bool = True
+    ) -> Hidden:
+        """Has MSAL do what needs no proof of who the app is, such as begin a sign-in.
+
+        Args:
+            work: The call of MSAL, of a public client.
+            key: What it is for, where the service is asked for more than its metadata.
+            documented: Whether endpoints are taken as they are documented.
+
+        Returns:
+            What MSAL gives, hidden.
+
+        Raises:
+            TokenManagerError: The service, or its metadata, cannot be had.
+        """
+        with self._breaker.watching(key) if key else nullcontext():
+            exchange = self._exchange(documented=documented)
+            with MsalCall() as call, no_fork():
+                call.application = self._application(NoProof(), exchange, cae=self.cae)
+                given = Hidden(work(call.application))
+            if call.failure is not None:
+                error = self._error(call, NoProof(), exchange)
+                assert error is not None, "there is a failure"  # noqa: S101
+                raise error
         exchange.remember()
-        return str(application.authority.token_endpoint)
+        return given
 
     def end_session_endpoint(self) -> str:
         """Says where users sign out, as the authority's metadata has it; empty where it does not.
@@ -269,7 +263,7 @@ class Client:
         exchange.remember()
         return str(json.loads(response.text).get("end_session_endpoint") or "")
 
-    def _token(self, call: _MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
+    def _token(self, call: MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
         token = token_from_answer(
             call.answer,
             asked_at=exchange.asked_at,
@@ -280,7 +274,7 @@ class Client:
         exchange.remember()
         return token
 
-    def _error(self, call: _MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
+    def _error(self, call: MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
         """Gives the error to raise, where the call brought no token."""
         if isinstance(call.failure, TokenManagerError):
             return call.failure
@@ -301,17 +295,17 @@ class Client:
         )
 
     def _application(
-        self, proof: Proof, exchange: Exchange, *, cae: bool
+        self, proof: Proof, exchange: Exchange, *, cae: bool, plain: bool = False
     ) -> msal.ClientApplication:
         with no_fork():
             import msal  # a tenth of a second: not before the first fetch
 
         kind = msal.ConfidentialClientApplication
-        if isinstance(proof, NoProof):
+        if isinstance(proof, NoProof) and not plain:
             kind = msal.PublicClientApplication
         return kind(
             self.client_id,
-            client_credential=_msal_credential(proof),
+            client_credential=msal_credential(proof),
             client_capabilities=_CAE if cae else None,
             **self._address(exchange),
         )
@@ -337,16 +331,5 @@ class Client:
         )
 
 
-def _msal_credential(proof: Proof) -> str | dict[str, Any] | None:
-    if isinstance(proof, NoProof):
-        return None
-    if isinstance(proof, SecretText):
-        return proof.text
-    if isinstance(proof, KeyPair):
-        return {
-            "private_key": proof.private_key,
-            "public_certificate": "".join(proof.certificates),
-            # MSAL sends a whole chain only to where the key is named by its SHA-1 thumbprint.
-            **({"thumbprint": proof.thumbprint} if len(proof.certificates) > 1 else {}),
-        }
-    return {"client_assertion": lambda: proof.text}
+def _token_endpoint(application: msal.ClientApplication) -> str:
+    return str(application.authority.token_endpoint)

@@ -18,7 +18,7 @@ from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import ConfigurationError, InteractionRequiredError
 from .addresses import is_guid
 
-__all__ = ["UserAssertion", "text_of"]
+__all__ = ["UserAssertion", "json_part", "text_of"]
 
 _MOST_BYTES = 16 * 1024
 #: What is later, in seconds since 1970, is taken for that: some thousand years from now.
@@ -138,14 +138,14 @@ def _digest(key: bytes, text: Hidden) -> str:
 def _claims(text: Hidden) -> Hidden:
     parts = Hidden(text.cell_contents.split("."))
     whole = len(parts.cell_contents) == 3 and _CHARACTERS.issuperset(text.cell_contents)
-    if whole and parts.cell_contents[2] and _object(Hidden(parts.cell_contents[0])) is not None:
-        claims = Hidden(_object(Hidden(parts.cell_contents[1])))
+    if whole and parts.cell_contents[2] and json_part(Hidden(parts.cell_contents[0])) is not None:
+        claims = Hidden(json_part(Hidden(parts.cell_contents[1])))
         if claims.cell_contents is not None:
             return claims
     raise InteractionRequiredError(f"the assertion is no JWT: {_WHAT}")
 
 
-def _object(part: Hidden) -> dict[str, Any] | None:
+def json_part(part: Hidden) -> dict[str, Any] | None:
     """Reads a part of a JWT; None where it is none."""
     padding = "=" * (-len(part.cell_contents) % 4)
     try:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..._runtime.secrecy import Hidden, Unpicklable
-from ..._session import SignedIn
+from ..._session import Account, SignedIn
 from ...errors import ConfigurationError, TokenManagerError
 from ...identity.assertions import UserAssertion
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..accounts import account_of
+from ..answers import Answer
 from ..client import Client, Grant
+from ..id_token import Expected, check_id_token
 from .on_behalf_of import home_of, of_caller
 
 if TYPE_CHECKING:
@@ -93,17 +96,26 @@ class ByAssertion(Unpicklable):
                 ),
             )
 
-        token, refresh_token = ask_for_user(
+        token, answer, issuer = ask_for_user(
             self.client, exchange, key, proof, wanders=self._wanders
         )
+        refresh_token = Hidden(answer.refresh_token)
         if not refresh_token.cell_contents:
             raise ConfigurationError(
                 "the service gave no refresh token, without which no work outlives the call: allow "
                 "the app offline_access at this authority, or leave session= out"
             )
-        # The service has verified it.
-        account = account_of(self._assertion.claims())
+        account = self._account(answer, issuer)
         return SignedIn(token, refresh_token, account, self.client.authority.url)
+
+    def _account(self, answer: Answer, issuer: str) -> Account:
+        """Gives whose token it is: as the service says it, or else the assertion, now verified."""
+        claims, client_id = self._assertion.claims(), self.client.client_id
+        with suppress(TokenManagerError):
+            if answer.id_token.cell_contents:
+                expected = Expected(issuer, client_id)
+                claims = check_id_token(answer.id_token, expected, self._wall())
+        return account_of(claims, answer.home_account_id)
 
 
 class BySignIn(Unpicklable):
@@ -136,8 +148,8 @@ def ask_for_user(
     proof: Proof | None,
     *,
     wanders: bool,
-) -> tuple[AccessToken, Hidden]:
-    """Asks for a user's token; gives it, and the refresh token that came along.
+) -> tuple[AccessToken, Answer, str]:
+    """Asks for a user's token; gives it, all that the service said, and the tokens' issuer.
 
     Args:
         client: Who is asked.
@@ -149,15 +161,12 @@ def ask_for_user(
     Raises:
         TokenManagerError: There is none to be had.
     """
-    refresh_token = Hidden("")
-
-    def hear(given: Hidden) -> None:
-        refresh_token.cell_contents = given.cell_contents
-
+    said: list[tuple[Answer, str]] = []
     try:
-        return client.ask(grant, key, proof, hear=hear), refresh_token
+        token = client.ask(grant, key, proof, hear_all=lambda *given: said.append(given))
     except TokenManagerError as exc:
         told = of_caller(exc, wanders=wanders)
         if told is None:
             raise
         raise told from None
+    return (token, *said[0])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from ..._runtime.secrecy import Hidden
 from ..._session import KnownSession, SessionRecord, Turn
 from ...errors import (
     ConsentRequiredError,
@@ -198,9 +199,10 @@ class SessionSource:
             )
 
         wanders = self._asked.authority != self._client.authority
-        token, refresh_token = ask_for_user(self._asked, redeem, self.key, proof, wanders=wanders)
+        token, answer, _ = ask_for_user(self._asked, redeem, self.key, proof, wanders=wanders)
         # A service may leave the old one in its place (RFC 6749, section 6).
-        kept = refresh_token if refresh_token.cell_contents else before.refresh_token
+        given = Hidden(answer.refresh_token)
+        kept = given if given.cell_contents else before.refresh_token
         return _until(token, turn.carry_on(kept))
 
     def _is_at_home(self, session: SessionRecord) -> bool:

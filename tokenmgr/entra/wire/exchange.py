@@ -31,10 +31,10 @@ from ...errors import (
     TokenManagerError,
 )
 from ...identity.authority import Authority
-from ..answers import Answer, error_from_answer, normalized
+from ..answers import Answer, device_code_of, error_from_answer, normalized
 from . import CONNECT_TIMEOUT
 from .adapter import Deadline
-from .documented import documented_metadata
+from .documented import documented_issuer, documented_metadata
 from .endpoints import check_endpoint
 from .transport import Response, Transport
 
@@ -50,6 +50,9 @@ _NOT_THERE = frozenset({404, 405, 410})
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
 #: Where nothing of the app's is sent, but the user's browser.
 _LOGOUT = "end_session_endpoint"
+#: What MSAL asks before it sends a password: whether another service has it. That one would be told
+#: the password then, whoever it is. So it is told that there is none.
+_USER_REALM, _MANAGED = "/userrealm/", '{"account_type": "Managed"}'
 _ENDPOINTS = ("token_endpoint", "authorization_endpoint", "device_authorization_endpoint")
 
 
@@ -81,8 +84,10 @@ class Exchange:
         self.asked_at: float = wall()
         #: The HTTP status of the last answer; None where there was none.
         self.status: int | None = None
-        #: Whether MSAL is to see the refresh token of an answer: somebody keeps it.
-        self.passes_refresh_token: bool = False
+        #: What the token endpoint said last. MSAL sees of it what it needs.
+        self.said: Answer = Answer({})
+        #: Who issues the authority's tokens, as its metadata has it; ``{tenantid}`` in it is any.
+        self.issuer: str = ""
         #: What is documented, by the address at which MSAL asks for it.
         self._documented: dict[str, dict[str, str]] = {}
         if documented and (metadata := documented_metadata(authority)) is not None:
@@ -95,12 +100,16 @@ class Exchange:
     def get(self, url: str, **kwargs: Any) -> Response:
         """Gets an authority's OpenID metadata; from memory, or as documented, where it can be."""
         if url in self._documented:
+            self.issuer = documented_issuer(self._authority, self._documented[url])
             return Response(200, json.dumps(self._documented[url]), {})
+        if _USER_REALM in urlsplit(url).path:
+            return Response(200, _MANAGED, {})
         known = self._metadata.get(url) or self._transport.metadata(url)
         if known is None:
             known = self._ask_for_metadata(url, Hidden(kwargs))
             self._asked.add(url)
         self._metadata[url] = known
+        self.issuer = json.loads(known.text)["issuer"]
         return known
 
     def _ask_for_metadata(self, url: str, request: Hidden) -> Response:
@@ -133,7 +142,7 @@ class Exchange:
             self._transport.forget_metadata(url)
 
     def post(self, url: str, **kwargs: Any) -> Response:
-        """Asks the token endpoint."""
+        """Asks the token endpoint, or the one that gives devices their codes."""
         kwargs, request = {}, Hidden(kwargs)  # with the app's credential
         try:
             response = self._send("POST", url, request)
@@ -143,7 +152,8 @@ class Exchange:
                 self.forget()
             raise
         said = _parse(response)
-        known = said is not None and (said.has_token or said.error is not None)
+        for_device = "grant_type" not in request.cell_contents["data"]
+        known = said is not None and (for_device or said.has_token or said.error is not None)
         if not known or response.status_code in _NOT_THERE:
             self.forget()
         if said is None:
@@ -152,9 +162,9 @@ class Exchange:
                 "the authority's address, and what proxies stand before it",
                 status=response.status_code,
             )
-        status = response.status_code
-        kept = self.passes_refresh_token
-        return Response(status, json.dumps(normalized(said, status, refresh_token=kept)), {})
+        self.said, status = said, response.status_code
+        seen = (device_code_of if for_device else normalized)(said, status)
+        return Response(status, json.dumps(seen), {})
 
     def close(self) -> None:
         """Does nothing: the connections are the transport's."""

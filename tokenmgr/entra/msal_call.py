@@ -1,0 +1,56 @@
+"""One call of MSAL: what it is given as a proof, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._runtime.stack import handled_now, let_interruptions_pass
+from ..identity.proofs import KeyPair, NoProof, Proof, SecretText
+from .answers import Answer
+
+if TYPE_CHECKING:
+    import msal
+    from typing_extensions import Self
+
+__all__ = ["MsalCall", "msal_credential"]
+
+
+class MsalCall:
+    """One call of MSAL, and what came of it.
+
+    What MSAL raises is caught here, to be raised anew without what led to it: its frames hold the
+    request, with the secret.
+    """
+
+    application: msal.ClientApplication | None = None
+    answer: Answer = Answer({})
+    failure: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._handled = handled_now()
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        if exc is None:
+            return False
+        let_interruptions_pass(exc, self._handled)
+        if not isinstance(exc, Exception):  # such as a greenlet's end
+            raise exc.with_traceback(None)
+        self.failure = exc.with_traceback(None)
+        return True
+
+
+def msal_credential(proof: Proof) -> str | dict[str, Any] | None:
+    """Gives a proof as MSAL takes it."""
+    if isinstance(proof, NoProof):
+        return None
+    if isinstance(proof, SecretText):
+        return proof.text
+    if isinstance(proof, KeyPair):
+        return {
+            "private_key": proof.private_key,
+            "public_certificate": "".join(proof.certificates),
+            # MSAL sends a whole chain only to where the key is named by its SHA-1 thumbprint.
+            **({"thumbprint": proof.thumbprint} if len(proof.certificates) > 1 else {}),
+        }
+    return {"client_assertion": lambda: proof.text}
