@@ -70,12 +70,14 @@ class Tenant(Unpicklable):
             self.users = self.users or users
             return self.users
 
-    def begin_sessions(self) -> Sessions:
+    def all_sessions(self) -> Sessions:
         """Gives the sessions of its users.
 
         Raises:
             ConfigurationError: The store's key is derived from the credential, or it is closed.
         """
+        if self.sessions is not None:
+            return self.sessions
         sessions = self.app.sessions_at(self.client)
         with self.app.lock:
             self.check_open()
