@@ -12,6 +12,7 @@ from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
+from ._sign_ins import SignIns
 from ._tenants import Tenant, Tenants
 from .events import Event, TokenStatus
 from .identity.assertions import text_of
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
 
-class TokenRegistry(Unpicklable):
+class TokenRegistry(SignIns, Unpicklable):
     """The tokens of one app at one authority: ask it for a manager of each scope.
 
     Making one reads nothing and asks nobody. It is safe to share between threads and event
