@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._runtime.shared import Share
     from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from ._sharing.sealed_flows import SealedFlows
     from ._sharing.slot import SealedStore
     from .stores import TokenStore
     from .users import Users
@@ -71,6 +72,7 @@ class App(Unpicklable):
     _opened: Share[TokenStore] | None = None
     #: Made with the first of them.
     _users: Users | None = None
+    _flows: SealedFlows | None = None
     _sessions: Sessions | None = None
 
     def __init__(
@@ -107,6 +109,7 @@ class App(Unpicklable):
             cae=cae,
         )
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
+        self._credential, self._keys = credential, keys
         self._most_users = _number_of(max_users)
         self._session_ttl = _seconds_of(session_ttl)
         self._members = Members(self.client, self.context, self.sealed)
@@ -159,6 +162,26 @@ class App(Unpicklable):
                     self._most_users, self._session_ttl, client, self.context, self.sealed
                 )
             return self._sessions.at(client)
+
+    def flows(self) -> SealedFlows:
+        """Gives what seals the sign-ins that are begun.
+
+        Raises:
+            ConfigurationError: The ``encryption_key=`` can be guessed.
+        """
+        with no_fork():
+            from ._sharing.keys import keys_of_app
+            from ._sharing.sealed_flows import SealedFlows
+
+        with self.lock:
+            if self._flows is None:
+                keys = (
+                    keys_of_app(self._keys, self._credential, salt=self.client.client_id)
+                    if self.sealed is None
+                    else self.sealed.keys
+                )
+                self._flows = SealedFlows(keys, self.sealed, self.context)
+            return self._flows
 
     def close(self) -> None:
         """Ends what is under way, and closes the connections and the store.

@@ -12,7 +12,6 @@ from ._runtime.secrecy import Hidden
 from ._session import Account, SessionRecord, SignedIn, is_name
 from .entra.client import Client
 from .entra.grants.beginnings import BySignIn
-from .entra.grants.on_behalf_of import RESERVED
 from .entra.grants.refresh_token import not_found
 from .entra.logout import logout_address
 from .errors import ConfigurationError, TokenManagerError
@@ -86,11 +85,10 @@ class Sessions(KeptSessions):
             from ._sharing.fetch_once import Wanted
 
         name, user, username = self._called(signed_in.account)
-        asked = tuple(each for each in scopes if each not in RESERVED)
         with self._all.lock:
             self._check_open()
             beginning = BySignIn(signed_in, user, self._client)
-            source, session = self._source(name, asked, beginning)
+            source, session = self._source(name, scopes, beginning)
         source.share(source.key).obtain(source.fetch_token, Wanted(unlike=set()))
         self._index().change(come={user: username})
         return UserSession(self, name, registry, session)

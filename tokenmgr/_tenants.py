@@ -70,7 +70,7 @@ class Tenant(Unpicklable):
             self.users = self.users or users
             return self.users
 
-    def all_sessions(self) -> Sessions:
+    def begin_sessions(self) -> Sessions:
         """Gives the sessions of its users.
 
         Raises:

@@ -256,7 +256,7 @@ class TokenRegistry(SignIns, Unpicklable):
         """Those that on-behalf-of begins, which not every authority has."""
         if self._own.users is None:
             self._own.begin_users()
-        return self._own.all_sessions()
+        return self._own.begin_sessions()
 
     def tenant(self, tenant: str) -> TokenRegistry:
         """Gives the registry of the same app at another tenant of the same cloud.
@@ -340,7 +340,7 @@ class TokenRegistry(SignIns, Unpicklable):
         held = [(cell.key, cell.current) for cell in map(cell_of, self._own.members.all())]
         return self._own.imported.dump(
             ((key, current.record) for key, current in held if now < current.valid_until),
-            lambda home: self._own.all_sessions().refresh_token(home),
+            lambda home: self._own.begin_sessions().refresh_token(home),
         )
 
     def import_cache(self, text: str) -> None:
@@ -370,7 +370,7 @@ class TokenRegistry(SignIns, Unpicklable):
         sealed = self._own.app.sealed
         if sealed is None or not sealed.keys.is_derived:
             users = self._own.imported.users()
-            self._own.imported.keep(self._own.all_sessions().adopt(users) if users else ())
+            self._own.imported.keep(self._own.begin_sessions().adopt(users) if users else ())
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing.

@@ -88,7 +88,9 @@ class UnifiedCache(Unpicklable):
         del text  # it is secret, and a traceback would show it
         if isinstance(sections, str):
             raise ConfigurationError(sections)
-        again = {entry.get("home_account_id") for entry in _refresh_tokens(sections).values()}
+        again = {
+            schema.text_of(entry, "home_account_id") for entry in _refresh_tokens(sections).values()
+        }
         with self._lock:
             self._kept = Hidden(self._kept.cell_contents - again)
             self._imported = schema.unexpired(
@@ -144,10 +146,8 @@ class UnifiedCache(Unpicklable):
 
     def _refresh(self, refresh_token: Callable[[str], Hidden | None]) -> schema.Sections:
         """Has the users be those of the sessions, and gives all that was imported."""
-        kept, read = self._kept.cell_contents, self._imported
-        entries = [each for each in _refresh_tokens(read).values() if self._own.has(each)]
         now: dict[str, Hidden | None] = {}
-        for home in {entry["home_account_id"] for entry in entries} & kept:
+        for home in self._kept.cell_contents:
             with suppress(StoreError):  # then it is as it was
                 now[home] = refresh_token(home)
         if now:

@@ -111,9 +111,9 @@ def _is_at(
     if authority.kind == "oidc":  # whose tenants are paths that the schema does not have
         issuer = seen.claims.cell_contents.get("iss")
         return isinstance(issuer, str) and issuer.rstrip("/") == authority.url
-    if authority.kind == "b2c":
-        if not home.partition(".")[0].lower().endswith(f"-{authority.policy}"):
-            return False  # it is another policy's
+    policy = f"-{authority.policy}"
+    if authority.kind == "b2c" and not home.partition(".")[0].lower().endswith(policy):
+        return False
     if authority.is_multi_tenant_alias:
         return True
     own = schema.realm_of(authority.url)
@@ -150,7 +150,7 @@ def refreshed(
         left[schema.ACCOUNTS] = {
             key: entry
             for key, entry in left[schema.ACCOUNTS].items()
-            if entry.get("home_account_id") not in gone
+            if schema.text_of(entry, "home_account_id") not in gone
         }
     return left
 

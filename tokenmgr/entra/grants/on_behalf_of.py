@@ -22,10 +22,10 @@ from ..client import Client
 if TYPE_CHECKING:
     import msal
 
-__all__ = ["RESERVED", "OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
+__all__ = ["OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
 
 #: What MSAL asks for besides, by itself.
-RESERVED = frozenset({"openid", "profile", "offline_access"})
+_RESERVED = frozenset({"openid", "profile", "offline_access"})
 #: The tenant of all personal Microsoft accounts.
 _PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 #: The AADSTS number of a tenant that does not have the app.
@@ -161,7 +161,7 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
     """
     if not all(map(is_unicode, scopes)):
         raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
-    if RESERVED.intersection(scopes):
+    if _RESERVED.intersection(scopes):
         raise InvalidScopeError(
             "openid, profile and offline_access are asked for by themselves: leave them out"
         )
