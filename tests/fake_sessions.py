@@ -14,6 +14,7 @@ from support import STORE_KEY, FakeClock, HandRefresher, make_context
 from tokenmgr import AccessToken, Authority, ClientSecret, InteractionRequiredError, RefreshPolicy
 from tokenmgr._engine.flight import again
 from tokenmgr._runtime.secrecy import Hidden
+from tokenmgr._session import Account, SignedIn
 from tokenmgr._sessions import Sessions
 from tokenmgr._sharing.keys import SealingKeys
 from tokenmgr._sharing.session import SharedSession
@@ -78,6 +79,14 @@ class SessionApp(FakeApp):
                 raise again(REFUSED)
         return self._give(user, sign_in, scopes)
 
+    def sign_in(self, user: str, *scopes: str, **claims: Any) -> SignedIn:
+        """What comes of a user's sign-in, each time a new one."""
+        token = self._give(user, f"sign-in {next(self._numbers)}", list(scopes))
+        said = {"preferred_username": f"{user}@contoso.com", **claims}
+        account = Account(f"{user}.home", f"{user}@contoso.com", Hidden(said))
+        refresh_token = Hidden(self._heard.refresh_token)
+        return SignedIn(token, refresh_token, account, self.authority.url)
+
     def _may_fail(self, whose: str) -> None:
         self.entered.release()
         assert self.gate.wait(30), "nobody opened the gate"
@@ -138,6 +147,16 @@ class Worker:
     def begin(self, text: str, session: str, *scopes: str) -> AccessTokenManager:
         self.session(session)
         return self.sessions.begin(Hidden(session), scopes or (READ,), Hidden(text))
+
+    def sign_in(self, user: str, *scopes: str, **claims: Any) -> UserSession:
+        asked = scopes or (READ,)
+        return self.sessions.sign_in(self.app.sign_in(user, *asked, **claims), asked)
+
+    def user(self, user: str) -> UserSession:
+        return self.sessions.user(Hidden(f"{user}.home"))
+
+    def users(self, username: str | None = None) -> list[str]:
+        return [each.username for each in self.sessions.users(Hidden(username))]
 
     def session(self, name: str) -> UserSession:
         session = self.sessions.session(Hidden(name))
