@@ -22,8 +22,9 @@ Given = tuple[str | Iterable[str], ...]
 
 
 class SigningIn(Unpicklable):
-    """The sign-ins at one tenant. What each argument is, and what is raised, is told at
-    :class:`~tokenmgr._sign_ins.SignIns`.
+    """The sign-ins at one tenant.
+
+    What each argument is, and what is raised, is told at :class:`~tokenmgr._sign_ins.SignIns`.
 
     Args:
         own: The tenant.

@@ -61,11 +61,15 @@ def begin(client: Client, scopes: tuple[str, ...], redirect_uri: str, **asked: A
     given = _checked(redirect_uri, asked)
 
     def initiate(application: msal.ClientApplication) -> Any:
-        return application.initiate_auth_code_flow(list(scopes), **given)
+        # MSAL warns of every other mode. A browser that comes back by a form, from another site,
+        # brings no cookie that is SameSite=Lax, and so it is for the program to choose.
+        own = given | {"response_mode": "form_post"}
+        return application.initiate_auth_code_flow(list(scopes), **own)
 
     flow = client.prepare(initiate)
-    sent = dict(parse_qsl(urlsplit(flow.cell_contents["auth_uri"]).query))
+    sent = _parameters(flow)
     flow.cell_contents["nonce_sent"] = sent.get("nonce", "")
+    _set(flow, response_mode=given["response_mode"])
     return flow
 
 
@@ -92,12 +96,9 @@ def request_url(
         TokenManagerError: As there.
     """
     flow = begin(client, scopes, redirect_uri, **asked)
-    address = urlsplit(flow.cell_contents["auth_uri"])
-    own: dict[str, str | None] = dict.fromkeys(_OF_PKCE)
-    own |= {"state": hint("state", state), "nonce": hint("nonce", nonce)}
-    query = [(name, value) for name, value in parse_qsl(address.query) if name not in own]
-    query += [(name, value) for name, value in own.items() if value is not None]
-    return str(urlunsplit(address._replace(query=urlencode(query))))
+    own = {"state": hint("state", state), "nonce": hint("nonce", nonce)}
+    _set(flow, **dict.fromkeys(_OF_PKCE), **own)
+    return str(flow.cell_contents["auth_uri"])
 
 
 class Arrived(Unpicklable):
@@ -224,6 +225,18 @@ def redeem(
     return sign_in(client, grant, "authorization_code", scopes, nonce=expected, secret=code)
 
 
+def _parameters(flow: Hidden) -> dict[str, str]:
+    address = urlsplit(flow.cell_contents["auth_uri"])
+    return dict(parse_qsl(address.query, keep_blank_values=True))
+
+
+def _set(flow: Hidden, **parameters: str | None) -> None:
+    """Sets parameters of the address that the user is sent to; takes those away that are None."""
+    wanted = {n: v for n, v in {**_parameters(flow), **parameters}.items() if v is not None}
+    address = urlsplit(flow.cell_contents["auth_uri"])
+    flow.cell_contents["auth_uri"] = urlunsplit(address._replace(query=urlencode(wanted)))
+
+
 def _checked(redirect_uri: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What a sign-in is asked for, as MSAL takes it."""
     uri = hint("redirect_uri", redirect_uri)
@@ -267,9 +280,9 @@ def _one(query: Hidden, name: str) -> str:
         values = Hidden(query.cell_contents.getlist(name))
     else:
         values = Hidden(query.cell_contents.get(name))
-    if values.cell_contents is None or isinstance(values.cell_contents, str):
-        values = Hidden([values.cell_contents or ""])
-    several = Hidden(list(values.cell_contents) or [""])
+    if not isinstance(values.cell_contents, (list, tuple)):
+        values = Hidden(["" if values.cell_contents is None else values.cell_contents])
+    several = Hidden(values.cell_contents or [""])
     text = Hidden(several.cell_contents[0])
     whole = len(several.cell_contents) == 1 and isinstance(text.cell_contents, str)
     if not whole or len(text.cell_contents) > _LONGEST:
