@@ -25,10 +25,10 @@ from .stores import take_store
 
 if TYPE_CHECKING:
     from ._runtime.shared import Share
+    from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from ._sharing.sealed_flows import SealedFlows
     from ._sharing.slot import SealedStore
-    from .identity.assertions import UserAssertion
-    from .sessions import Sessions
     from .stores import TokenStore
     from .users import Users
 
@@ -82,6 +82,7 @@ class App(Unpicklable):
     _opened: Share[TokenStore] | None = None
     #: Made with the first of them.
     _users: Users | None = None
+    _flows: SealedFlows | None = None
     _sessions: Sessions | None = None
 
     def __init__(
@@ -121,6 +122,7 @@ class App(Unpicklable):
             particulars=particulars_of(authority, credential, added),
         )
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
+        self._credential, self._keys = credential, keys
         self._most_users = _number_of(max_users)
         self._session_ttl = _seconds_of(session_ttl)
         self._members = Members(self.client, self.context, self.sealed)
@@ -162,26 +164,37 @@ class App(Unpicklable):
                 self._users = Users(self._most_users, client, self.context, self.sealed)
             return self._users.at(client)
 
-    def sessions_at(
-        self,
-        client: Client,
-        client_of: Callable[[UserAssertion], Client],
-    ) -> Sessions:
+    def sessions_at(self, client: Client) -> Sessions:
         """Makes the sessions of a tenant's users, bounded with all others."""
         with no_fork():
-            from .sessions import Sessions
+            from ._sessions import Sessions
 
         with self.lock:
             if self._sessions is None:
                 self._sessions = Sessions(
-                    self._most_users,
-                    self._session_ttl,
-                    client,
-                    client_of,
-                    self.context,
-                    self.sealed,
+                    self._most_users, self._session_ttl, client, self.context, self.sealed
                 )
-            return self._sessions.at(client, client_of)
+            return self._sessions.at(client)
+
+    def flows(self) -> SealedFlows:
+        """Gives what seals the sign-ins that are begun.
+
+        Raises:
+            ConfigurationError: The ``encryption_key=`` can be guessed.
+        """
+        with no_fork():
+            from ._sharing.keys import keys_of_app
+            from ._sharing.sealed_flows import SealedFlows
+
+        with self.lock:
+            if self._flows is None:
+                keys = (
+                    keys_of_app(self._keys, self._credential, salt=self.client.client_id)
+                    if self.sealed is None
+                    else self.sealed.keys
+                )
+                self._flows = SealedFlows(keys, self.sealed, self.context)
+            return self._flows
 
     def close(self) -> None:
         """Ends what is under way, and closes the connections and the store.

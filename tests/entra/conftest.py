@@ -18,9 +18,11 @@ from urllib.parse import parse_qsl
 
 import pytest
 import trustme
+from sign_ins import ANN, CALLBACK, Kept
 from support import EXACT, SCOPE
 
 from tokenmgr import ClientSecret, TokenRegistry
+from tokenmgr.emulator import EntraEmulator
 from tokenmgr.entra.client import Client
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.wire.connection import Connection
@@ -292,3 +294,34 @@ def rough_source(
     rough: RoughServer, make_source: Callable[..., ClientCredentialsSource]
 ) -> ClientCredentialsSource:
     return make_source(ClientSecret(rough.secret))
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """What sign-ins have handed over to be kept, which nobody keeps."""
+    kept = Kept()
+    monkeypatch.setattr("tokenmgr._tenants.Tenant.begin_sessions", lambda self: kept)
+    return kept
+
+
+@pytest.fixture
+def public(entra: EntraEmulator) -> Iterator[Callable[..., TokenRegistry]]:
+    """Makes registries of a public client, which ann may sign in to."""
+    entra.add_user(ANN)
+    client_id = entra.add_client(public=True, redirect_uris=["http://localhost"])
+    with ExitStack() as stack:
+
+        def make(**settings: Any) -> TokenRegistry:
+            defaults = {"client_id": client_id, "credential": None}
+            return stack.enter_context(entra.registry(**(defaults | settings)))
+
+        yield make
+
+
+@pytest.fixture
+def web(entra: EntraEmulator) -> Iterator[Callable[..., TokenRegistry]]:
+    """Makes registries of a web app, whose users may be sent back to ``CALLBACK``."""
+    entra.add_user(ANN)
+    entra.add_redirect_uri(CALLBACK)
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(entra.registry(**settings))

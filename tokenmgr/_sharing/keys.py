@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from ..identity.proofs import KeyPair, Proof
 if TYPE_CHECKING:
     from .seal import SealingKey
 
-__all__ = ["EncryptionKey", "SealingKeys"]
+__all__ = ["EncryptionKey", "SealingKeys", "keys_of_app"]
 
 #: A given key shorter than this, or with fewer characters that differ, can be guessed by whoever
 #: reads the store.
@@ -98,17 +99,42 @@ class SealingKeys(Unpicklable):
         self._made = material, keys
         return keys
 
+    def at_hand(self) -> tuple[SealingKey, ...]:
+        """Does as :meth:`known`.
+
+        Raises:
+            TokenManagerError: The credential cannot be read.
+        """
+        keys = self.of(None)
+        if not keys and self._credential is not None:
+            keys = self.of(self._credential.read())
+        return keys
+
     def known(self) -> tuple[SealingKey, ...]:
         """Gives the keys without a fetch: the last ones, or those of the credential as it is."""
-        keys = self.of(None)
-        if keys:
-            return keys
-        if self._credential is None:
-            return ()
         try:
-            return self.of(self._credential.read())
+            return self.at_hand()
         except TokenManagerError:  # the fetch that follows says so, to whom it concerns
             return ()
+
+
+def keys_of_app(
+    encryption_key: Hidden, credential: ClientCredential | None, *, salt: str
+) -> SealingKeys:
+    """Makes the keys of what an app seals without a store: its own, or else this process's.
+
+    Args:
+        encryption_key: As for :class:`SealingKeys`, hidden.
+        credential: As there.
+        salt: As there.
+
+    Raises:
+        ConfigurationError: A key can be guessed.
+    """
+    given = encryption_key
+    if given.cell_contents is None and not isinstance(credential, (ClientSecret, Certificate)):
+        given = Hidden(secrets.token_bytes(_SHORTEST))
+    return SealingKeys(given.cell_contents, credential, salt=salt)
 
 
 #: The last secrets that were stretched, and what came of each.

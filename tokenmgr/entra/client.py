@@ -7,6 +7,7 @@ to another, and nothing grows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
 from .msal_call import MsalCall, msal_credential
-from .particulars import Particulars
+from .particulars import Extra, Particulars
 from .wire.connection import Connection
 from .wire.regions import region_of, regional_host
 
@@ -147,6 +148,30 @@ class Client:
             beside=self,
         )
 
+    def key(
+        self,
+        grant: str,
+        scopes: tuple[str, ...],
+        subject: str = "",
+        *,
+        cae: bool | None = None,
+        forwarded_claims: str | None = None,
+        extra: Extra | None = None,
+    ) -> TokenKey:
+        """Makes the key of a token that it asks for; what is left out is as the app has it."""
+        own = self.particulars
+        claims = own.forwarded_claims if forwarded_claims is None else forwarded_claims
+        return TokenKey(
+            authority=self.authority.url,
+            client_id=self.client_id,
+            grant=grant,
+            scopes=scopes,
+            subject=subject,
+            cae=self.cae if cae is None else cae,
+            forwarded_claims=claims,
+            extra=own.extra if extra is None else extra,
+        )
+
     def read_proof(self) -> Proof:
         """Reads what proves that it is this app.
 
@@ -177,7 +202,6 @@ class Client:
         key: TokenKey,
         proof: Proof | None = None,
         *,
-        hear: Callable[[Hidden], object] | None = None,
         hear_all: Callable[[Answer, str], object] | None = None,
         plain: bool = False,
     ) -> AccessToken:
@@ -187,7 +211,6 @@ class Client:
             grant: The call of MSAL that asks.
             key: What it asks for.
             proof: What the credential has just said; it is read when it is left out.
-            hear: Is told the refresh token that came along, hidden.
             hear_all: Is told all that the service said, and the issuer of the authority's tokens.
             plain: Whether MSAL's confidential client asks, whatever the app is: its methods are the
                 same, but for those that it has of the public one to warn of.
@@ -206,8 +229,6 @@ class Client:
                 error = self._error(call, proof, exchange)
                 if error is None:
                     token = self._token(call, key, exchange)
-                    if hear is not None:
-                        hear(Hidden(exchange.said.refresh_token))
                     if hear_all is not None:
                         hear_all(exchange.said, exchange.issuer)
                     return token
@@ -221,14 +242,11 @@ class Client:
     def _exchange_for(self, key: TokenKey) -> Exchange:
         """Opens the requests for a token, with all that the app adds to them.
 
-        Only its own tokens are asked for in its region, and may be asked for otherwise than it
-        says in general.
+        Only its own tokens are asked for in its region; users' are everywhere.
         """
         own = key.grant == "client_credentials"
         exchange = self._exchange(region=region_of(self.particulars.region) if own else None)
-        said = self.particulars
-        exchange.claims = Hidden(key.forwarded_claims if own else said.forwarded_claims)
-        exchange.extra = Hidden(key.extra if own else said.extra)
+        exchange.claims, exchange.extra = Hidden(key.forwarded_claims), Hidden(key.extra)
         return exchange
 
     def _exchange(self, *, documented: bool = True, region: str | None = None) -> Exchange:
@@ -277,6 +295,17 @@ class Client:
                 raise error
         exchange.remember()
         return given
+
+    def end_session_endpoint(self) -> str:
+        """Says where users sign out, as the authority's metadata has it; empty where it does not.
+
+        Raises:
+            TokenManagerError: The metadata cannot be had.
+        """
+        exchange = self._exchange(documented=False)
+        response = exchange.get(f"{self.authority.url}/.well-known/openid-configuration")
+        exchange.remember()
+        return str(json.loads(response.text).get("end_session_endpoint") or "")
 
     def _token(self, call: MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
         token = token_from_answer(

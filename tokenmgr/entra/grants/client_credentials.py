@@ -56,17 +56,12 @@ class ClientCredentialsSource:
             _check(scopes)
         self._client = client
         self._scopes = scopes
-        said = client.particulars
-        self.key: TokenKey = TokenKey(
-            authority=authority.url,
-            client_id=client.client_id,
-            grant="client_credentials",
-            scopes=scopes,
-            cae=client.cae if cae is None else cae,
-            forwarded_claims=(
-                said.forwarded_claims if forwarded_claims is None else forwarded_claims
-            ),
-            extra=said.extra if extra is None else extra,
+        self.key: TokenKey = client.key(
+            "client_credentials",
+            scopes,
+            cae=cae,
+            forwarded_claims=forwarded_claims,
+            extra=extra,
         )
 
     def close(self) -> None:
