@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 import msal
 import pytest
 from entra_calls import VAULT, fetch
 from reporting import told_of
+from sign_ins import ANN, CALLBACK, ORDERS
 from support import EXACT, SCOPE, STORE_KEY
 
 from tokenmgr import (
@@ -24,7 +26,6 @@ from tokenmgr.emulator import client_certificate
 from tokenmgr.entra.wire.additions import merged
 from tokenmgr.stores import MemoryStore
 
-ANN = "ann@contoso.com"
 READ = "https://graph.microsoft.com/User.Read"
 IP = {"access_token": {"client_ip": {"value": "203.0.113.7"}}}
 
@@ -61,6 +62,56 @@ def test_a_session_sends_it_as_it_begins_and_as_it_goes_on(entra):
     went_on = last_form(entra)
     assert (began["orders_tier"], went_on["orders_tier"]) == ("gold", "gold")
     assert went_on["grant_type"] == "refresh_token"
+
+
+ADDED = {"extra": {"orders_tier": "gold"}, "forwarded_client_claims": IP}
+
+
+def check_all(entra, grant_type):
+    form = last_form(entra)
+    assert (form["grant_type"], form["orders_tier"]) == (grant_type, "gold")
+    assert json.loads(form["claims"]) == IP
+
+
+def test_whoever_signs_in_by_a_browser_sends_it_and_so_does_their_session(entra, web):
+    tokens = web(exclude_scopes=["profile"], **ADDED)
+    flow = tokens.begin_auth_code(ORDERS, redirect_uri=CALLBACK)
+    session = tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
+    check_all(entra, "authorization_code")
+    session.manager(ORDERS).refresh_access_token()
+    check_all(entra, "refresh_token")
+
+    assert "profile" not in last_form(entra)["scope"].split()
+    asked = dict(parse_qsl(urlsplit(flow.auth_uri).query))
+    assert set(asked["scope"].split()) == {"openid", "offline_access", ORDERS}
+    assert "orders_tier" not in asked, "what is added is of the token request alone"
+
+
+def test_a_device_sends_it_as_it_polls(entra, public):
+    flow = public(**ADDED).begin_device_code(ORDERS)
+    entra.enter_device_code(flow.user_code, ANN)
+    flow.wait(30)
+
+    check_all(entra, "urn:ietf:params:oauth:grant-type:device_code")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_password_goes_with_it(entra, public):
+    tokens = public(**ADDED)
+    tokens.sign_in_with_password(ANN, entra.password(ANN), ORDERS)
+    check_all(entra, "password")
+
+
+def test_what_a_user_got_is_found_again_only_as_it_was_asked_for(entra, web):
+    store = {"store": MemoryStore(), "encryption_key": STORE_KEY}
+    tokens = web(**store, **ADDED)
+    flow = tokens.begin_auth_code(ORDERS, redirect_uri=CALLBACK)
+    session = tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
+    token = session.manager(ORDERS).get_access_token()
+    user = session.home_account_id
+
+    assert web(**store, **ADDED).user(user).manager(ORDERS).get_access_token() == token
+    assert web(**store).user(user).manager(ORDERS).get_access_token() != token
 
 
 def test_tokens_that_are_asked_for_otherwise_are_others(entra):

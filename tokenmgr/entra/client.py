@@ -242,7 +242,7 @@ class Client:
     def _exchange_for(self, key: TokenKey) -> Exchange:
         """Opens the requests for a token, with all that the app adds to them.
 
-        Only its own tokens are asked for in its region; users' are everywhere.
+        Only its own tokens are asked for in its region; users' are asked for everywhere.
         """
         own = key.grant == "client_credentials"
         exchange = self._exchange(region=region_of(self.particulars.region) if own else None)
