@@ -15,6 +15,7 @@ from tokenmgr._context import Context
 from tokenmgr._engine.flight import again
 from tokenmgr._runtime.secrecy import Hidden
 from tokenmgr._runtime.workers import Workers
+from tokenmgr.entra.client import Client
 from tokenmgr.entra.particulars import Particulars
 from tokenmgr.identity.proofs import Proof, SecretText
 from tokenmgr.manager import AccessTokenManager
@@ -39,6 +40,9 @@ def _part(text: str) -> str:
 
 class FakeApp:
     """An app at its authority, of whose tokens each says whose it is, and for what."""
+
+    #: As the app that it stands for.
+    key = Client.key
 
     def __init__(self, clock: FakeClock, authority: Authority | None = None) -> None:
         self.clock = clock
