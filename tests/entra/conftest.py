@@ -10,7 +10,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,7 @@ class RoughServer(http.server.ThreadingHTTPServer):
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1", *HOSTS).configure_cert(self.tls)
         self.connections = 0
+        self._open: set[ssl.SSLSocket] = set()
         self.received: list[Received] = []
         self.stopping = threading.Event()
         self.on_connect: Callable[[RoughHandler], None] | None = None
@@ -162,9 +163,13 @@ class RoughServer(http.server.ThreadingHTTPServer):
         # What is written is there, and waits for no acknowledgement.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The handshake is left to the thread of the connection.
-        return self.tls.wrap_socket(
-            connection, server_side=True, do_handshake_on_connect=False
-        ), address
+        wrapped = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        self._open.add(wrapped)
+        return wrapped, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing of clients that hang up: the tests make them."""
@@ -172,6 +177,9 @@ class RoughServer(http.server.ThreadingHTTPServer):
     def close(self) -> None:
         self.stopping.set()
         self.shutdown()
+        for each in tuple(self._open):  # somebody else may share it, and keep it open
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         self.server_close()
         self._thread.join()
 
