@@ -109,10 +109,10 @@ class SigningIn(Unpicklable):
             asked["response_mode"] = "form_post"
             flow = auth_code.begin(self._client, wanted, loopback.redirect_uri, **asked)
             loopback.wait_for(flow)
+            seconds = longest if timeout is None else min(timeout, longest)
+            give_up_at = self._own.app.context.clock.elapsed() + seconds
             _open(Hidden(flow.cell_contents["auth_uri"]), open_browser)
-            arrived = self._wait_for(
-                lambda: loopback.arrived, longest if timeout is None else min(timeout, longest)
-            )
+            arrived = self._wait_for(lambda: loopback.arrived, give_up_at)
         finally:
             loopback.close()
         code = arrived.code(self._client.authority.host)
@@ -143,10 +143,9 @@ class SigningIn(Unpicklable):
         return authority.kind, authority.url, self._client.client_id
 
     def _wait_for(
-        self, arrived: Callable[[], auth_code.Arrived | None], seconds: float
+        self, arrived: Callable[[], auth_code.Arrived | None], give_up_at: float
     ) -> auth_code.Arrived:
         clock = self._own.app.context.clock
-        give_up_at = clock.elapsed() + seconds
 
         def is_over() -> bool:
             late = clock.elapsed() >= give_up_at
@@ -158,8 +157,8 @@ class SigningIn(Unpicklable):
             return answer
         self._own.check_open()
         raise TokenTimeoutError(
-            f"nobody has come back from signing in within {seconds:g} s: call sign_in() again; on "
-            "a machine without a browser, begin_device_code()"
+            "nobody has come back from signing in, and the time for it is over: call sign_in() "
+            "again; on a machine without a browser, begin_device_code()"
         )
 
 
