@@ -24,11 +24,10 @@ from .stores import take_store
 
 if TYPE_CHECKING:
     from ._runtime.shared import Share
+    from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
     from ._sharing.sealed_flows import SealedFlows
     from ._sharing.slot import SealedStore
-    from .identity.assertions import UserAssertion
-    from .sessions import Sessions
     from .stores import TokenStore
     from .users import Users
 
@@ -152,26 +151,17 @@ class App(Unpicklable):
                 self._users = Users(self._most_users, client, self.context, self.sealed)
             return self._users.at(client)
 
-    def sessions_at(
-        self,
-        client: Client,
-        client_of: Callable[[UserAssertion], Client],
-    ) -> Sessions:
+    def sessions_at(self, client: Client) -> Sessions:
         """Makes the sessions of a tenant's users, bounded with all others."""
         with no_fork():
-            from .sessions import Sessions
+            from ._sessions import Sessions
 
         with self.lock:
             if self._sessions is None:
                 self._sessions = Sessions(
-                    self._most_users,
-                    self._session_ttl,
-                    client,
-                    client_of,
-                    self.context,
-                    self.sealed,
+                    self._most_users, self._session_ttl, client, self.context, self.sealed
                 )
-            return self._sessions.at(client, client_of)
+            return self._sessions.at(client)
 
     def flows(self) -> SealedFlows:
         """Gives what seals the sign-ins that are begun.

@@ -310,6 +310,46 @@ class SignIns:
         text, given = "", Hidden(text)
         return self._signing_in().redeem_refresh_token(given, scopes)
 
+    def users(self, username: str | None = None) -> list[UserSession]:
+        """Gives the sessions of the users who are signed in, those who signed in last first.
+
+        With a ``store=`` they are those of all workers: of this app at this authority, the last
+        1,000; :meth:`user` finds all others too. The store is asked whether each of them is there
+        still: do not call it from an event loop.
+
+        Args:
+            username: Those of whom the service has called so, in upper or lower case; None for all.
+
+        Raises:
+            StoreError: The store cannot be used now.
+            ConfigurationError: It is no text; the registry is closed; or there is a store without
+                ``encryption_key=``.
+        """
+        username, given = None, Hidden(username)
+        return self._own.begin_sessions().users(given, self)
+
+    def user(self, home_account_id: str) -> UserSession:
+        """Gives the session of a user who is signed in, in whichever process.
+
+        It asks the store: do not call it from an event loop.
+
+        Example:
+            >>> tokens = TokenRegistry.from_env()  # doctest: +SKIP
+            >>> ann = tokens.user(web_session["account"])  # doctest: +SKIP
+            >>> ann.manager("https://graph.microsoft.com/Mail.Read").headers()  # doctest: +SKIP
+
+        Args:
+            home_account_id: What :attr:`UserSession.home_account_id` gave.
+
+        Raises:
+            SessionNotFoundError: Nobody is signed in who is called so: have the user sign in.
+            StoreError: The store cannot be used now.
+            ConfigurationError: It is no text; the registry is closed; or there is a store without
+                ``encryption_key=``.
+        """
+        home_account_id, given = "", Hidden(home_account_id)
+        return self._own.begin_sessions().user(given, self)
+
     def _signing_in(self) -> SigningIn:
         self._own.check_open()
         with no_fork():

@@ -15,7 +15,7 @@ from .errors import ConfigurationError
 from .identity.authority import neighbour
 
 if TYPE_CHECKING:
-    from .sessions import Sessions
+    from ._sessions import Sessions
     from .users import Users
 
 __all__ = ["Tenant", "Tenants"]
@@ -74,10 +74,11 @@ class Tenant(Unpicklable):
         """Gives the sessions of its users.
 
         Raises:
-            ConfigurationError: The authority has no such grant, the store's key is derived from
-                the credential, or it is closed.
+            ConfigurationError: The store's key is derived from the credential, or it is closed.
         """
-        sessions = self.app.sessions_at(self.client, self.begin_users().client_of)
+        if self.sessions is not None:
+            return self.sessions
+        sessions = self.app.sessions_at(self.client)
         with self.app.lock:
             self.check_open()
             self.sessions = self.sessions or sessions

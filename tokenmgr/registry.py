@@ -25,9 +25,10 @@ from .token import normalize_scopes
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
     from .identity.environment import Settings
-    from .sessions import Sessions, UserSession
+    from .sessions import UserSession
     from .stores import TokenStore
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
@@ -225,7 +226,7 @@ class TokenRegistry(SignIns, Unpicklable):
         assertion, session, given, name = "", None, Hidden(assertion), Hidden(session)
         self._own.client.check_credential("on_behalf_of()")
         if name.cell_contents is not None:
-            return self._all_sessions().manager(name, scopes, text_of(given))
+            return self._named_sessions().begin(name, scopes, text_of(given))
         return (self._own.users or self._own.begin_users()).manager(text_of(given), scopes)
 
     def session(self, name: str) -> UserSession:
@@ -249,10 +250,13 @@ class TokenRegistry(SignIns, Unpicklable):
                 is closed; or there is a store without ``encryption_key=``.
         """
         name, given = "", Hidden(name)
-        return self._all_sessions().session(given, self)
+        return self._named_sessions().session(given, self)
 
-    def _all_sessions(self) -> Sessions:
-        return self._own.sessions or self._own.begin_sessions()
+    def _named_sessions(self) -> Sessions:
+        """Those that on-behalf-of begins, which not every authority has."""
+        if self._own.users is None:
+            self._own.begin_users()
+        return self._own.begin_sessions()
 
     def tenant(self, tenant: str) -> TokenRegistry:
         """Gives the registry of the same app at another tenant of the same cloud.
@@ -322,7 +326,8 @@ class TokenRegistry(SignIns, Unpicklable):
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
-        What was imported is in it too, as long as it is valid. The authority is asked for its
+        What was imported is in it too, as long as it is valid: of users who have sessions now with
+        the refresh tokens of those, and without who has signed out. The authority is asked for its
         metadata where that is not known yet: do not call it from an event loop.
 
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.
@@ -334,16 +339,21 @@ class TokenRegistry(SignIns, Unpicklable):
         now = self._own.app.context.clock.elapsed()
         held = [(cell.key, cell.current) for cell in map(cell_of, self._own.members.all())]
         return self._own.imported.dump(
-            (key, current.record) for key, current in held if now < current.valid_until
+            ((key, current.record) for key, current in held if now < current.valid_until),
+            lambda home: self._own.begin_sessions().refresh_token(home),
         )
 
     def import_cache(self, text: str) -> None:
         """Takes in a cache that MSAL, msal-extensions or :meth:`export_cache` wrote.
 
-        The app's own tokens go to this process's managers, where they are newer than theirs;
-        accounts and refresh tokens are kept for the next export. What belongs to another app or
-        tenant, or to a B2C policy that the text does not name, is not taken for this registry's.
-        The authority may be asked for its metadata: do not call it from an event loop.
+        The app's own tokens go to this process's managers, where they are newer than theirs. Who
+        has signed in to this app at this authority is found by :meth:`users` and :meth:`user` from
+        then on, unless they are already, and their refresh tokens are redeemed when a token is
+        asked for. With a ``store=`` that takes ``encryption_key=``: where a key is derived from the
+        credential, as where the store is away, they are kept for the next export alone. What
+        belongs to another app or tenant, or to a B2C policy that the text does not name, is not
+        taken for this registry's. The authority may be asked for its metadata: do not call it from
+        an event loop.
 
         Args:
             text: What ``msal.SerializableTokenCache.serialize()`` gave.
@@ -357,6 +367,10 @@ class TokenRegistry(SignIns, Unpicklable):
         self._own.imported.load(given.cell_contents)
         for record in self._own.imported.take_tokens():
             cell_of(self._own.members.find(record.token.scopes, cae=False)).adopt(record)
+        sealed = self._own.app.sealed
+        if sealed is None or not sealed.keys.is_derived:
+            users = self._own.imported.users()
+            self._own.imported.keep(self._own.begin_sessions().adopt(users) if users else ())
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing.

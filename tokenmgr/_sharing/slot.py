@@ -87,6 +87,9 @@ class Place:
         described: What is named, and owns what lies there.
     """
 
+    #: What its names end with.
+    _suffix = ""
+
     def __init__(self, sealed: SealedStore, key: TokenKey, described: str) -> None:
         self._sealed = sealed
         self._key = key
@@ -118,7 +121,7 @@ class Place:
         keys, (named, places) = self._sealed.keys.known(), self._named
         if named is not keys:
             namespace, what = self._sealed.namespace, self._described
-            places = [(each, f"{namespace}:{each.name(what)}") for each in keys]
+            places = [(each, f"{namespace}:{each.name(what)}{self._suffix}") for each in keys]
             self._named = keys, places
         return places
 

@@ -7,6 +7,7 @@ to another, and nothing grows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -171,7 +172,6 @@ class Client:
         key: TokenKey,
         proof: Proof | None = None,
         *,
-        hear: Callable[[Hidden], object] | None = None,
         hear_all: Callable[[Answer, str], object] | None = None,
         plain: bool = False,
     ) -> AccessToken:
@@ -181,7 +181,6 @@ class Client:
             grant: The call of MSAL that asks.
             key: What it asks for.
             proof: What the credential has just said; it is read when it is left out.
-            hear: Is told the refresh token that came along, hidden.
             hear_all: Is told all that the service said, and the issuer of the authority's tokens.
             plain: Whether MSAL's confidential client asks, whatever the app is: its methods are the
                 same, but for those that it has of the public one to warn of.
@@ -200,8 +199,6 @@ class Client:
                 error = self._error(call, proof, exchange)
                 if error is None:
                     token = self._token(call, key, exchange)
-                    if hear is not None:
-                        hear(Hidden(exchange.said.refresh_token))
                     if hear_all is not None:
                         hear_all(exchange.said, exchange.issuer)
                     return token
@@ -254,6 +251,17 @@ class Client:
                 raise error
         exchange.remember()
         return given
+
+    def end_session_endpoint(self) -> str:
+        """Says where users sign out, as the authority's metadata has it; empty where it does not.
+
+        Raises:
+            TokenManagerError: The metadata cannot be had.
+        """
+        exchange = self._exchange(documented=False)
+        response = exchange.get(f"{self.authority.url}/.well-known/openid-configuration")
+        exchange.remember()
+        return str(json.loads(response.text).get("end_session_endpoint") or "")
 
     def _token(self, call: MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
         token = token_from_answer(

@@ -67,6 +67,10 @@ class UserAssertion(Unpicklable):
         text: str = self._text.cell_contents
         return text
 
+    def claims(self) -> Hidden:
+        """Gives what it says, a dict: true where the service has exchanged it."""
+        return _claims(self._text)
+
     def digest(self, kind: str, client_id: str) -> str:
         """Tells it from all others, by every bit of it, and tells nobody what it is.
 

@@ -14,6 +14,7 @@ from ...errors import (
     TokenRequestError,
 )
 from ...identity.assertions import UserAssertion
+from ...identity.authority import neighbour
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..client import Client
@@ -21,10 +22,12 @@ from ..client import Client
 if TYPE_CHECKING:
     import msal
 
-__all__ = ["OnBehalfOfSource", "check_scopes", "of_caller"]
+__all__ = ["OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
 
 #: What MSAL asks for besides, by itself.
 _RESERVED = frozenset({"openid", "profile", "offline_access"})
+#: The tenant of all personal Microsoft accounts.
+_PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 #: The AADSTS number of a tenant that does not have the app.
 _NO_APP = 700016
 #: That of what is no JWT. Where it is the app's own proof, it is an InvalidCredentialError.
@@ -121,6 +124,33 @@ class OnBehalfOfSource:
             return token
         # A new one would end at the same time, and so there is nothing to renew.
         return token._replace(expires_at=self.ends_at, refresh_at=self.ends_at)
+
+
+def home_of(assertion: UserAssertion, client: Client) -> Client:
+    """Gives the app at the user's own tenant: at another one it would get another's token.
+
+    Args:
+        assertion: The token that the user's call has brought.
+        client: The app, at its authority.
+
+    Raises:
+        InteractionRequiredError: It does not say which, or is of an account of another kind.
+    """
+    authority, tenant = client.authority, assertion.tenant
+    if not authority.is_multi_tenant_alias:
+        return client
+    if tenant is None:
+        raise InteractionRequiredError(
+            "the user's token does not say which tenant it is from, and the authority "
+            f"{authority.tenant!r} stands for many: answer the caller with 401, or set the "
+            "tenant in the authority"
+        )
+    if authority.tenant == ("organizations" if tenant == _PERSONAL else "consumers"):
+        raise InteractionRequiredError(
+            f"the user's account is of a kind that {authority.tenant!r} does not take: have "
+            "them sign in with another account, or set the authority to 'common'"
+        )
+    return client.at(neighbour(authority, tenant))
 
 
 def check_scopes(scopes: tuple[str, ...]) -> None:

@@ -48,6 +48,8 @@ _MOST_BYTES = 1 << 20
 #: The HTTP statuses of an address where there is no token endpoint.
 _NOT_THERE = frozenset({404, 405, 410})
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
+#: Where nothing of the app's is sent, but the user's browser.
+_LOGOUT = "end_session_endpoint"
 #: What MSAL asks before it sends a password: whether another service has it. That one would be told
 #: the password then, whoever it is. So it is told that there is none.
 _USER_REALM, _MANAGED = "/userrealm/", '{"account_type": "Managed"}'
@@ -121,7 +123,7 @@ class Exchange:
                     f"the metadata at {url} has no {name}: check the authority's address",
                     status=response.status_code,
                 )
-        texts = {name: metadata.get(name) for name in (*_NEEDED, *_ENDPOINTS)}
+        texts = {name: metadata.get(name) for name in (*_NEEDED, *_ENDPOINTS, _LOGOUT)}
         known = {name: text for name, text in texts.items() if text and isinstance(text, str)}
         for name in _ENDPOINTS:
             if name in known:
