@@ -9,7 +9,19 @@ from ._runtime.secrecy import Unpicklable
 from ._runtime.values import Value
 from .errors import ConfigurationError, InvalidScopeError
 
-__all__ = ["AccessToken", "Record", "Scopes", "TokenKey", "TokenSource", "normalize_scopes"]
+__all__ = [
+    "RESERVED_SCOPES",
+    "AccessToken",
+    "Record",
+    "Scopes",
+    "TokenKey",
+    "TokenSource",
+    "normalize_scopes",
+]
+
+#: What MSAL asks for by itself where a user signs in, and refuses to be told (OpenID Connect Core,
+#: section 11).
+RESERVED_SCOPES = frozenset({"openid", "profile", "offline_access"})
 
 #: Scopes as a program gives them, one argument for each or several in one.
 Scopes = tuple[str | Iterable[str], ...]

@@ -78,6 +78,10 @@ def test_a_user_signs_in_by_a_user_flow(entra, web, kept):
 
     assert got.account.claims.cell_contents["tfp"].lower() == "b2c_1_signin"
     assert "-b2c_1_signin." in got.account.home_account_id
+    # Where B2C gives an access token for an API alone.
+    flow = begin(tokens, "openid")
+    got = tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
+    assert got.token.scopes == (entra.client_id,)
 
 
 def test_a_user_signs_in_at_another_provider_which_sends_no_client_info(entra, web, kept):

@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from ..._runtime.secrecy import Hidden, Unpicklable
 from ..._session import SignedIn
 from ...errors import ConfigurationError, InteractionRequiredError, TokenRequestError
+from ...token import RESERVED_SCOPES
 from ..answers import Answer, error_from_answer
 from ..client import Client
-from .sign_in import RESERVED, claims_of, hint, sign_in
+from .sign_in import claims_of, hint, sign_in
 
 if TYPE_CHECKING:
     import msal
@@ -207,7 +208,7 @@ def redeem(
     flow = {
         "state": "its own",
         "redirect_uri": given["redirect_uri"],
-        "scope": [*scopes, *RESERVED],
+        "scope": [*scopes, *RESERVED_SCOPES],
         "claims_challenge": given["claims_challenge"],
         # Its own redirect has no PKCE of ours, and the nonce is checked here.
         "code_verifier": "",
