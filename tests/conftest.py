@@ -20,6 +20,10 @@ from tokenmgr.emulator import EntraEmulator, tokens
 hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+# For more than one version of Python: what depends on that shows in a few examples.
+hypothesis.settings.register_profile(
+    "short", parent=hypothesis.settings.get_profile("untimed"), max_examples=15
+)
 hypothesis.settings.load_profile("untimed")
 
 

@@ -84,7 +84,9 @@ class SessionMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)
 class TestSessions(SessionMachine.TestCase):
-    settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+    settings = settings(
+        max_examples=settings.default.max_examples, stateful_step_count=30, deadline=None
+    )
 
 
 def test_a_machine_that_finds_nothing_wrong_has_seen_sessions_go_on():

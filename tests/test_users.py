@@ -414,7 +414,7 @@ def test_whose_caller_has_gone_is_kept_all_the_same(world):
 
 
 @pytest.mark.uncovered
-def test_a_hundred_thousand_bogus_assertions_push_nobody_out_and_leave_nothing(clock):
+def test_thirty_thousand_bogus_assertions_push_nobody_out_and_leave_nothing(clock):
     world = World(clock, most=10, inline=True)
     live = [assertion(f"user {number}") for number in range(10)]
     for text in live:
@@ -426,7 +426,7 @@ def test_a_hundred_thousand_bogus_assertions_push_nobody_out_and_leave_nothing(c
     refused = []
 
     def bogus() -> None:  # most of them of no use from the start
-        for number in range(100_000):
+        for number in range(30_000):
             text = f"{ANN}{number}" if number % 5 == 0 else f"{ANN}.{number}"
             try:
                 world.get(text)
@@ -434,8 +434,8 @@ def test_a_hundred_thousand_bogus_assertions_push_nobody_out_and_leave_nothing(c
                 refused.append(type(exc))
 
     in_threads(1, bogus, timeout=100)
-    assert len(refused) == 100_000
-    assert len(world.app.asked) - 10 == 20_000
+    assert len(refused) == 30_000
+    assert len(world.app.asked) - 10 == 6_000
     refused.clear()
     world.app.asked.clear()
     world.context.refresher.run_due()

@@ -366,7 +366,7 @@ class Engine(RuleBasedStateMachine):
 
 TestEngine = Engine.TestCase
 TestEngine.settings = settings(
-    max_examples=150,
+    max_examples=settings.default.max_examples,
     stateful_step_count=40,
 )
 

@@ -42,6 +42,19 @@ forks = [needs_fork, unwarned_forks]
 
 
 @pytest.fixture
+def haste() -> None:
+    """Leaves a store as little patience as it has."""
+
+
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has no store give a server up because this machine is slow just now."""
+    if "haste" not in request.fixturenames:
+        for name in ("_CONNECT_TIMEOUT", "_READ_TIMEOUT", "_POOL_TIMEOUT"):
+            monkeypatch.setattr(client_module, name, 20.0)
+
+
+@pytest.fixture
 def opened() -> Iterator[Callable[..., RedisStore]]:
     """Opens stores, and closes them after the test."""
     with contextlib.ExitStack() as stack:
@@ -139,8 +152,8 @@ def sentinel(binary: Path) -> Iterator[Sentinel]:
 
 
 def master_of(sentinel: Sentinel, kind: Any = redis.sentinel.Sentinel) -> Any:
-    client = kind(sentinel.addresses(), socket_timeout=0.5)
-    return client.master_for(sentinel.name, socket_timeout=0.5)
+    client = kind(sentinel.addresses(), socket_timeout=5.0)
+    return client.master_for(sentinel.name, socket_timeout=5.0)
 
 
 class TestSentinel(TokenStoreContract):
@@ -252,6 +265,7 @@ def test_a_server_that_is_gone_is_named_and_found_again_when_it_is_back(
     assert store.get(key) == b"value"
 
 
+@pytest.mark.usefixtures("haste")
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "not connected"])
 def test_a_hung_server_is_left_soon_and_used_again_when_it_goes_on(
     own_server: Server, opened, key: str, connected: bool
@@ -332,6 +346,7 @@ def test_a_connection_that_breaks_within_an_operation_is_opened_again_once(opene
     assert [request.split(b"\r\n")[4] for request in wire.requests] == [*b"a b b c c".split()]
 
 
+@pytest.mark.usefixtures("haste")
 def test_what_is_too_slow_is_not_asked_twice(opened) -> None:
     with Wire([None], [b"$1\r\n1\r\n"]) as wire:
         store = opened(wire.url)
@@ -499,6 +514,7 @@ def test_a_certificate_of_another_host_is_told(tls: Tls, opened) -> None:
         opened(url).get("key")
 
 
+@pytest.mark.usefixtures("haste")
 def test_the_wrong_scheme_is_told(server: Server, tls: Tls, opened) -> None:
     with pytest.raises(StoreError, match=r"cannot be reached: .*rediss:// where it wants TLS"):
         opened(f"redis://localhost:{tls.port}").get("key")
@@ -555,6 +571,7 @@ def test_an_option_that_redis_py_does_not_know_is_told_when_it_is_used(
     assert "hunter2" not in everything_told_of(raised.value)
 
 
+@pytest.mark.usefixtures("haste")
 def test_what_the_url_sets_wins(own_server: Server, opened, key: str) -> None:
     options = "max_connections=1&socket_timeout=30&client_name=worker"
     store = opened(f"REDIS{own_server.url[5:]}/2?{options}")
@@ -643,10 +660,7 @@ def test_closing_a_store_closes_its_own_connections_and_no_others(
 # Many at once
 
 
-def test_many_threads_share_few_connections(
-    server: Server, opened, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_module, "_POOL_TIMEOUT", 30.0)  # however slow this machine is
+def test_many_threads_share_few_connections(server: Server, opened, key: str) -> None:
     store = opened(f"{server.url}?client_name={key[:30]}")
 
     numbers = itertools.count()
