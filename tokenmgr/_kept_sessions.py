@@ -116,7 +116,7 @@ class KeptSessions(Unpicklable):
         with no_fork():
             from ._sharing.session_names import SessionNames
 
-        return SessionNames(self._client.authority, self._client.client_id)
+        return SessionNames(self._client)
 
     def begin(self, given: Hidden, scopes: Scopes, text: Hidden) -> AccessTokenManager:
         """Gives the manager of a session's token, which an assertion begins, or carries on.

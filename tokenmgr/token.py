@@ -64,6 +64,8 @@ class Record(NamedTuple):
 class TokenKey(Value):
     """All that makes two tokens different. Equal keys may share a token, and no others."""
 
+    _hidden = frozenset({"forwarded_claims", "extra"})
+
     #: The authority's URL, with the B2C policy, which MSAL's own cache key leaves out.
     authority: str
     #: The app's client id.
@@ -78,6 +80,10 @@ class TokenKey(Value):
     claims: str = ""
     #: Whether the client answers claims challenges, and so gets long-lived tokens.
     cae: bool = False
+    #: The claims that the program asks for with each token, as JSON; empty when none.
+    forwarded_claims: str = ""
+    #: Parameters that the token request has besides, sorted; empty when none.
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 class TokenSource(Protocol):

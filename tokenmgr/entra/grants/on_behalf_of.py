@@ -61,14 +61,8 @@ class OnBehalfOfSource:
         self._client = client
         self._assertion = assertion
         self._wanders = wanders
-        self.key: TokenKey = TokenKey(
-            authority=client.authority.url,
-            client_id=client.client_id,
-            grant="on_behalf_of",
-            scopes=scopes,
-            subject=assertion.digest(client.authority.kind, client.client_id),
-            cae=client.cae,
-        )
+        subject = assertion.digest(client.authority.kind, client.client_id)
+        self.key: TokenKey = client.key("on_behalf_of", scopes, subject)
 
     @property
     def ends_at(self) -> float:

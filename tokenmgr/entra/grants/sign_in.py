@@ -10,7 +10,7 @@ from typing import Any
 from ..._runtime.secrecy import Hidden, is_unicode
 from ..._session import SignedIn
 from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError, TokenRequestError
-from ...token import RESERVED_SCOPES, TokenKey, normalize_scopes
+from ...token import RESERVED_SCOPES, normalize_scopes
 from ..accounts import account_of
 from ..answers import Answer
 from ..client import Client, Grant
@@ -126,14 +126,7 @@ def sign_in(
     Raises:
         TokenManagerError: There is nothing to be had, or the id token is not what was asked for.
     """
-    key = TokenKey(
-        authority=client.authority.url,
-        client_id=client.client_id,
-        grant=name,
-        scopes=scopes,
-        subject=secrets.token_urlsafe(_NAME_BYTES),
-        cae=client.cae,
-    )
+    key = client.key(name, scopes, secrets.token_urlsafe(_NAME_BYTES))
     came: list[tuple[Answer, str]] = []
     try:
         token = client.ask(grant, key, hear_all=lambda *said: came.append(said), plain=plain)
