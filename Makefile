@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 INSTALL := -m pip install --quiet --constraint constraints.txt --editable
 # Files side by side, and each file's tests one after another, as they share its servers.
 PYTEST := -m pytest --numprocesses=auto --dist=loadfile
+# The tests start hundreds of interpreters, each of which would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test bench lint types unit versions constraints clean
 
@@ -31,8 +33,8 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(PYTEST) -m "not traces"
-	$(BIN)/python $(PYTEST) --dist=load -m traces
+	$(BIN)/coverage run $(PYTEST) -m "not (traces or uncovered)"
+	$(BIN)/python $(PYTEST) --no-loadscope-reorder -m "traces or uncovered"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

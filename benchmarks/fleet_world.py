@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tokenmgr import RefreshPolicy
 
 # Private names, lest what is simulated should be other than what runs.
-from tokenmgr._engine.cell import _LOOK_EVERY as LOOK_EVERY
+from tokenmgr._engine.state import _LOOK_EVERY as LOOK_EVERY
 from tokenmgr._sharing.fetch_once import _FIRST_PAUSE, _LONGER, _LONGEST_PAUSE
 from tokenmgr.policy import times
 

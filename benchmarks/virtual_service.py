@@ -124,7 +124,12 @@ class _VirtualTransport(Transport):
     def __init__(self, service: VirtualService) -> None:
         super().__init__(None, Hidden({}))
         self._time = service.time
-        self.session().mount("https://", service)
+        # Of its own: the pool's has every registry of this process that names no settings either.
+        self._session = requests.Session()
+        self._session.mount("https://", service)
+
+    def session(self) -> requests.Session:
+        return self._session
 
     def wait(self, seconds: float) -> bool:
         self._time.sleep(seconds)

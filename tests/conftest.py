@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -20,6 +21,37 @@ hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("untimed")
+
+
+#: What runs many processes or rounds, or is no part of the package, those that take longest first.
+#: Coverage slows each of them by half and learns nothing from them that others do not show.
+_UNCOVERED = (
+    "test_sessions_killed.py",
+    "explorer",
+    "benchmarks",
+    "test_fleet.py",
+    "test_users_storm.py",
+    "sdks",
+    "test_examples.py",
+    "test_many_registries.py",
+    "test_uwsgi.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what runs without coverage, and has it begin with what takes long."""
+    here, place = Path(__file__).parent, {name: at for at, name in enumerate(_UNCOVERED)}
+    late = len(_UNCOVERED)
+
+    def placed(item: pytest.Item) -> int:
+        inside = item.path.is_relative_to(here)
+        return place.get(item.path.relative_to(here).parts[0], late) if inside else late
+
+    for item in items:
+        if placed(item) < late:
+            item.add_marker(pytest.mark.uncovered)
+    items.sort(key=placed)
 
 
 @pytest.fixture(scope="session", autouse=True)

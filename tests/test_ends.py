@@ -30,7 +30,7 @@ if not hasattr(os, "fork"):
 pytestmark = unwarned_forks
 
 #: Seconds after which the next worker asks, at most. A lease would last for ten more.
-SOON = 4.0
+SOON = 8.0
 
 _PROGRAM = """
 import atexit, signal, sys

@@ -35,7 +35,7 @@ from tokenmgr import (
     TokenRegistry,
     _app,
 )
-from tokenmgr._engine import cell
+from tokenmgr._engine import state
 from tokenmgr._sharing import fetch_once, guarded
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.events import Event, StoreFailed
@@ -367,7 +367,7 @@ def test_a_refresh_reaches_who_begins_and_who_ages_without_another_request(entra
 
 
 def test_a_refresh_reaches_who_holds_a_fresh_token_when_it_looks(entra, fleet, monkeypatch):
-    monkeypatch.setattr(cell, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(state, "_LOOK_EVERY", 0.05)
     one, other = fleet.worker(), fleet.worker()
     assert one.get() == other.get()
     new = one.do("refresh_access_token")
@@ -377,7 +377,7 @@ def test_a_refresh_reaches_who_holds_a_fresh_token_when_it_looks(entra, fleet, m
 
 def test_a_refused_token_is_replaced_for_all_by_one_request(entra, fleet, monkeypatch):
     one = fleet.worker()
-    monkeypatch.setattr(cell, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(state, "_LOOK_EVERY", 0.05)
     other = fleet.worker()
     old = one.get()
     assert other.get() == old

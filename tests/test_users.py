@@ -364,6 +364,7 @@ def test_those_whose_assertion_has_ended_go_first(clock):
     assert world.kept == {ANN, BOB, KIM}
 
 
+@pytest.mark.uncovered
 def test_ten_thousand_users_fit_into_a_thousand(clock):
     world = World(clock, most=1_000, inline=True)
     for number in range(10_000):
@@ -412,6 +413,7 @@ def test_whose_caller_has_gone_is_kept_all_the_same(world):
     assert world.kept == {ANN}
 
 
+@pytest.mark.uncovered
 def test_a_hundred_thousand_bogus_assertions_push_nobody_out_and_leave_nothing(clock):
     world = World(clock, most=10, inline=True)
     live = [assertion(f"user {number}") for number in range(10)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._context import Context, new_context
 from ._members import Members
@@ -14,7 +14,8 @@ from ._runtime.forks import no_fork, renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
 from .entra.client import Client
-from .entra.wire.connection import Connection
+from .entra.particulars import particulars_of
+from .entra.wire.connection import ClientCertificate, Connection
 from .errors import ConfigurationError
 from .events import Event
 from .identity.authority import Authority
@@ -46,8 +47,16 @@ class RegistrySettings(TypedDict, total=False):
     policy: RefreshPolicy | None
     verify: bool | str | os.PathLike[str] | None
     proxies: Mapping[str, str] | None
+    cert: ClientCertificate | None
     timeout: float
     cae: bool
+    azure_region: str | bool | None
+    client_claims: Mapping[str, Any] | None
+    forwarded_client_claims: Mapping[str, Any] | str | None
+    exclude_scopes: Iterable[str] | None
+    extra: Mapping[str, str] | None
+    app_name: str | None
+    app_version: str | None
     max_users: int
     session_ttl: float
     on_event: Callable[[Event], object] | None
@@ -62,6 +71,7 @@ class App(Unpicklable):
         authority: Whom it asks.
         given: What proves who it is, and the settings ``store``, ``encryption_key`` and
             ``proxies``: any of them may be secret, or hold a password.
+        added: What it says of itself, and adds to its requests, by name.
         **settings: All other settings, which are documented at :class:`~tokenmgr.TokenRegistry`.
 
     Raises:
@@ -80,10 +90,12 @@ class App(Unpicklable):
         client_id: str,
         authority: Authority,
         given: Hidden,
+        added: Hidden,
         *,
         namespace: str = "tokenmgr",
         policy: RefreshPolicy | None = None,
         verify: bool | str | os.PathLike[str] | None = None,
+        cert: ClientCertificate | None = None,
         timeout: float = 10.0,
         cae: bool = False,
         max_users: int = 10_000,
@@ -93,7 +105,7 @@ class App(Unpicklable):
     ) -> None:
         secret, store, keys, ways = map(Hidden, given.cell_contents)
         self.connection: Connection = Connection(
-            verify=verify, proxies=ways.cell_contents, timeout=timeout
+            verify=verify, proxies=ways.cell_contents, cert=cert, timeout=timeout
         )
         self.context: Context = new_context(
             policy=policy, clock=clock, on_event=on_event, fetch_timeout=timeout
@@ -107,6 +119,7 @@ class App(Unpicklable):
             connection=self.connection,
             context=self.context,
             cae=cae,
+            particulars=particulars_of(authority, credential, added),
         )
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
         self._credential, self._keys = credential, keys

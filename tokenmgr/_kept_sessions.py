@@ -22,7 +22,7 @@ from .entra.grants.refresh_token import SessionSource
 from .errors import ConfigurationError
 from .identity.assertions import UserAssertion
 from .manager import AccessTokenManager, doubt
-from .token import Scopes, TokenKey, normalize_scopes
+from .token import RESERVED_SCOPES, Scopes, TokenKey, normalize_scopes
 
 if TYPE_CHECKING:
     from ._sharing.session import SharedSession
@@ -116,7 +116,7 @@ class KeptSessions(Unpicklable):
         with no_fork():
             from ._sharing.session_names import SessionNames
 
-        return SessionNames(self._client.authority, self._client.client_id)
+        return SessionNames(self._client)
 
     def begin(self, given: Hidden, scopes: Scopes, text: Hidden) -> AccessTokenManager:
         """Gives the manager of a session's token, which an assertion begins, or carries on.
@@ -145,6 +145,8 @@ class KeptSessions(Unpicklable):
             TokenManagerError: A scope is none, or the assertion could not be exchanged.
         """
         scopes = normalize_scopes(given)
+        # Those that are asked for anyway may be given; by themselves they are refused.
+        scopes = tuple(each for each in scopes if each not in RESERVED_SCOPES) or scopes
         shown = Hidden("" if text is None else text.cell_contents)
         url = self._client.authority.url
         wanted = Hidden((name.cell_contents, shown.cell_contents, scopes, url))

@@ -40,7 +40,7 @@ class SigningIn(Unpicklable):
         self, scopes: Given, browser: Hidden, redirect_uri: str, **asked: Any
     ) -> AuthCodeFlow:
         """Begins the authorization code grant, and seals what has to be known of it."""
-        wanted = sign_in_scopes(scopes)
+        wanted = sign_in_scopes(self._client, scopes)
         flow = auth_code.begin(self._client, wanted, redirect_uri, **asked)
         auth_uri = Hidden(flow.cell_contents.pop("auth_uri"))
         flow.cell_contents["asked"] = wanted
@@ -64,7 +64,9 @@ class SigningIn(Unpicklable):
 
     def request_url(self, scopes: Given, redirect_uri: str, **asked: Any) -> str:
         """Gives the address of the authority's page, for a redirect of the program's own."""
-        return auth_code.request_url(self._client, sign_in_scopes(scopes), redirect_uri, **asked)
+        return auth_code.request_url(
+            self._client, sign_in_scopes(self._client, scopes), redirect_uri, **asked
+        )
 
     def redeem_auth_code(
         self,
@@ -76,7 +78,7 @@ class SigningIn(Unpicklable):
         claims: str | None,
     ) -> UserSession:
         """Redeems what has come to that."""
-        wanted = sign_in_scopes(scopes)
+        wanted = sign_in_scopes(self._client, scopes)
         signed_in = auth_code.redeem(
             self._client, code, wanted, redirect_uri=redirect_uri, nonce=nonce, claims=claims
         )
@@ -84,7 +86,7 @@ class SigningIn(Unpicklable):
 
     def begin_device_code(self, scopes: Given, claims: str | None) -> DeviceCodeFlow:
         """Begins the device authorization grant."""
-        wanted, clock = sign_in_scopes(scopes), self._own.app.context.clock
+        wanted, clock = sign_in_scopes(self._client, scopes), self._own.app.context.clock
         code = device_code.begin(self._client, wanted, claims, clock)
         return DeviceCodeFlow(
             code, lambda signed_in: self._keep(signed_in, wanted), clock, lambda: self._own.closed
@@ -103,16 +105,16 @@ class SigningIn(Unpicklable):
         from .entra.grants.interactive import Loopback
 
         check_public(self._client, "sign_in()")
-        wanted, longest = sign_in_scopes(scopes), auth_code.FLOW_LIFETIME
+        wanted, longest = sign_in_scopes(self._client, scopes), auth_code.FLOW_LIFETIME
         loopback = Loopback(0 if port is None else port)
         try:
             asked["response_mode"] = "form_post"
             flow = auth_code.begin(self._client, wanted, loopback.redirect_uri, **asked)
             loopback.wait_for(flow)
+            seconds = longest if timeout is None else min(timeout, longest)
+            give_up_at = self._own.app.context.clock.elapsed() + seconds
             _open(Hidden(flow.cell_contents["auth_uri"]), open_browser)
-            arrived = self._wait_for(
-                lambda: loopback.arrived, longest if timeout is None else min(timeout, longest)
-            )
+            arrived = self._wait_for(lambda: loopback.arrived, give_up_at)
         finally:
             loopback.close()
         code = arrived.code(self._client.authority.host)
@@ -122,13 +124,13 @@ class SigningIn(Unpicklable):
         self, username: str, secret: Hidden, scopes: Given, claims: str | None
     ) -> UserSession:
         """Redeems a password."""
-        wanted = sign_in_scopes(scopes)
+        wanted = sign_in_scopes(self._client, scopes)
         signed_in = password.redeem_password(self._client, username, secret, wanted, claims)
         return self._keep(signed_in, wanted)
 
     def redeem_refresh_token(self, text: Hidden, scopes: Given) -> UserSession:
         """Redeems a refresh token that was got elsewhere."""
-        wanted = sign_in_scopes(scopes)
+        wanted = sign_in_scopes(self._client, scopes)
         return self._keep(
             brought_refresh_token.redeem_refresh_token(self._client, text, wanted), wanted
         )
@@ -143,10 +145,9 @@ class SigningIn(Unpicklable):
         return authority.kind, authority.url, self._client.client_id
 
     def _wait_for(
-        self, arrived: Callable[[], auth_code.Arrived | None], seconds: float
+        self, arrived: Callable[[], auth_code.Arrived | None], give_up_at: float
     ) -> auth_code.Arrived:
         clock = self._own.app.context.clock
-        give_up_at = clock.elapsed() + seconds
 
         def is_over() -> bool:
             late = clock.elapsed() >= give_up_at
@@ -158,8 +159,8 @@ class SigningIn(Unpicklable):
             return answer
         self._own.check_open()
         raise TokenTimeoutError(
-            f"nobody has come back from signing in within {seconds:g} s: call sign_in() again; on "
-            "a machine without a browser, begin_device_code()"
+            "nobody has come back from signing in, and the time for it is over: call sign_in() "
+            "again; on a machine without a browser, begin_device_code()"
         )
 
 

@@ -8,11 +8,14 @@ from weakref import ref
 
 from ._app import App
 from ._members import Members
-from ._runtime.secrecy import Unpicklable
+from ._runtime.secrecy import Hidden, Unpicklable
 from .entra.client import Client
+from .entra.particulars import checked_claims, checked_extra
 from .entra.unified_cache import UnifiedCache
 from .errors import ConfigurationError
 from .identity.authority import neighbour
+from .manager import AccessTokenManager
+from .token import Scopes
 
 if TYPE_CHECKING:
     from ._sessions import Sessions
@@ -57,6 +60,23 @@ class Tenant(Unpicklable):
         kept = (self.members, self.users, self.sessions)
         idle = all(each is None or each.is_idle for each in kept)
         return idle and self.imported.is_idle and self.registry() is None
+
+    def special(
+        self, scopes: Scopes, cae: bool | None, claims: Hidden, extra: Hidden
+    ) -> AccessTokenManager:
+        """Gives the manager of a token that is asked for otherwise than the registry says.
+
+        Raises:
+            TokenManagerError: As :meth:`~tokenmgr.TokenRegistry.manager` has it.
+        """
+        said, told = self.client.particulars, claims.cell_contents is not None
+        own = Hidden(checked_extra(extra))
+        return self.members.find(
+            scopes,
+            cae=cae,
+            forwarded_claims=checked_claims(claims) if told else None,
+            extra=tuple(sorted({**dict(said.extra), **dict(own.cell_contents)}.items())),
+        )
 
     def begin_users(self) -> Users:
         """Gives the managers of its users.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._runtime.clock import Clock, sleep_unless
@@ -146,18 +147,24 @@ class DeviceCodeFlow(Unpicklable):
         return min(self._code.due_at, self._code.ends_at, give_up_at)
 
     def _poll(self) -> None:
-        """Asks once whether the user has signed in, if it is time to."""
-        if not self._asking.acquire(blocking=False):
-            sleep_unless(lambda: self._is_over, _LOOK_EVERY)  # another one asks
-            return
+        """Asks once whether the user has signed in, unless another one asks just now."""
+        asking = self._asking
         try:
-            now = self._clock.elapsed()
-            if not self._is_over and now >= min(self._code.due_at, self._code.ends_at):
-                signed_in = self._code.poll()
-                # Whoever has cancelled it meanwhile wants nothing to be kept.
-                if signed_in is not None and self._error is None:
-                    self._session = self._keep(signed_in)
+            if asking.acquire(blocking=False):
+                self._ask()
+            else:
+                sleep_unless(lambda: self._is_over, _LOOK_EVERY)
         except TokenManagerError as exc:
             self._error = self._error or exc
         finally:
-            self._asking.release()
+            with suppress(RuntimeError):  # another one asks
+                asking.release()
+
+    def _ask(self) -> None:
+        now = self._clock.elapsed()
+        if self._is_over or now < min(self._code.due_at, self._code.ends_at):
+            return
+        signed_in = self._code.poll()
+        # Whoever has cancelled it meanwhile wants nothing to be kept.
+        if signed_in is not None and self._error is None:
+            self._session = self._keep(signed_in)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from .entra.wire.connection import ClientCertificate
     from .identity.environment import Settings
     from .sessions import UserSession
     from .stores import TokenStore
@@ -70,11 +71,26 @@ class TokenRegistry(SignIns, Unpicklable):
             ``requests`` ships, or False for no check at all; each wins over the environment.
             None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
         proxies: ``{"https": "http://proxy:8080"}``; what it leaves out, the environment says.
+        cert: What this machine proves itself with to a gateway that asks for it: the path of a
+            client certificate with its key, as PEM, or a tuple of the paths of both.
         timeout: Seconds that one fetch may take, with all that is repeated.
         cae: Whether the program answers claims challenges, as every ``BearerAuth`` of
             ``tokenmgr.http`` does. The service is told so (client capability ``CP1``), and gives
             tokens that live for up to 28 hours and are refused as soon as they are revoked
             (continuous access evaluation). Such tokens are kept apart from others.
+        azure_region: Where Entra's clouds give the app's own tokens: a region's name, or True for
+            the one where this process runs (``REGION_NAME``, or one request to the machine's
+            metadata service, once). None is ``MSAL_FORCE_REGION``, or no region; False is none.
+        client_claims: Claims to sign into the assertion of a :class:`Certificate`, such as
+            ``{"client_ip": "203.0.113.7"}``.
+        forwarded_client_claims: Claims to ask for with each token, as a dict or its JSON. Tokens
+            of others are others.
+        exclude_scopes: What is not to be asked for by itself: ``["offline_access"]`` for no
+            refresh tokens of users, ``["profile"]`` for less of them in their id tokens.
+        extra: Parameters that each token request has besides, such as ``{"resource": "…"}``; no
+            place for secrets. Tokens of others are others.
+        app_name: What Microsoft's telemetry calls the app, in up to 64 characters of ASCII.
+        app_version: Its version, likewise.
         max_users: Managers of :meth:`on_behalf_of` that are kept, one for each user and set of
             scopes. Beyond that the least recently used ones go, and those whose assertion has
             ended before them. Managers of sessions are bounded the same way, by themselves.
@@ -100,8 +116,16 @@ class TokenRegistry(SignIns, Unpicklable):
         policy: RefreshPolicy | None = None,
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
+        cert: ClientCertificate | None = None,
         timeout: float = 10.0,
         cae: bool = False,
+        azure_region: str | bool | None = None,
+        client_claims: Mapping[str, Any] | None = None,
+        forwarded_client_claims: Mapping[str, Any] | str | None = None,
+        exclude_scopes: Iterable[str] | None = None,
+        extra: Mapping[str, str] | None = None,
+        app_name: str | None = None,
+        app_version: str | None = None,
         max_users: int = 10_000,
         session_ttl: float = 1_209_600.0,
         on_event: Callable[[Event], object] | None = None,
@@ -112,13 +136,29 @@ class TokenRegistry(SignIns, Unpicklable):
             *("", None, None, None),
             Hidden((credential, store, encryption_key, proxies)),
         )
+        client_claims, forwarded_client_claims, extra, claims = (
+            *(None, None, None),
+            Hidden((client_claims, forwarded_client_claims, extra)),
+        )
         app = App(
             client_id,
             Authority.parse(authority),
             given,
+            Hidden(
+                {
+                    "azure_region": azure_region,
+                    "client_claims": claims.cell_contents[0],
+                    "forwarded_client_claims": claims.cell_contents[1],
+                    "exclude_scopes": exclude_scopes,
+                    "extra": claims.cell_contents[2],
+                    "app_name": app_name,
+                    "app_version": app_version,
+                }
+            ),
             namespace=namespace,
             policy=policy,
             verify=verify,
+            cert=cert,
             timeout=timeout,
             cae=cae,
             max_users=max_users,
@@ -143,9 +183,10 @@ class TokenRegistry(SignIns, Unpicklable):
         with ``TOKENMGR_AUTHORITY`` (the URL of any authority). The first of these that is set
         proves who the app is: ``AZURE_CLIENT_SECRET``; ``AZURE_CLIENT_CERTIFICATE_PATH`` (with
         ``AZURE_CLIENT_CERTIFICATE_PASSWORD`` and ``AZURE_CLIENT_SEND_CERTIFICATE_CHAIN``);
-        ``AZURE_FEDERATED_TOKEN_FILE``. ``TOKENMGR_STORE`` and ``TOKENMGR_ENCRYPTION_KEY`` (one
-        key or several, with commas between them) are ``store=`` and ``encryption_key=`` where
-        these are left out.
+        ``AZURE_FEDERATED_TOKEN_FILE``. ``AZURE_REGIONAL_AUTHORITY_NAME`` is ``azure_region=``
+        (``tryautodetect`` finds it out) where the authority has regions, and ``TOKENMGR_STORE`` and
+        ``TOKENMGR_ENCRYPTION_KEY`` (one key or several, with commas between them) are ``store=``
+        and ``encryption_key=``, where these are left out.
 
         Args:
             **settings: As for :class:`TokenRegistry`.
@@ -171,21 +212,34 @@ class TokenRegistry(SignIns, Unpicklable):
         app = self._own.client
         return f"<TokenRegistry of {app.client_id} at {app.authority}>"
 
-    def manager(self, *scopes: str | Iterable[str], cae: bool | None = None) -> AccessTokenManager:
+    def manager(
+        self,
+        *scopes: str | Iterable[str],
+        cae: bool | None = None,
+        forwarded_client_claims: Mapping[str, Any] | str | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> AccessTokenManager:
         """Gives the manager of the app's own token for a scope. The same scope, the same manager.
 
         Args:
             *scopes: What the token is for: ``{resource}/.default``; a list of scopes will do.
             cae: Whether this token's user answers claims challenges, where that is not what the
                 registry says.
+            forwarded_client_claims: The claims to ask for with this token, in place of the
+                registry's: a dict or its JSON.
+            extra: Parameters that this token's request has besides, over those of the registry.
 
         Raises:
             InvalidScopeError: It is no scope for client credentials.
             ConfigurationError: There is none, the app has no credential, the authority stands for
-                many tenants, or the registry is closed.
+                many tenants, a parameter is none that may be added, or the registry is closed.
         """
-        if cae is not None:
-            return self._own.members.find(scopes, cae=cae)
+        if cae is not None or forwarded_client_claims is not None or extra is not None:
+            forwarded_client_claims, extra, given = (
+                *(None, None),
+                Hidden((forwarded_client_claims, extra)),
+            )
+            return self._own.special(scopes, cae, *map(Hidden, given.cell_contents))
         try:
             known = self._by_arguments.get(scopes)
         except TypeError:  # a list or a set
@@ -366,7 +420,10 @@ class TokenRegistry(SignIns, Unpicklable):
         self._own.check_open()
         self._own.imported.load(given.cell_contents)
         for record in self._own.imported.take_tokens():
-            cell_of(self._own.members.find(record.token.scopes, cae=False)).adopt(record)
+            plain = self._own.members.find(
+                record.token.scopes, cae=False, forwarded_claims="", extra=()
+            )
+            cell_of(plain).adopt(record)
         sealed = self._own.app.sealed
         if sealed is None or not sealed.keys.is_derived:
             users = self._own.imported.users()
@@ -402,6 +459,12 @@ class TokenRegistry(SignIns, Unpicklable):
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:
     """The settings that were given, with the environment's in place of those that were not."""
-    of_environment = Hidden({"store": found.store, "encryption_key": found.encryption_key})
+    of_environment = Hidden(
+        {
+            "store": found.store,
+            "encryption_key": found.encryption_key,
+            "azure_region": found.azure_region,
+        }
+    )
     unset = {n for n in of_environment.cell_contents if given.cell_contents.get(n) is None}
     return {**given.cell_contents, **{name: of_environment.cell_contents[name] for name in unset}}

@@ -10,8 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))  # they are no part of the package
 
 from benchmarks import recovery
-from benchmarks.virtual_service import TROUBLES
+from benchmarks.virtual_service import TROUBLES, VirtualConnection, VirtualService
 from benchmarks.virtual_time import VirtualTime
+from tokenmgr import TokenRegistry
 
 
 def test_virtual_time_goes_by_where_all_sleep_and_in_its_order():
@@ -47,6 +48,18 @@ def test_an_outage_has_requests_and_an_end(trouble):
     assert 0 < found.seconds < 60
     assert 4 <= found.requests < 100
     assert recovery.recover(recovery.our_calls, trouble, 30.0, seed=1) == found
+
+
+def test_a_virtual_service_answers_nobody_but_its_own_connection(entra, monkeypatch):
+    connection = VirtualConnection(VirtualService(VirtualTime()), timeout=10.0)
+    for name, value in entra.environment().items():
+        monkeypatch.setenv(name, value)
+
+    with TokenRegistry.from_env() as tokens:
+        assert tokens.get_access_token("api://orders/.default").startswith("eyJ")
+
+    assert entra.count() == 1
+    connection.close()
 
 
 def test_msal_asks_at_every_call():

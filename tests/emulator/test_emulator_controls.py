@@ -28,16 +28,15 @@ def test_the_lifetime_and_the_suggested_renewal_are_settings(emulator, ask):
 
 
 def test_the_latency_delays_token_requests_alone(emulator, ask, http):
+    emulator.latency = 300
+    # Would time out if it were delayed as well.
+    http.get(f"{emulator.authority()}/v2.0/.well-known/openid-configuration", timeout=60)
+
     emulator.latency = 0.2
-
     started = time.monotonic()
-    http.get(f"{emulator.authority()}/v2.0/.well-known/openid-configuration")
-    discovered = time.monotonic()
     ask()
-    answered = time.monotonic()
 
-    assert discovered - started < 0.2
-    assert answered - discovered >= 0.2
+    assert time.monotonic() - started >= 0.2
 
 
 def test_closing_does_not_wait_for_the_latency():

@@ -55,6 +55,7 @@ async def test_a_task_that_is_cancelled_as_its_flight_lands_is_cancelled(
     assert done
 
 
+@pytest.mark.uncovered
 async def test_ten_thousand_that_gave_up_leave_nothing_to_a_flight(
     clock: FakeClock, source: FakeSource, manager: AccessTokenManager
 ) -> None:

@@ -10,7 +10,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 #: Whose names the rough server has a certificate for; a proxy leads there.
 HOSTS = (
     *(cloud.host for cloud in CLOUDS),
+    "westus3.login.microsoft.com",
+    "usgovarizona.login.microsoftonline.us",
     "login.private.example",
     "contoso.b2clogin.com",
     "contoso.ciamlogin.com",
@@ -121,6 +123,7 @@ class RoughServer(http.server.ThreadingHTTPServer):
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1", *HOSTS).configure_cert(self.tls)
         self.connections = 0
+        self._open: set[ssl.SSLSocket] = set()
         self.received: list[Received] = []
         self.stopping = threading.Event()
         self.on_connect: Callable[[RoughHandler], None] | None = None
@@ -160,9 +163,13 @@ class RoughServer(http.server.ThreadingHTTPServer):
         # What is written is there, and waits for no acknowledgement.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The handshake is left to the thread of the connection.
-        return self.tls.wrap_socket(
-            connection, server_side=True, do_handshake_on_connect=False
-        ), address
+        wrapped = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        self._open.add(wrapped)
+        return wrapped, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing of clients that hang up: the tests make them."""
@@ -170,6 +177,9 @@ class RoughServer(http.server.ThreadingHTTPServer):
     def close(self) -> None:
         self.stopping.set()
         self.shutdown()
+        for each in tuple(self._open):  # somebody else may share it, and keep it open
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         self.server_close()
         self._thread.join()
 
@@ -223,7 +233,8 @@ def _repeats_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_network_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", "MSAL_FORCE_REGION"):
+    regions = "MSAL_FORCE_REGION", "REGION_NAME", "AZURE_REGIONAL_AUTHORITY_NAME"
+    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", *regions):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import time
+import warnings
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from reporting import told_of
+from reporting import told_at_every_line, told_of
 from sign_ins import CALLBACK, ORDERS
 
 from tokenmgr import InteractionRequiredError, TokenRequestError
@@ -202,3 +203,20 @@ def test_the_issuer_of_a_documented_tenant_is_known_without_asking(tenant, issue
     authority = Authority.entra(tenant)
     metadata = documented_metadata(authority)
     assert documented_issuer(authority, metadata) == issuer
+
+
+@pytest.mark.traces
+def test_nothing_is_told_wherever_a_sign_in_breaks(sign_in, registry):
+    tokens = registry(credential=None)
+
+    def work():
+        sign_in({"oid": "the-oid"}, max_age=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tokens.sign_in_with_password(NAME, "the-password", ORDERS)
+        tokens.redeem_refresh_token("the-refresh-token", ORDERS)
+        tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK)
+
+    secrets = (*("the-code", "the-password", "the-refresh-token", "a-refresh-token"), "the-oid")
+    within = ("_sign", "_sharing/sealed_flows", "entra/id_token", "entra/grants", "entra/answers")
+    assert told_at_every_line(work, secrets, within=within, one_in=12) == []

@@ -19,8 +19,8 @@ from explorer.rounds import play
 from explorer.schedule import BrokenPromiseError, Schedule
 from explorer.simulated import Threading
 
-#: Rounds of a test; with those of the plants the file takes about a minute.
-ROUNDS = 150
+#: Rounds of a test; with those of the plants the file takes half a minute.
+ROUNDS = 75
 #: Rounds in which a planted bug is found; most are in the first thirty.
 ENOUGH = 600
 

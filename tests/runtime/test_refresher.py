@@ -245,6 +245,7 @@ def test_a_key_that_is_stuck_does_not_delay_twenty_others(clock: FakeClock) -> N
     settle(managers[0])
 
 
+@pytest.mark.uncovered
 def test_a_thousand_managers_over_24_lifetimes_are_served_and_spread(
     clock: FakeClock,
 ) -> None:

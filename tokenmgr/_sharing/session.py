@@ -121,8 +121,8 @@ class SharedSession:
             key: Its key.
             tag: The session that it is of, or the assertion that is to begin one.
         """
-        what = [self.name.cell_contents, tag, key.scopes, key.claims, key.cae]
-        return Slot(self._sealed, key, json.dumps(what))
+        asked = [key.scopes, key.claims, key.cae, key.forwarded_claims, key.extra]
+        return Slot(self._sealed, key, json.dumps([self.name.cell_contents, tag, *asked]))
 
     def leases(self) -> list[Lease]:
         """Makes the right to redeem its refresh token, which is yet to be taken: all of these."""

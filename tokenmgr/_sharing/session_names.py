@@ -15,8 +15,8 @@ from base64 import urlsafe_b64encode
 
 from .._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from .._session import is_name
+from ..entra.client import Client
 from ..errors import ConfigurationError
-from ..identity.authority import Authority
 from ..token import TokenKey
 
 __all__ = ["SessionNames"]
@@ -33,12 +33,12 @@ class SessionNames(Unpicklable):
     A name is what describes the session in its record, hidden.
 
     Args:
-        authority: The authority.
-        client_id: The app's client id.
+        client: The app, at its authority.
     """
 
-    def __init__(self, authority: Authority, client_id: str) -> None:
-        self._whose = authority.kind, authority.url, client_id
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._whose = client.authority.kind, client.authority.url, client.client_id
         #: What events call a session by, and nobody can guess it from.
         self._secret = secrets.token_bytes(32)
 
@@ -98,14 +98,7 @@ class SessionNames(Unpicklable):
         """Gives the key of a session's token."""
         # Names are short, and could be guessed from a digest that anybody can make.
         made = hmac.new(self._secret, name.cell_contents.encode(), hashlib.sha256).digest()
-        _, url, client_id = self._whose
-        return TokenKey(
-            authority=url,
-            client_id=client_id,
-            grant="refresh_token",
-            scopes=scopes,
-            subject=_text(made),
-        )
+        return self._client.key("refresh_token", scopes, _text(made))
 
     def _digest(self, what: str, text: Hidden) -> bytes:
         key = json.dumps([what, *self._whose]).encode()

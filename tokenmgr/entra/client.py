@@ -29,8 +29,10 @@ from ..identity.proofs import KeyPair, NoProof, Proof
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
-from .msal_call import MsalCall, msal_credential
+from .msal_call import MsalCall, forgetful_cache, msal_credential
+from .particulars import Extra, Particulars
 from .wire.connection import Connection
+from .wire.regions import region_of, regional_host
 
 if TYPE_CHECKING:
     import msal
@@ -63,6 +65,7 @@ class Client:
         connection: The way there; its own when left out.
         context: The time, and where events go; its own when left out.
         cae: Whether it says that it answers claims challenges, where a source does not.
+        particulars: What it says of itself, and adds to its requests.
         beside: The same app at another authority.
 
     Raises:
@@ -78,6 +81,7 @@ class Client:
         connection: Connection | None = None,
         context: Context | None = None,
         cae: bool = False,
+        particulars: Particulars | None = None,
         beside: Client | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
@@ -88,6 +92,7 @@ class Client:
             )
         self.authority = authority
         self.cae = cae
+        self.particulars: Particulars = particulars or Particulars()
         self.client_id: str = client_id.strip()
         self._credential: ClientCredential = credential or _NoCredential()
         self._connection = connection or Connection()
@@ -139,7 +144,32 @@ class Client:
             connection=self._connection,
             context=self._context,
             cae=self.cae,
+            particulars=self.particulars,
             beside=self,
+        )
+
+    def key(
+        self,
+        grant: str,
+        scopes: tuple[str, ...],
+        subject: str = "",
+        *,
+        cae: bool | None = None,
+        forwarded_claims: str | None = None,
+        extra: Extra | None = None,
+    ) -> TokenKey:
+        """Makes the key of a token that it asks for; what is left out is as the app has it."""
+        own = self.particulars
+        claims = own.forwarded_claims if forwarded_claims is None else forwarded_claims
+        return TokenKey(
+            authority=self.authority.url,
+            client_id=self.client_id,
+            grant=grant,
+            scopes=scopes,
+            subject=subject,
+            cae=self.cae if cae is None else cae,
+            forwarded_claims=claims,
+            extra=own.extra if extra is None else extra,
         )
 
     def read_proof(self) -> Proof:
@@ -190,7 +220,7 @@ class Client:
         """
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
-            exchange, tried_again = self._exchange(), False
+            exchange, tried_again = self._exchange_for(key), False
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
                 with MsalCall() as call, no_fork():
@@ -209,9 +239,23 @@ class Client:
                     raise error
                 proof, tried_again = renewed, True
 
-    def _exchange(self, *, documented: bool = True) -> Exchange:
-        wall = self._context.clock.wall
-        return self._connection.exchange(self.authority, documented=documented, wall=wall)
+    def _exchange_for(self, key: TokenKey) -> Exchange:
+        """Opens the requests for a token, with all that the app adds to them.
+
+        Only its own tokens are asked for in its region; users' are asked for everywhere.
+        """
+        own = key.grant == "client_credentials"
+        exchange = self._exchange(region=region_of(self.particulars.region) if own else None)
+        exchange.claims, exchange.extra = Hidden(key.forwarded_claims), Hidden(key.extra)
+        return exchange
+
+    def _exchange(self, *, documented: bool = True, region: str | None = None) -> Exchange:
+        return self._connection.exchange(
+            self.authority,
+            documented=documented,
+            regional=regional_host(self.authority, region),
+            wall=self._context.clock.wall,
+        )
 
     def token_endpoint(self) -> str:
         """Says where tokens are asked for, as the authority's metadata has it; kept for a day.
@@ -307,6 +351,7 @@ class Client:
             self.client_id,
             client_credential=msal_credential(proof),
             client_capabilities=_CAE if cae else None,
+            token_cache=forgetful_cache(),
             **self._address(exchange),
         )
 
@@ -319,6 +364,7 @@ class Client:
             # Who names a host trusts it. MSAL would ask login.microsoftonline.com about it.
             "instance_discovery": False,
             "http_client": exchange,
+            **self.particulars.of_msal(),
         }
 
     def _nonsense(

@@ -64,7 +64,7 @@ def test_who_finds_all_connections_in_use_waits_for_one_within_his_own_time(
         answer(handler)
 
     rough.on_post = hold
-    patient, other = registry(timeout=20.0), registry(timeout=0.5)
+    patient, other = registry(timeout=20.0), registry(timeout=2.0)
     patient.manager(SCOPE).prefetch()
     assert arrived.acquire(timeout=10)
     error = failure(other, ServiceUnavailableError, match="as many requests as there may be")

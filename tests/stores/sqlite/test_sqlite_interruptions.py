@@ -19,6 +19,7 @@ from support import in_threads
 
 from tokenmgr import StoreError
 from tokenmgr.stores import SqliteStore, sqlite
+from tokenmgr.stores.sqlite import database
 
 pytestmark = pytest.mark.traces
 
@@ -90,8 +91,11 @@ def test_interruptions_by_a_signal_leave_a_store_that_works(store: SqliteStore):
     assert in_threads(1, lambda: works(store)) == [None]
 
 
-def test_who_comes_back_in_the_middle_of_an_operation_is_refused_at_once(path: Path):
+def test_who_comes_back_in_the_middle_of_an_operation_is_refused_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """As a signal's handler does, or the end of an object that the garbage collector finds."""
+    monkeypatch.setattr(database, "_PATIENCE", 30.0)  # of who waits
     outcomes: list[object] = []
 
     class Clock:
@@ -112,7 +116,7 @@ def test_who_comes_back_in_the_middle_of_an_operation_is_refused_at_once(path: P
     store.put("key", b"value", 30.0)
     assert store.get("key") == b"value"
     assert outcomes[:-1] == [None]
-    assert outcomes[-1] < 0.4
+    assert outcomes[-1] < 20.0
     store.close()
 
 
@@ -136,6 +140,6 @@ def test_a_fork_in_the_middle_of_an_operation_waits_for_nobody(path: Path):
     forks = threading.Thread(target=lambda: store.put("key", b"value", 30.0))
     forks.start()
     forks.join(30)
-    assert said[2] < 2.0
+    assert said[2] < 9.0  # less than a fork waits for whoever holds it up
     works(store)
     store.close()

@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from ..._runtime.secrecy import Hidden, Unpicklable
 from ..._session import SignedIn
 from ...errors import ConfigurationError, InteractionRequiredError, TokenRequestError
+from ...token import RESERVED_SCOPES
 from ..answers import Answer, error_from_answer
 from ..client import Client
-from .sign_in import RESERVED, claims_of, hint, sign_in
+from .sign_in import claims_of, hint, sign_in
 
 if TYPE_CHECKING:
     import msal
@@ -207,7 +208,7 @@ def redeem(
     flow = {
         "state": "its own",
         "redirect_uri": given["redirect_uri"],
-        "scope": [*scopes, *RESERVED],
+        "scope": [*scopes, *RESERVED_SCOPES],
         "claims_challenge": given["claims_challenge"],
         # Its own redirect has no PKCE of ours, and the nonce is checked here.
         "code_verifier": "",
@@ -274,10 +275,10 @@ def _one(query: Hidden, name: str) -> str:
         TokenRequestError: It comes twice (RFC 6749, section 3.1), or is no text, or too long.
     """
     of_all = next((n for n in ("getlist", "getall") if hasattr(query.cell_contents, n)), None)
-    if of_all == "getall":  # multidict's, which raises KeyError where there is none
-        values = Hidden(query.cell_contents.getall(name, []))
-    elif of_all is not None:
-        values = Hidden(query.cell_contents.getlist(name))
+    if of_all is not None and name in query.cell_contents:
+        values = Hidden(getattr(query.cell_contents, of_all)(name))
+    elif of_all is not None:  # some raise KeyError
+        values = Hidden([])
     else:
         values = Hidden(query.cell_contents.get(name))
     if not isinstance(values.cell_contents, (list, tuple)):

@@ -75,9 +75,9 @@ class ByAssertion(Unpicklable):
         self._wall = client.wall
         self.check_time()
         whose = client.authority.kind, client.client_id
-        self.called = assertion.digest(*whose)
-        self.user = assertion.user(*whose)
-        self.client = home_of(assertion, client)
+        self.called: str = assertion.digest(*whose)
+        self.user: str = assertion.user(*whose)
+        self.client: Client = home_of(assertion, client)
         self._wanders = self.client is not client
 
     def check_time(self) -> None:
@@ -128,7 +128,7 @@ class BySignIn(Unpicklable):
     """
 
     def __init__(self, signed_in: SignedIn, user: str, client: Client) -> None:
-        self.called = secrets.token_urlsafe(_SIGN_IN_BYTES)
+        self.called: str = secrets.token_urlsafe(_SIGN_IN_BYTES)
         self.user = user
         self.client = client
         self._signed_in = signed_in

@@ -13,7 +13,6 @@ from ..._runtime.clock import Clock
 from ..._runtime.secrecy import Hidden, Unpicklable
 from ..._session import SignedIn
 from ...errors import ConfigurationError, InteractionRequiredError, TokenManagerError
-from ...token import TokenKey
 from ..answers import Answer, error_from_answer
 from ..client import Client
 from .sign_in import check_public, claims_of, sign_in
@@ -128,13 +127,7 @@ def begin(client: Client, scopes: tuple[str, ...], claims: str | None, clock: Cl
             )
         return application.initiate_device_flow(list(scopes), claims_challenge=claims)
 
-    key = TokenKey(
-        authority=client.authority.url,
-        client_id=client.client_id,
-        grant="device_code",
-        scopes=scopes,
-        subject=secrets.token_urlsafe(),
-    )
+    key = client.key("device_code", scopes, secrets.token_urlsafe())
     flow = client.prepare(initiate, key)
     if "device_code" not in flow.cell_contents:
         raise error_from_answer(Answer(flow.cell_contents), host=client.authority.host)

@@ -16,7 +16,7 @@ from ...errors import (
 from ...identity.assertions import UserAssertion
 from ...identity.authority import neighbour
 from ...identity.proofs import Proof
-from ...token import AccessToken, TokenKey
+from ...token import RESERVED_SCOPES, AccessToken, TokenKey
 from ..client import Client
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
 
-#: What MSAL asks for besides, by itself.
-_RESERVED = frozenset({"openid", "profile", "offline_access"})
 #: The tenant of all personal Microsoft accounts.
 _PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 #: The AADSTS number of a tenant that does not have the app.
@@ -63,14 +61,8 @@ class OnBehalfOfSource:
         self._client = client
         self._assertion = assertion
         self._wanders = wanders
-        self.key: TokenKey = TokenKey(
-            authority=client.authority.url,
-            client_id=client.client_id,
-            grant="on_behalf_of",
-            scopes=scopes,
-            subject=assertion.digest(client.authority.kind, client.client_id),
-            cae=client.cae,
-        )
+        subject = assertion.digest(client.authority.kind, client.client_id)
+        self.key: TokenKey = client.key("on_behalf_of", scopes, subject)
 
     @property
     def ends_at(self) -> float:
@@ -161,7 +153,7 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
     """
     if not all(map(is_unicode, scopes)):
         raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
-    if _RESERVED.intersection(scopes):
+    if RESERVED_SCOPES.intersection(scopes):
         raise InvalidScopeError(
             "openid, profile and offline_access are asked for by themselves: leave them out"
         )

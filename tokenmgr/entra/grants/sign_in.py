@@ -10,25 +10,24 @@ from typing import Any
 from ..._runtime.secrecy import Hidden, is_unicode
 from ..._session import SignedIn
 from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError, TokenRequestError
-from ...token import TokenKey, normalize_scopes
+from ...token import RESERVED_SCOPES, normalize_scopes
 from ..accounts import account_of
 from ..answers import Answer
 from ..client import Client, Grant
 from ..id_token import Expected, check_id_token
 
-__all__ = ["RESERVED", "check_public", "claims_of", "hint", "sign_in", "sign_in_scopes"]
+__all__ = ["check_public", "claims_of", "hint", "sign_in", "sign_in_scopes"]
 
-#: What MSAL asks for by itself, and refuses to be told (OpenID Connect Core, section 11).
-RESERVED = frozenset({"openid", "profile", "offline_access"})
 #: The longest claims, and the longest of what a sign-in's page is told, in characters.
 _LONGEST_CLAIMS, _LONGEST_HINT = 16_384, 2_048
 _NAME_BYTES = 16
 
 
-def sign_in_scopes(given: Iterable[str | Iterable[str]]) -> tuple[str, ...]:
+def sign_in_scopes(client: Client, given: Iterable[str | Iterable[str]]) -> tuple[str, ...]:
     """Gives the scopes to ask for: sorted, each once, without those that are asked for anyway.
 
     Args:
+        client: The app, at its authority.
         given: The scopes; ``openid`` alone signs a user in for no API.
 
     Raises:
@@ -38,7 +37,12 @@ def sign_in_scopes(given: Iterable[str | Iterable[str]]) -> tuple[str, ...]:
     scopes = normalize_scopes(given)
     if not all(map(is_unicode, scopes)):
         raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
-    return tuple(scope for scope in scopes if scope not in RESERVED)
+    own = tuple(scope for scope in scopes if scope not in RESERVED_SCOPES)
+    if not own and client.authority.kind == "b2c":
+        # It gives no access token but for an API, which the app itself is too: see "Request an
+        # access token in Azure Active Directory B2C", OpenID Connect scopes, on Microsoft Learn.
+        return (client.client_id,)
+    return own
 
 
 def claims_of(claims: str | None) -> str | None:
@@ -122,14 +126,7 @@ def sign_in(
     Raises:
         TokenManagerError: There is nothing to be had, or the id token is not what was asked for.
     """
-    key = TokenKey(
-        authority=client.authority.url,
-        client_id=client.client_id,
-        grant=name,
-        scopes=scopes,
-        subject=secrets.token_urlsafe(_NAME_BYTES),
-        cae=client.cae,
-    )
+    key = client.key(name, scopes, secrets.token_urlsafe(_NAME_BYTES))
     came: list[tuple[Answer, str]] = []
     try:
         token = client.ask(grant, key, hear_all=lambda *said: came.append(said), plain=plain)

@@ -34,8 +34,10 @@ from ...identity.authority import Authority
 from ..answers import Answer, device_code_of, error_from_answer, normalized
 from . import CONNECT_TIMEOUT
 from .adapter import Deadline
+from .additions import complete
 from .documented import documented_issuer, documented_metadata
 from .endpoints import check_endpoint
+from .regions import regional_url
 from .transport import Response, Transport
 
 __all__ = ["Exchange"]
@@ -47,12 +49,14 @@ _MOST_BYTES = 1 << 20
 
 #: The HTTP statuses of an address where there is no token endpoint.
 _NOT_THERE = frozenset({404, 405, 410})
+#: What is said of a client certificate that cannot be used: by OpenSSL, then by urllib3.
+_OF_CLIENT_CERTIFICATES = ("PEM", "KEY_VALUES_MISMATCH", "Client private key")
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
 #: Where nothing of the app's is sent, but the user's browser.
 _LOGOUT = "end_session_endpoint"
 #: What MSAL asks before it sends a password: whether another service has it. That one would be told
 #: the password then, whoever it is. So it is told that there is none.
-_USER_REALM, _MANAGED = "/userrealm/", '{"account_type": "Managed"}'
+_USER_REALM, _MANAGED = "/common/userrealm/", '{"account_type": "Managed"}'
 _ENDPOINTS = ("token_endpoint", "authorization_endpoint", "device_authorization_endpoint")
 
 
@@ -64,6 +68,7 @@ class Exchange:
         deadline: Until when, on the monotonic clock.
         authority: Who is asked.
         documented: Whether its endpoints are taken as they are documented, where they are.
+        regional: The host of the region where the token is asked for; None without one.
         wall: The wall clock.
     """
 
@@ -74,12 +79,17 @@ class Exchange:
         authority: Authority,
         *,
         documented: bool = True,
+        regional: str | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._deadline = deadline
         self._authority = authority
+        self._regional = regional
         self._wall = wall
+        #: What the token request says besides: claims as JSON, and parameters.
+        self.claims: Hidden = Hidden("")
+        self.extra: Hidden = Hidden(())
         #: When the last attempt was sent, on the wall clock.
         self.asked_at: float = wall()
         #: The HTTP status of the last answer; None where there was none.
@@ -102,7 +112,7 @@ class Exchange:
         if url in self._documented:
             self.issuer = documented_issuer(self._authority, self._documented[url])
             return Response(200, json.dumps(self._documented[url]), {})
-        if _USER_REALM in urlsplit(url).path:
+        if urlsplit(url).path.startswith(_USER_REALM):
             return Response(200, _MANAGED, {})
         known = self._metadata.get(url) or self._transport.metadata(url)
         if known is None:
@@ -144,15 +154,16 @@ class Exchange:
     def post(self, url: str, **kwargs: Any) -> Response:
         """Asks the token endpoint, or the one that gives devices their codes."""
         kwargs, request = {}, Hidden(kwargs)  # with the app's credential
+        complete(request, self.claims, self.extra)
         try:
-            response = self._send("POST", url, request)
+            response = self._send("POST", regional_url(url, self._regional), request)
         except TokenManagerError as exc:
             # What is throttling or failing in OAuth's words is where it was.
             if exc.error is None and not isinstance(exc, ThrottledError):
                 self.forget()
             raise
         said = _parse(response)
-        for_device = "grant_type" not in request.cell_contents["data"]
+        for_device = _is_for_device(request)
         known = said is not None and (for_device or said.has_token or said.error is not None)
         if not known or response.status_code in _NOT_THERE:
             self.forget()
@@ -171,7 +182,7 @@ class Exchange:
 
     @fork_allowed()  # MSAL calls it in the middle of what no fork may meet, and it can take long
     def _send(self, method: str, url: str, given: Hidden) -> Response:
-        check_endpoint(self._authority, url)
+        check_endpoint(self._authority, url, regional=self._regional)
         # Without the session: it would add the user's .netrc and its cookies.
         request = requests.Request(
             method,
@@ -310,6 +321,11 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
                 "the file of certificate authorities holds none: check verify=, "
                 "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
             )
+        if any(words in str(exc) for words in _OF_CLIENT_CERTIFICATES):
+            return ConfigurationError(
+                "the files of cert= are no client certificate with its private key, or the key is "
+                "encrypted: check them"
+            )
         return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
     if isinstance(exc, (requests.Timeout, WireTimeoutError, TimeoutError)):
         return _out_of_time(host)
@@ -327,6 +343,12 @@ def _connection_error(exc: Exception, host: str) -> TokenManagerError:
         f"the connection to {host} failed ({type(exc).__name__}): check the network and the "
         "authority's address"
     )
+
+
+def _is_for_device(request: Hidden) -> bool:
+    """Whether it is a device code that is asked for, which is no grant yet (RFC 8628)."""
+    body = Hidden(request.cell_contents.get("data") or {})
+    return "client_id" in body.cell_contents and "grant_type" not in body.cell_contents
 
 
 def _host(url: str) -> str:
