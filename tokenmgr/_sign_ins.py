@@ -169,6 +169,8 @@ class SignIns:
     ) -> UserSession:
         """Redeems a code that an app has got at its own redirect, once it has checked the state.
 
+        It asks the service: do not call it from an event loop.
+
         Args:
             code: The code (RFC 6749, section 4.1.2).
             *scopes: What the first access token is for.
@@ -229,7 +231,8 @@ class SignIns:
         """Signs a user in with the browser of this machine. Public clients only.
 
         The browser brings the answer to ``http://localhost``, which the app's registration names
-        as a redirect URI of its platform "mobile and desktop applications" (RFC 8252).
+        as a redirect URI of its platform "mobile and desktop applications" (RFC 8252). It waits: do
+        not call it from an event loop.
 
         Args:
             *scopes: As for :meth:`begin_auth_code`.
@@ -271,7 +274,8 @@ class SignIns:
         """Signs a user in with their password, where nothing better can be done. It warns of that.
 
         It works for no account with multi-factor authentication, a federated or a personal one, and
-        this program sees the password (RFC 9700, section 2.4).
+        this program sees the password (RFC 9700, section 2.4). It asks the service: do not call it
+        from an event loop.
 
         Args:
             username: Who, as they sign in.
@@ -297,6 +301,8 @@ class SignIns:
 
     def redeem_refresh_token(self, text: str, *scopes: str | Iterable[str]) -> UserSession:
         """Makes a session of a refresh token that was got elsewhere, such as by another library.
+
+        It asks the service: do not call it from an event loop.
 
         Args:
             text: The refresh token, which was given to this app.

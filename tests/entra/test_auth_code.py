@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -12,7 +13,7 @@ from multidict import MultiDict
 from reporting import told_of
 from sign_ins import ANN, CALLBACK, ORDERS
 from starlette.datastructures import QueryParams
-from support import FakeClock, RecordingStore
+from support import FakeClock, RecordingStore, in_threads
 
 from tokenmgr import (
     ClientAssertion,
@@ -268,6 +269,15 @@ def test_a_sign_in_is_completed_once(entra, web, kept):
     assert (len(kept.signed_in), entra.count()) == (1, 1)
 
 
+def test_a_sign_in_is_completed_by_one_thread(entra, web, kept):
+    tokens = web()
+    flow = begin(tokens)
+    answer = entra.authorize(flow.auth_uri, ANN)
+    outcomes = in_threads(8, lambda: tokens.complete_auth_code(flow, answer))
+    assert sum(isinstance(each, InteractionRequiredError) for each in outcomes) == 7
+    assert (len(kept.signed_in), entra.count()) == (1, 1)
+
+
 def test_a_sign_in_is_completed_by_one_worker(entra, web, kept, tmp_path):
     settings = {"store": f"sqlite:///{tmp_path}/tokens.db", "encryption_key": KEY}
     one, two = web(**settings), web(**settings)
@@ -418,6 +428,18 @@ async def test_a_coroutine_completes_it_and_the_loop_turns(entra, web, kept):
     got = await tokens.acomplete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
     assert got.account.username == ANN
     assert turns.done()
+
+
+def test_nothing_of_it_is_logged(entra, web, kept, caplog):
+    caplog.set_level(logging.DEBUG)
+    tokens = web()
+    flow = begin(tokens, login_hint=ANN, browser="the-browser")
+    answer = entra.authorize(flow.auth_uri, ANN)
+    got = tokens.complete_auth_code(flow, answer, browser="the-browser")
+    sent = query_of(flow.auth_uri)
+    said = (*answer.values(), sent["nonce"], ANN, "the-browser", flow.text)
+    said += (got.token.secret, got.refresh_token.cell_contents)
+    assert [each for each in said if each in caplog.text] == []
 
 
 # A redirect of the program's own

@@ -306,6 +306,8 @@ def test_a_service_may_say_it_in_its_own_way(answering, clock, kept):
 
     flow = answering(verification_uri=None, verification_url="https://x.example/", interval=None)
     assert (flow.verification_uri, flow._code.interval) == ("https://x.example/", 5)
+    flow = answering(message="Go\x1b]0;x\x07 there\nnow\u202e.")
+    assert flow.message == "Go ]0;x  there\nnow ."
     flow = answering(interval=0, expires_in=1e9, message="Do this.")
     assert (flow._code.interval, flow.expires_in, flow.message) == (1, 86_400, "Do this.")
 
@@ -315,7 +317,10 @@ def test_a_service_may_say_it_in_its_own_way(answering, clock, kept):
     [
         *({"device_code": code} for code in (None, "", 5, "a b", "x" * 5_000)),
         *({"user_code": code} for code in (None, "", ["x"], "a\nb", "x" * 5_000)),
-        *({"verification_uri": uri} for uri in (None, "http://x", "javascript:x", 5)),
+        *(
+            {"verification_uri": uri}
+            for uri in (None, "http://x", "javascript:x", "https://x\n", 5)
+        ),
         *({"expires_in": seconds} for seconds in (None, 0, -1, "soon", True)),
     ],
     ids=lambda changes: str(changes)[:40],

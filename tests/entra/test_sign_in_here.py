@@ -17,6 +17,8 @@ from tokenmgr import (
     ConfigurationError,
     ConsentRequiredError,
     InteractionRequiredError,
+    InvalidScopeError,
+    SessionNotFoundError,
     TokenManagerError,
     TokenRequestError,
     TokenTimeoutError,
@@ -262,3 +264,29 @@ def test_what_is_no_refresh_token_is_not_sent(entra, web, kept, text):
     with pytest.raises(TokenRequestError, match="no refresh token"):
         web().redeem_refresh_token(text, ORDERS)
     assert entra.count() == 0
+
+
+# What comes of it
+
+
+def test_a_session_takes_the_reserved_scopes_and_asks_for_others_by_itself(entra, public):
+    tokens = public()
+    ann = with_password(tokens, ANN, entra.password(ANN), ORDERS, "openid")
+    manager = ann.manager("offline_access", ORDERS)
+    assert manager is ann.manager(ORDERS)
+    assert manager.get_access_token()
+    assert entra.count() == 1
+    assert ann.manager("api://stock/count").get_access_token()
+    assert entra.count() == 2
+    with pytest.raises(InvalidScopeError, match="leave them out"):
+        ann.manager("openid")
+    assert tokens.user(ann.home_account_id).username == ANN
+
+
+def test_nobody_is_kept_whose_sign_in_fails(entra, public):
+    tokens = public()
+    with pytest.raises(InteractionRequiredError):
+        with_password(tokens, ANN, "wrong")
+    assert tokens.users() == []
+    with pytest.raises(SessionNotFoundError):
+        tokens.user("nobody.known")

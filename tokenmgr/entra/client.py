@@ -29,7 +29,7 @@ from ..identity.proofs import KeyPair, NoProof, Proof
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
-from .msal_call import MsalCall, msal_credential
+from .msal_call import MsalCall, forgetful_cache, msal_credential
 from .particulars import Extra, Particulars
 from .wire.connection import Connection
 from .wire.regions import region_of, regional_host
@@ -351,6 +351,7 @@ class Client:
             self.client_id,
             client_credential=msal_credential(proof),
             client_capabilities=_CAE if cae else None,
+            token_cache=forgetful_cache(),
             **self._address(exchange),
         )
 

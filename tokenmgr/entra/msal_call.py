@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .._runtime.stack import handled_now, let_interruptions_pass
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import msal
     from typing_extensions import Self
 
-__all__ = ["MsalCall", "msal_credential"]
+__all__ = ["MsalCall", "forgetful_cache", "msal_credential"]
 
 
 class MsalCall:
@@ -38,6 +39,28 @@ class MsalCall:
             raise exc.with_traceback(None)
         self.failure = exc.with_traceback(None)
         return True
+
+
+@cache
+def _forgetful() -> Any:
+    import msal
+
+    class ForgetfulCache(msal.TokenCache):  # type: ignore[misc]  # it ships no types
+        """What an application of one call keeps: nothing.
+
+        MSAL's own logs what it is told, at level DEBUG: authorization codes, PKCE verifiers and
+        device codes among it.
+        """
+
+        def add(self, event: Any, now: Any = None) -> None:
+            """Does nothing."""
+
+    return ForgetfulCache
+
+
+def forgetful_cache() -> Any:
+    """Makes a cache for an application of MSAL's, in which nothing is."""
+    return _forgetful()()
 
 
 def msal_credential(proof: Proof) -> str | dict[str, Any] | None:

@@ -275,10 +275,10 @@ def _one(query: Hidden, name: str) -> str:
         TokenRequestError: It comes twice (RFC 6749, section 3.1), or is no text, or too long.
     """
     of_all = next((n for n in ("getlist", "getall") if hasattr(query.cell_contents, n)), None)
-    if of_all == "getall":  # multidict's, which raises KeyError where there is none
-        values = Hidden(query.cell_contents.getall(name, []))
-    elif of_all is not None:
-        values = Hidden(query.cell_contents.getlist(name))
+    if of_all is not None and name in query.cell_contents:
+        values = Hidden(getattr(query.cell_contents, of_all)(name))
+    elif of_all is not None:  # some raise KeyError
+        values = Hidden([])
     else:
         values = Hidden(query.cell_contents.get(name))
     if not isinstance(values.cell_contents, (list, tuple)):

@@ -56,7 +56,7 @@ _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
 _LOGOUT = "end_session_endpoint"
 #: What MSAL asks before it sends a password: whether another service has it. That one would be told
 #: the password then, whoever it is. So it is told that there is none.
-_USER_REALM, _MANAGED = "/userrealm/", '{"account_type": "Managed"}'
+_USER_REALM, _MANAGED = "/common/userrealm/", '{"account_type": "Managed"}'
 _ENDPOINTS = ("token_endpoint", "authorization_endpoint", "device_authorization_endpoint")
 
 
@@ -112,7 +112,7 @@ class Exchange:
         if url in self._documented:
             self.issuer = documented_issuer(self._authority, self._documented[url])
             return Response(200, json.dumps(self._documented[url]), {})
-        if _USER_REALM in urlsplit(url).path:
+        if urlsplit(url).path.startswith(_USER_REALM):
             return Response(200, _MANAGED, {})
         known = self._metadata.get(url) or self._transport.metadata(url)
         if known is None:
