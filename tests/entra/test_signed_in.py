@@ -162,6 +162,16 @@ def test_what_claims_have_in_one_another_is_shown(sign_in):
     assert sign_in({"x": nested}).account.claims.cell_contents["x"] == nested
 
 
+def test_a_nonce_that_nothing_repeats_is_another_ones(rough, registry, kept):
+    rough.on_post = lambda handler: handler.token(refresh_token="a-refresh-token")
+    tokens = registry()
+    with pytest.raises(InteractionRequiredError, match="no id token") as caught:
+        tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK, nonce="its nonce")
+    assert told_of(caught.value, ("the-code", "a-refresh-token")) == []
+    assert kept.signed_in == []
+    assert tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK)
+
+
 def check(now=1_000.0, *, nonce="", max_age=None, issuer="https://idp.example/x", **claims):
     said = {"iss": issuer, "aud": "app", "exp": 1_000.0, "sub": "s"} | claims
     expected = Expected(claims.pop("expects", issuer), "app", nonce, max_age)
