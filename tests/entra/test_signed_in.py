@@ -139,6 +139,8 @@ def test_an_id_token_that_is_another_ones_signs_nobody_in(sign_in, kept, claims,
         *(5, ["x"], {"a": 1}, jwt_of({"x": "y" * 33_000}), jwt_of(b"[" * 9_000)),
         jwt_of(b'{"x": NaN}'),
         jwt_of(rb'{"x": "\ud800"}'),
+        jwt_of(b'{"x": ' + b"[" * 40 + b"]" * 40 + b"}"),
+        jwt_of(b'{"x":' * 300 + b"5" + b"}" * 300),
     ],
     ids=lambda text: str(text)[:12],
 )
@@ -151,6 +153,23 @@ def test_an_id_token_that_cannot_be_read_signs_nobody_in(sign_in, kept, text):
 @pytest.mark.parametrize("text", [None, ""])
 def test_an_id_token_that_is_not_there_is_none(sign_in, text):
     assert sign_in(id_token=text).account.username == ""
+
+
+def test_what_claims_have_in_one_another_is_shown(sign_in):
+    nested = {"a": [{"b": [[]]}, "[" * 50, {}]}
+    for _ in range(10):
+        nested = {"c": [nested]}
+    assert sign_in({"x": nested}).account.claims.cell_contents["x"] == nested
+
+
+def test_a_nonce_that_nothing_repeats_is_another_ones(rough, registry, kept):
+    rough.on_post = lambda handler: handler.token(refresh_token="a-refresh-token")
+    tokens = registry()
+    with pytest.raises(InteractionRequiredError, match="no id token") as caught:
+        tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK, nonce="its nonce")
+    assert told_of(caught.value, ("the-code", "a-refresh-token")) == []
+    assert kept.signed_in == []
+    assert tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK)
 
 
 def check(now=1_000.0, *, nonce="", max_age=None, issuer="https://idp.example/x", **claims):

@@ -12,6 +12,8 @@ import hmac
 import json
 import string
 import sys
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from .._runtime.secrecy import Hidden, Unpicklable
@@ -23,6 +25,8 @@ __all__ = ["UserAssertion", "json_part", "text_of"]
 _MOST_BYTES = 16 * 1024
 #: What is later, in seconds since 1970, is taken for that: some thousand years from now.
 _LATEST = 1e11
+#: So many objects and lists may be in one another: each takes the stack of whoever copies them.
+_DEEPEST = 32
 _PREFIX = "bearer "
 #: The claims that name a person: those of Microsoft Entra, then those of any issuer (RFC 7519).
 _WHO = (("tid", "oid"), ("iss", "sub"))
@@ -153,7 +157,25 @@ def json_part(part: Hidden) -> dict[str, Any] | None:
         said = Hidden(json.loads(content.cell_contents))
     except (ValueError, RecursionError):
         return None
-    return said.cell_contents if isinstance(said.cell_contents, dict) else None
+    if not isinstance(said.cell_contents, dict) or _is_deep(Hidden([said.cell_contents])):
+        return None
+    return said.cell_contents
+
+
+def _is_deep(level: Hidden) -> bool:
+    """Whether more is in one another than can be copied and written from wherever that is."""
+    for _ in range(_DEEPEST):
+        level = Hidden(list(chain.from_iterable(map(_inside, level.cell_contents))))
+        if not level.cell_contents:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    value, given = None, Hidden(value)
+    if isinstance(given.cell_contents, dict):
+        return list(given.cell_contents.values())
+    return given.cell_contents if isinstance(given.cell_contents, list) else ()
 
 
 def _seconds(value: object) -> float | None:

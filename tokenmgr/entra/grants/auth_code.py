@@ -200,6 +200,7 @@ def redeem(
         claims: Those that the sign-in was begun with.
 
     Raises:
+        InteractionRequiredError: The code is none any more, or nothing repeats the nonce.
         TokenManagerError: There is nothing to be had.
     """
     if not isinstance(code.cell_contents, str) or not 0 < len(code.cell_contents) <= _LONGEST:
@@ -223,7 +224,15 @@ def redeem(
         )
 
     expected = hint("nonce", nonce) or ""
-    return sign_in(client, grant, "authorization_code", scopes, nonce=expected, secret=code)
+    signed_in = sign_in(client, grant, "authorization_code", scopes, nonce=expected, secret=code)
+    # Without PKCE the nonce is all that tells a code of this sign-in from one that was brought in:
+    # of a page that was asked for no "openid" there comes no id token.
+    if expected and not signed_in.account.claims.cell_contents:
+        raise InteractionRequiredError(
+            "the service gave no id token, so that nothing tells whether the code is that of the "
+            "sign-in that was begun: begin another"
+        )
+    return signed_in
 
 
 def _parameters(flow: Hidden) -> dict[str, str]:
