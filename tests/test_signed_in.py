@@ -177,7 +177,7 @@ def test_of_a_session_that_is_not_there_nothing_is_said(worker):
 
 
 def test_an_older_record_without_an_account_still_opens(app, store, monkeypatch):
-    from tokenmgr._sharing import session as sharing
+    from tokenmgr._sharing import session_place as sharing
 
     def without_account(record, owner):
         content = json.loads(to_bytes(record, owner).cell_contents)

@@ -11,9 +11,12 @@ from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ._signing_in import SigningIn
     from ._tenants import Tenant
-    from .flows import AuthCodeFlow, DeviceCodeFlow
+    from .entra.grants.authorization_request import AuthorizationRequest
+    from .flows import AuthCodeFlow, DeviceCodeFlow, SignInOptions
     from .sessions import UserSession
 
 __all__ = ["SignIns"]
@@ -30,13 +33,9 @@ class SignIns:
         self,
         *scopes: str | Iterable[str],
         redirect_uri: str,
-        prompt: str | None = None,
-        login_hint: str | None = None,
-        domain_hint: str | None = None,
-        max_age: int | None = None,
         response_mode: str | None = None,
-        claims: str | None = None,
         browser: str = "",
+        **options: Unpack[SignInOptions],
     ) -> AuthCodeFlow:
         """Begins a sign-in with a browser, for a web app: the authorization code grant with PKCE.
 
@@ -51,31 +50,20 @@ class SignIns:
         Args:
             *scopes: What the first access token is for; ``openid`` alone just signs the user in.
             redirect_uri: Where the user comes back to, as the app's registration has it.
-            prompt: ``login``, ``select_account``, ``consent``, ``none`` or ``create``.
-            login_hint: Who is likely to sign in.
-            domain_hint: Where they are at home.
-            max_age: Seconds within which they have to have signed in.
             response_mode: ``form_post`` or ``query``; as the service likes when left out.
-            claims: The claims of an :class:`~tokenmgr.InteractionRequiredError`.
             browser: What tells this browser from others, such as the id of its web session. The
                 flow is completed with the same one alone.
+            **options: ``prompt``, ``login_hint``, ``domain_hint``, ``max_age`` and ``claims``: see
+                :class:`~tokenmgr.flows.SignInOptions`.
 
         Raises:
             ConfigurationError: An argument cannot be right, or the registry is closed.
             TokenManagerError: The authority's metadata cannot be had.
         """
         browser, named = "", Hidden(browser)
-        return self._signing_in().begin_auth_code(
-            scopes,
-            named,
-            redirect_uri,
-            prompt=prompt,
-            login_hint=login_hint,
-            domain_hint=domain_hint,
-            max_age=max_age,
-            response_mode=response_mode,
-            claims=claims,
-        )
+        signing_in = self._signing_in()
+        request = _request(redirect_uri, response_mode=response_mode, **options)
+        return signing_in.begin_auth_code(scopes, named, request)
 
     def complete_auth_code(
         self, flow: AuthCodeFlow | str, query: Any, *, browser: str = ""
@@ -122,42 +110,29 @@ class SignIns:
         redirect_uri: str,
         state: str | None = None,
         nonce: str | None = None,
-        prompt: str | None = None,
-        login_hint: str | None = None,
-        domain_hint: str | None = None,
         response_mode: str | None = None,
-        claims: str | None = None,
+        **options: Unpack[SignInOptions],
     ) -> str:
         """Gives the address to send a browser to, for an app that runs its own redirect.
 
-        It has no PKCE, and nobody but the app checks the ``state``: :meth:`begin_auth_code` does.
+        It has no PKCE, and nobody but the app checks the ``state``, or by ``auth_time`` the
+        ``max_age``: :meth:`begin_auth_code` does.
 
         Args:
             *scopes: As there.
             redirect_uri: As there.
             state: What comes back with the user (RFC 6749, section 10.12).
             nonce: What the id token repeats: give it to :meth:`redeem_auth_code`.
-            prompt: As there.
-            login_hint: As there.
-            domain_hint: As there.
             response_mode: As there.
-            claims: As there.
+            **options: As there.
 
         Raises:
             ConfigurationError: An argument cannot be right, or the registry is closed.
             TokenManagerError: The authority's metadata cannot be had.
         """
-        return self._signing_in().request_url(
-            scopes,
-            redirect_uri,
-            state=state,
-            nonce=nonce,
-            prompt=prompt,
-            login_hint=login_hint,
-            domain_hint=domain_hint,
-            response_mode=response_mode,
-            claims=claims,
-        )
+        signing_in = self._signing_in()
+        request = _request(redirect_uri, response_mode=response_mode, **options)
+        return signing_in.request_url(scopes, request, state, nonce)
 
     def redeem_auth_code(
         self,
@@ -185,8 +160,9 @@ class SignIns:
             StoreError: The store cannot keep the session.
         """
         code, given = "", Hidden(code)
-        return self._signing_in().redeem_auth_code(
-            given, scopes, redirect_uri=redirect_uri, nonce=nonce, claims=claims
+        signing_in = self._signing_in()
+        return signing_in.redeem_auth_code(
+            given, scopes, _request(redirect_uri, claims=claims), nonce
         )
 
     def begin_device_code(
@@ -219,14 +195,10 @@ class SignIns:
     def sign_in(
         self,
         *scopes: str | Iterable[str],
-        prompt: str | None = None,
-        login_hint: str | None = None,
-        domain_hint: str | None = None,
-        max_age: int | None = None,
-        claims: str | None = None,
         port: int | None = None,
         timeout: float | None = None,
         open_browser: Callable[[str], object] | None = None,
+        **options: Unpack[SignInOptions],
     ) -> UserSession:
         """Signs a user in with the browser of this machine. Public clients only.
 
@@ -236,14 +208,10 @@ class SignIns:
 
         Args:
             *scopes: As for :meth:`begin_auth_code`.
-            prompt: As there.
-            login_hint: As there.
-            domain_hint: As there.
-            max_age: As there.
-            claims: As there.
             port: At which port the answer is waited for; any when left out.
             timeout: Seconds to wait for it, 600 at most, and when left out.
             open_browser: Opens an address; the browser of the system when left out.
+            **options: As there.
 
         Raises:
             TokenTimeoutError: The user did not sign in in time.
@@ -253,15 +221,7 @@ class SignIns:
             TokenManagerError: There is nothing to be had.
         """
         return self._signing_in().sign_in(
-            scopes,
-            prompt=prompt,
-            login_hint=login_hint,
-            domain_hint=domain_hint,
-            max_age=max_age,
-            claims=claims,
-            port=port,
-            timeout=timeout,
-            open_browser=open_browser,
+            scopes, port=port, timeout=timeout, open_browser=open_browser, options=options
         )
 
     def sign_in_with_password(
@@ -362,6 +322,12 @@ class SignIns:
             from ._signing_in import SigningIn
 
         return SigningIn(self._own, self)
+
+
+def _request(redirect_uri: str, **options: Any) -> AuthorizationRequest:
+    from .entra.grants.authorization_request import AuthorizationRequest
+
+    return AuthorizationRequest(redirect_uri=redirect_uri, **options)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -11,9 +11,10 @@ from ._runtime.secrecy import Hidden, Unpicklable
 from ._session import SignedIn
 from ._tenants import Tenant
 from .entra.grants import auth_code, brought_refresh_token, device_code, password
+from .entra.grants.authorization_request import AuthorizationRequest
 from .entra.grants.sign_in import check_public, sign_in_scopes
 from .errors import ConfigurationError, TokenTimeoutError
-from .flows import AuthCodeFlow, DeviceCodeFlow
+from .flows import AuthCodeFlow, DeviceCodeFlow, SignInOptions
 from .sessions import UserSession
 
 __all__ = ["SigningIn"]
@@ -37,11 +38,11 @@ class SigningIn(Unpicklable):
         self._client = own.client
 
     def begin_auth_code(
-        self, scopes: Given, browser: Hidden, redirect_uri: str, **asked: Any
+        self, scopes: Given, browser: Hidden, request: AuthorizationRequest
     ) -> AuthCodeFlow:
         """Begins the authorization code grant, and seals what has to be known of it."""
         wanted = sign_in_scopes(self._client, scopes)
-        flow = auth_code.begin(self._client, wanted, redirect_uri, **asked)
+        flow = auth_code.begin(self._client, wanted, request)
         auth_uri = Hidden(flow.cell_contents.pop("auth_uri"))
         flow.cell_contents["asked"] = wanted
         flows = self._own.app.flows()
@@ -62,27 +63,21 @@ class SigningIn(Unpicklable):
         wanted = tuple(flow.cell_contents.pop("asked"))
         return self._keep(auth_code.complete(self._client, flow, code, wanted), wanted)
 
-    def request_url(self, scopes: Given, redirect_uri: str, **asked: Any) -> str:
+    def request_url(
+        self, scopes: Given, request: AuthorizationRequest, state: str | None, nonce: str | None
+    ) -> str:
         """Gives the address of the authority's page, for a redirect of the program's own."""
-        return auth_code.request_url(
-            self._client, sign_in_scopes(self._client, scopes), redirect_uri, **asked
-        )
+        wanted = sign_in_scopes(self._client, scopes)
+        return auth_code.request_url(self._client, wanted, request, state=state, nonce=nonce)
 
     def redeem_auth_code(
-        self,
-        code: Hidden,
-        scopes: Given,
-        *,
-        redirect_uri: str,
-        nonce: str | None,
-        claims: str | None,
+        self, code: Hidden, scopes: Given, request: AuthorizationRequest, nonce: str | None
     ) -> UserSession:
         """Redeems what has come to that."""
         wanted = sign_in_scopes(self._client, scopes)
-        signed_in = auth_code.redeem(
-            self._client, code, wanted, redirect_uri=redirect_uri, nonce=nonce, claims=claims
+        return self._keep(
+            auth_code.redeem(self._client, code, wanted, request, nonce=nonce), wanted
         )
-        return self._keep(signed_in, wanted)
 
     def begin_device_code(self, scopes: Given, claims: str | None) -> DeviceCodeFlow:
         """Begins the device authorization grant."""
@@ -99,7 +94,7 @@ class SigningIn(Unpicklable):
         port: int | None,
         timeout: float | None,
         open_browser: Callable[[str], object] | None,
-        **asked: Any,
+        options: SignInOptions,
     ) -> UserSession:
         """Goes through the authorization code grant with a browser of this machine."""
         from .entra.grants.interactive import Loopback
@@ -108,8 +103,10 @@ class SigningIn(Unpicklable):
         wanted, longest = sign_in_scopes(self._client, scopes), auth_code.FLOW_LIFETIME
         loopback = Loopback(0 if port is None else port)
         try:
-            asked["response_mode"] = "form_post"
-            flow = auth_code.begin(self._client, wanted, loopback.redirect_uri, **asked)
+            request = AuthorizationRequest(
+                redirect_uri=loopback.redirect_uri, response_mode="form_post", **options
+            )
+            flow = auth_code.begin(self._client, wanted, request)
             loopback.wait_for(flow)
             seconds = longest if timeout is None else min(timeout, longest)
             give_up_at = self._own.app.context.clock.elapsed() + seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ._runtime.clock import Clock, sleep_unless
 from ._runtime.forks import renew_in_child
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
     from .entra.grants.device_code import DeviceCode
     from .sessions import UserSession
 
-__all__ = ["AuthCodeFlow", "DeviceCodeFlow"]
+__all__ = ["AuthCodeFlow", "DeviceCodeFlow", "SignInOptions"]
 
 #: Seconds between two looks whether there is something to do: a clock may be moved by hand.
 _LOOK_EVERY = 0.05
+
+
+class SignInOptions(TypedDict, total=False):
+    """What a browser's sign-in may be asked for besides, each None where it is left out."""
+
+    #: ``login``, ``select_account``, ``consent``, ``none`` or ``create``.
+    prompt: str | None
+    #: Who is likely to sign in.
+    login_hint: str | None
+    #: Where they are at home.
+    domain_hint: str | None
+    #: Seconds within which they have to have signed in.
+    max_age: int | None
+    #: The claims of an :class:`~tokenmgr.InteractionRequiredError`.
+    claims: str | None
 
 
 class AuthCodeFlow(Value, Unpicklable):

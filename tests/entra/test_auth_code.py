@@ -448,10 +448,16 @@ def test_nothing_of_it_is_logged(entra, web, kept, caplog):
 def test_a_program_runs_its_own_redirect(entra, web, kept, recwarn):
     tokens = web()
     uri = tokens.authorization_request_url(
-        ORDERS, redirect_uri=CALLBACK, state="its state", nonce="its nonce", prompt="login"
+        ORDERS,
+        redirect_uri=CALLBACK,
+        state="its state",
+        nonce="its nonce",
+        prompt="login",
+        max_age=60,
     )
     sent = query_of(uri)
-    assert (sent["state"], sent["nonce"], sent["prompt"]) == ("its state", "its nonce", "login")
+    assert (sent["state"], sent["nonce"]) == ("its state", "its nonce")
+    assert (sent["prompt"], sent["max_age"]) == ("login", "60")
     assert "code_challenge" not in sent
     answer = entra.authorize(uri, ANN)
     assert answer["state"] == "its state"

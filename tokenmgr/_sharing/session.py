@@ -15,8 +15,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._runtime.forks import renew_in_child
 from .._runtime.secrecy import Hidden
@@ -24,13 +23,11 @@ from .._session import SessionRecord, SignedIn
 from ..errors import InteractionRequiredError, StoreError, TokenManagerError
 from ..token import TokenKey
 from .guarded import StoreAwayError
-from .session_record import newest_of, session_from_bytes, session_to_bytes, with_held
-from .slot import Lease, Place, SealedStore, Slot
+from .session_place import SessionPlace
+from .session_record import newest_of, with_held
+from .slot import Lease, SealedStore, Slot, take_all
 
-if TYPE_CHECKING:
-    from .seal import SealingKey
-
-__all__ = ["SharedSession", "away", "take_all"]
+__all__ = ["SharedSession", "away"]
 
 #: Seconds before each attempt to write what has taken a redeemed refresh token's place.
 _PAUSES = (0.0, 0.1, 0.3, 0.5)
@@ -77,7 +74,7 @@ class SharedSession:
         #: What names it.
         self.name: Hidden = described
         self._key = key
-        self._place = _SessionPlace(sealed, key, described.cell_contents)
+        self._place = SessionPlace(sealed, key, described.cell_contents)
         self._ttl = ttl
         self.advice: str = advice
         #: The newest that this process knows.
@@ -314,51 +311,3 @@ class _Turn:
         assert self.before is not None, "there is a session"  # noqa: S101
         self._session.erase(self.before, because)
         self.before = None
-
-
-class _SessionPlace(Place):
-    """Where a session's record lies."""
-
-    def read(self) -> SessionRecord | None:
-        """Gives the newest record that opens, under whichever key; None when there is none."""
-        places = self._places()
-        newest = self._newest(places)
-        if newest is None and len(places) > 1:  # it may just have been sealed with another one
-            newest = self._newest(places)
-        return newest
-
-    def _newest(self, places: list[tuple[SealingKey, str]]) -> SessionRecord | None:
-        newest, parse = None, partial(session_from_bytes, owner=self._described)
-        for sealing, name in places:
-            found, _ = self._opened(sealing, name, parse)
-            newest = newest if found is None else newest_of(newest, found)
-        return newest
-
-    def write(self, record: SessionRecord, ttl: float) -> None:
-        """Keeps a record, sealed with the first key, and no other one beside it."""
-        (sealing, name), *others = self._places()
-        content = session_to_bytes(record, self._described)
-        # Although the store may have failed just now: there may be no other copy.
-        self._sealed.store.put_over(name, sealing.seal(content.cell_contents, name), ttl)
-        for _, other in others:
-            self._erase(other)
-
-    def refuse(self, reason: str) -> None:
-        """Tells that what lies there counts for nothing."""
-        self._refuse(reason)
-
-
-def take_all(leases: list[Lease]) -> bool:
-    """Takes all of them, or none; says whether all are taken.
-
-    Raises:
-        StoreAwayError: The store cannot say.
-    """
-    for lease in leases:
-        if not lease.take():
-            if lease.is_over:  # no lease of anybody's
-                lease.clear()
-            for taken in leases:
-                taken.give_back()
-            return False
-    return True

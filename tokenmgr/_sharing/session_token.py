@@ -17,8 +17,8 @@ from ..token import AccessToken, Record, TokenKey
 from .fetch_once import SharedToken, Wanted
 from .guarded import StoreAwayError
 from .record import Verdict
-from .session import SharedSession, away, take_all
-from .slot import Lease, SealedStore, Slot
+from .session import SharedSession, away
+from .slot import Lease, SealedStore, Slot, take_all
 
 __all__ = ["SessionToken"]
 

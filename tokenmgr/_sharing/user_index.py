@@ -21,8 +21,7 @@ from ..stores.base import MOST_BYTES
 from ..token import TokenKey
 from .guarded import StoreAwayError
 from .record import AnotherOwnersError
-from .session import take_all
-from .slot import Lease, Place, SealedStore
+from .slot import Lease, Place, SealedStore, take_all
 
 __all__ = ["UserIndex"]
 

@@ -16,7 +16,8 @@ from ...errors import ConfigurationError, InteractionRequiredError, TokenRequest
 from ...token import RESERVED_SCOPES
 from ..answers import Answer, error_from_answer
 from ..client import Client
-from .sign_in import claims_of, hint, sign_in
+from .authorization_request import AuthorizationRequest
+from .sign_in import hint, sign_in
 
 if TYPE_CHECKING:
     import msal
@@ -34,69 +35,61 @@ __all__ = [
 #: Seconds within which a sign-in that was begun has to be completed.
 FLOW_LIFETIME = 600.0
 
-_PROMPTS = ("login", "select_account", "consent", "none", "create")
-_MODES = ("form_post", "query")
 #: The longest parameter that the service sends a browser back with, in characters.
 _LONGEST = 16_384
 #: What an app tells that runs its own redirect, which has no PKCE of ours.
 _OF_PKCE = ("code_challenge", "code_challenge_method")
+#: What MSAL's flow has in place of PKCE and of a nonce of its own.
+_NEITHER = {"state": "its own", "code_verifier": "", "nonce": ""}
 
 
-def begin(client: Client, scopes: tuple[str, ...], redirect_uri: str, **asked: Any) -> Hidden:
+def begin(client: Client, scopes: tuple[str, ...], request: AuthorizationRequest) -> Hidden:
     """Begins a sign-in.
 
     Args:
         client: The app, at its authority.
         scopes: What the first access token is for.
-        redirect_uri: Where the user comes back to.
-        **asked: ``prompt``, ``login_hint``, ``domain_hint``, ``max_age``, ``response_mode``,
-            ``claims`` and ``state``, each None where it is left out.
+        request: What the authority's page is asked for.
 
     Returns:
         The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, and the ``nonce_sent``.
 
     Raises:
-        ConfigurationError: An argument cannot be right.
         TokenManagerError: The authority's metadata cannot be had.
     """
-    given = _checked(redirect_uri, asked)
 
     def initiate(application: msal.ClientApplication) -> Any:
-        # MSAL warns of every other mode. A browser that comes back by a form, from another site,
-        # brings no cookie that is SameSite=Lax, and so it is for the program to choose.
-        own = given | {"response_mode": "form_post"}
-        return application.initiate_auth_code_flow(list(scopes), **own)
+        return application.initiate_auth_code_flow(list(scopes), **request.of_msal())
 
     flow = client.prepare(initiate)
     sent = _parameters(flow)
     flow.cell_contents["nonce_sent"] = sent.get("nonce", "")
-    _set(flow, response_mode=given["response_mode"])
+    _set(flow, response_mode=request.response_mode)
     return flow
 
 
 def request_url(
     client: Client,
     scopes: tuple[str, ...],
-    redirect_uri: str,
+    request: AuthorizationRequest,
     *,
     state: str | None,
     nonce: str | None,
-    **asked: Any,
 ) -> str:
     """Gives the address of the authority's page, for an app that runs its own redirect.
 
     Args:
         client: As for :func:`begin`.
         scopes: As there.
-        redirect_uri: As there.
+        request: As there.
         state: What comes back with the user.
         nonce: What the id token is to repeat.
-        **asked: As there.
 
     Raises:
+        ConfigurationError: One of these cannot be right.
         TokenManagerError: As there.
     """
-    flow = begin(client, scopes, redirect_uri, **asked)
+    flow = begin(client, scopes, request)
     own = {"state": hint("state", state), "nonce": hint("nonce", nonce)}
     _set(flow, **dict.fromkeys(_OF_PKCE), **own)
     return str(flow.cell_contents["auth_uri"])
@@ -184,10 +177,9 @@ def redeem(
     client: Client,
     code: Hidden,
     scopes: tuple[str, ...],
+    request: AuthorizationRequest,
     *,
-    redirect_uri: str,
     nonce: str | None,
-    claims: str | None,
 ) -> SignedIn:
     """Redeems a code for an app that runs its own redirect.
 
@@ -195,9 +187,8 @@ def redeem(
         client: The app, at its authority.
         code: The code.
         scopes: What the access token is for.
-        redirect_uri: The one that the code was sent to.
+        request: Where the code was sent to, and the claims that the sign-in was begun with.
         nonce: What the id token has to repeat; None for nothing.
-        claims: Those that the sign-in was begun with.
 
     Raises:
         InteractionRequiredError: The code is none any more, or nothing repeats the nonce.
@@ -205,16 +196,8 @@ def redeem(
     """
     if not isinstance(code.cell_contents, str) or not 0 < len(code.cell_contents) <= _LONGEST:
         raise TokenRequestError("the code is none: pass the one that the redirect brought")
-    given = _checked(redirect_uri, {"claims": claims})
-    flow = {
-        "state": "its own",
-        "redirect_uri": given["redirect_uri"],
-        "scope": [*scopes, *RESERVED_SCOPES],
-        "claims_challenge": given["claims_challenge"],
-        # Its own redirect has no PKCE of ours, and the nonce is checked here.
-        "code_verifier": "",
-        "nonce": "",
-    }
+    # Its own redirect has no PKCE of ours, and the nonce is checked here.
+    flow = {**request.of_msal(), **_NEITHER, "scope": [*scopes, *RESERVED_SCOPES]}
 
     def grant(application: msal.ClientApplication) -> Any:
         answer = {"state": flow["state"], "code": code.cell_contents}
@@ -245,36 +228,6 @@ def _set(flow: Hidden, **parameters: str | None) -> None:
     wanted = {n: v for n, v in {**_parameters(flow), **parameters}.items() if v is not None}
     address = urlsplit(flow.cell_contents["auth_uri"])
     flow.cell_contents["auth_uri"] = urlunsplit(address._replace(query=urlencode(wanted)))
-
-
-def _checked(redirect_uri: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a sign-in is asked for, as MSAL takes it."""
-    uri = hint("redirect_uri", redirect_uri)
-    if uri is None or not uri.isprintable() or not urlsplit(uri).scheme:
-        raise ConfigurationError(
-            "redirect_uri= is the address that the user comes back to, as the app's registration "
-            "has it, such as https://app.contoso.com/signed-in"
-        )
-    given = {
-        "redirect_uri": uri,
-        "state": hint("state", asked.get("state")),
-        "prompt": _one_of("prompt", asked.get("prompt"), _PROMPTS),
-        "response_mode": _one_of("response_mode", asked.get("response_mode"), _MODES),
-        "login_hint": hint("login_hint", asked.get("login_hint")),
-        "domain_hint": hint("domain_hint", asked.get("domain_hint")),
-        "claims_challenge": claims_of(asked.get("claims")),
-        "max_age": asked.get("max_age"),
-    }
-    age = given["max_age"]
-    if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 0):
-        raise ConfigurationError("max_age= is a whole number of seconds, 0 or more")
-    return given
-
-
-def _one_of(name: str, value: str | None, allowed: tuple[str, ...]) -> str | None:
-    if value is not None and value not in allowed:
-        raise ConfigurationError(f"{name}= is one of {', '.join(allowed)}")
-    return value
 
 
 def _one(query: Hidden, name: str) -> str:

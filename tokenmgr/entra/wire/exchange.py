@@ -15,28 +15,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import DecodeError, EmptyPoolError, HTTPError, InvalidHeader
-from urllib3.exceptions import TimeoutError as WireTimeoutError
-from urllib3.util import Retry
+from urllib3.exceptions import HTTPError
 
 from ..._runtime.backoff import Backoff
 from ..._runtime.forks import fork_allowed
 from ..._runtime.secrecy import Hidden
 from ..._runtime.stack import handled_now, let_interruptions_pass
-from ...errors import (
-    AuthorityError,
-    ConfigurationError,
-    ServiceUnavailableError,
-    ThrottledError,
-    TokenManagerError,
-)
+from ...errors import AuthorityError, ThrottledError, TokenManagerError
 from ...identity.authority import Authority
-from ..answers import Answer, device_code_of, error_from_answer, normalized
+from ..answers import Answer, device_code_of, normalized
 from . import CONNECT_TIMEOUT
 from .adapter import Deadline
 from .additions import complete
 from .documented import documented_issuer, documented_metadata
 from .endpoints import check_endpoint
+from .outcomes import connection_error, host_of, no_metadata, outcome_of, parsed
 from .regions import regional_url
 from .transport import Response, Transport
 
@@ -45,12 +38,9 @@ __all__ = ["Exchange"]
 _MOST_ATTEMPTS = 4
 #: Seconds before the first repeat at most, and before any.
 _BACKOFF, _LONGEST_PAUSE = 0.4, 30.0
-_MOST_BYTES = 1 << 20
 
 #: The HTTP statuses of an address where there is no token endpoint.
 _NOT_THERE = frozenset({404, 405, 410})
-#: What is said of a client certificate that cannot be used: by OpenSSL, then by urllib3.
-_OF_CLIENT_CERTIFICATES = ("PEM", "KEY_VALUES_MISMATCH", "Client private key")
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
 #: Where nothing of the app's is sent, but the user's browser.
 _LOGOUT = "end_session_endpoint"
@@ -124,9 +114,9 @@ class Exchange:
 
     def _ask_for_metadata(self, url: str, request: Hidden) -> Response:
         response = self._send("GET", url, request)
-        metadata = _parse(response)
+        metadata = parsed(response)
         if response.status_code != 200 or metadata is None:
-            raise _no_metadata(url, response, metadata)
+            raise no_metadata(url, response, metadata)
         for name in _NEEDED:
             if not isinstance(metadata.get(name), str):
                 raise AuthorityError(
@@ -162,14 +152,14 @@ class Exchange:
             if exc.error is None and not isinstance(exc, ThrottledError):
                 self.forget()
             raise
-        said = _parse(response)
+        said = parsed(response)
         for_device = _is_for_device(request)
         known = said is not None and (for_device or said.has_token or said.error is not None)
         if not known or response.status_code in _NOT_THERE:
             self.forget()
         if said is None:
             raise AuthorityError(
-                f"{_host(url)} answered HTTP {response.status_code} with no OAuth answer: check "
+                f"{host_of(url)} answered HTTP {response.status_code} with no OAuth answer: check "
                 "the authority's address, and what proxies stand before it",
                 status=response.status_code,
             )
@@ -192,7 +182,7 @@ class Exchange:
             headers=given.cell_contents.get("headers"),
         ).prepare()
         secret = Hidden((given.cell_contents.get("data") or {}).get("client_secret"))
-        transport, host, backoff = self._transport, _host(url), Backoff(_BACKOFF, _LONGEST_PAUSE)
+        transport, host, backoff = self._transport, host_of(url), Backoff(_BACKOFF, _LONGEST_PAUSE)
         settings, handled = transport.settings(url), handled_now()
         while True:
             outcome: Response | TokenManagerError
@@ -206,11 +196,11 @@ class Exchange:
                     **settings.cell_contents,
                 ) as answer:
                     self.status = answer.status_code
-                    outcome = _outcome(answer, host, secret)
+                    outcome = outcome_of(answer, host, secret)
             except (requests.RequestException, HTTPError, OSError) as exc:
                 let_interruptions_pass(exc, handled)  # an alarm raises TimeoutError too
                 # Not chained: its ``request`` holds the body that was sent, with the secret.
-                outcome = _connection_error(exc, host)
+                outcome = connection_error(exc, host)
             if isinstance(outcome, Response):
                 return outcome
             now = time.monotonic()
@@ -227,130 +217,7 @@ def _timeout(seconds: float) -> Any:
     return Deadline(connect=CONNECT_TIMEOUT, total=seconds)
 
 
-def _outcome(answer: requests.Response, host: str, secret: Hidden) -> Response | TokenManagerError:
-    """Reads an answer, as far as MSAL is to see it; else gives the error that it stands for."""
-    try:
-        body = Hidden(answer.raw.read(_MOST_BYTES + 1, decode_content=True))
-    except DecodeError:
-        return ServiceUnavailableError(
-            f"{host} answered HTTP {answer.status_code} with what cannot be decoded",
-            status=answer.status_code,
-        )
-    if len(body.cell_contents) > _MOST_BYTES:
-        return ServiceUnavailableError(
-            f"{host} answered HTTP {answer.status_code} with more than an answer is long",
-            status=answer.status_code,
-        )
-    response = Response(
-        answer.status_code, body.cell_contents.decode("utf-8", errors="replace"), answer.headers
-    )
-    return _failure(response, host, secret) or response
-
-
-def _failure(response: Response, host: str, secret: Hidden) -> TokenManagerError | None:
-    status = response.status_code
-    if 300 <= status < 400:
-        return AuthorityError(
-            f"{host} answered with a redirect (HTTP {status}), which is not followed, since the "
-            "request carries the app's credential: set the authority that it leads to",
-            status=status,
-        )
-    if status == 429 or status >= 500:
-        return error_from_answer(
-            _parse(response) or Answer({}),
-            kind=ThrottledError if status == 429 else ServiceUnavailableError,
-            retry_after=_retry_after(response),
-            status=status,
-            host=host,
-            secret=secret,
-        )
-    if status == 200 and _parse(response) is None:
-        return ServiceUnavailableError(
-            f"{host} answered HTTP 200 with what is not a JSON object", status=status
-        )
-    return None
-
-
-def _retry_after(response: Response) -> float | None:
-    """Reads ``Retry-After``, in seconds or as a date (RFC 9110, section 10.2.3)."""
-    value = response.headers.get("Retry-After")
-    if value is None:
-        return None
-    try:
-        return max(0.0, Retry(0).parse_retry_after(value.strip()))
-    except (InvalidHeader, OverflowError):
-        return None
-
-
-def _parse(response: Response) -> Answer | None:
-    try:
-        said = Hidden(json.loads(response.text))
-    except (ValueError, RecursionError):
-        return None
-    return Answer(said.cell_contents) if isinstance(said.cell_contents, dict) else None
-
-
-def _no_metadata(url: str, response: Response, metadata: Answer | None) -> TokenManagerError:
-    status = response.status_code
-    if metadata and "error" in metadata:
-        return error_from_answer(metadata, kind=AuthorityError, host=_host(url), status=status)
-    return AuthorityError(
-        f"there is no OpenID metadata at {url} (HTTP {status}): check the authority's address, its "
-        "tenant and its policy",
-        status=status,
-    )
-
-
-def _out_of_time(host: str) -> ServiceUnavailableError:
-    return ServiceUnavailableError(f"{host} gave no answer in time: it is asked again later")
-
-
-def _connection_error(exc: Exception, host: str) -> TokenManagerError:
-    if isinstance(exc, requests.exceptions.ProxyError):
-        return ServiceUnavailableError(
-            f"the proxy on the way to {host} cannot be used: check proxies= and HTTPS_PROXY"
-        )
-    if isinstance(exc, requests.exceptions.SSLError):
-        if "CERTIFICATE_VERIFY_FAILED" in str(exc):
-            return AuthorityError(
-                f"the certificate of {host} is not trusted here: pass verify= the path of the "
-                "certificate authority that signed it"
-            )
-        if "NO_CERTIFICATE_OR_CRL_FOUND" in str(exc):
-            return ConfigurationError(
-                "the file of certificate authorities holds none: check verify=, "
-                "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
-            )
-        if any(words in str(exc) for words in _OF_CLIENT_CERTIFICATES):
-            return ConfigurationError(
-                "the files of cert= are no client certificate with its private key, or the key is "
-                "encrypted: check them"
-            )
-        return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
-    if isinstance(exc, (requests.Timeout, WireTimeoutError, TimeoutError)):
-        return _out_of_time(host)
-    if isinstance(exc, EmptyPoolError):
-        return ServiceUnavailableError(
-            f"as many requests as there may be at once wait for {host}: find out why it is slow, "
-            "or raise the number of files that this process may have open"
-        )
-    if isinstance(exc, OSError) and "CA certificate bundle" in str(exc):
-        return ConfigurationError(
-            "the file of certificate authorities cannot be found: check verify=, "
-            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
-        )
-    return ServiceUnavailableError(
-        f"the connection to {host} failed ({type(exc).__name__}): check the network and the "
-        "authority's address"
-    )
-
-
 def _is_for_device(request: Hidden) -> bool:
     """Whether it is a device code that is asked for, which is no grant yet (RFC 8628)."""
     body = Hidden(request.cell_contents.get("data") or {})
     return "client_id" in body.cell_contents and "grant_type" not in body.cell_contents
-
-
-def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or "the authority"
