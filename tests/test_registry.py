@@ -92,7 +92,7 @@ async def test_async_callers_get_tokens_too(entra: EntraEmulator) -> None:
 
 def test_an_outage_is_not_noticed_while_the_token_is_valid(entra: EntraEmulator) -> None:
     clock = FakeClock()
-    with entra.registry(clock=clock, timeout=2.0) as tokens:
+    with entra.registry(clock=clock) as tokens:
         graph = tokens.manager(SCOPE)
         token = graph.get_access_token()
         entra.fail_next(1000, status=503)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-import time
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from fork_marks import needs_fork, unwarned_forks
@@ -182,13 +182,16 @@ def test_what_a_closed_registry_learns_touches_no_other_worker_s_lease(clock: Fa
     assert other.look() == holder
 
 
-def test_the_end_takes_no_longer_than_it_may(clock: FakeClock, store: Unsure):
+def test_the_end_takes_no_longer_than_it_may(
+    clock: FakeClock, store: Unsure, monkeypatch: pytest.MonkeyPatch
+):
     taken = []
     sealed = make_sealed(store, make_context(clock))
     for number in range(10):
         taken.append(Lease(sealed, None, f"{number}:lease", print))  # type: ignore[arg-type]
         assert taken[-1].take()
-    store.before = lambda operation: time.sleep(0.05)
+    now = itertools.count(step=0.05)  # by the end of each operation
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: next(now)))
     sealed.leases.give_back_all(0.1)
     assert 0 < len(store._records) < 10
 
