@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tokenmgr import AccessToken, Authority, ClientSecret, TokenKey, TokenRegistry
 from tokenmgr._context import new_context
-from tokenmgr.entra.client import ConfidentialClient, Grant
+from tokenmgr.entra.client import Client, Grant
 from tokenmgr.identity.proofs import Proof
 from tokenmgr.users import Users
 
@@ -48,7 +48,7 @@ def registry_of(most: int, *, token_length: int) -> TokenRegistry:
     return tokens
 
 
-class _GivenClient(ConfidentialClient):
+class _GivenClient(Client):
     """An app that is given a token at once."""
 
     def __init__(self, authority: Authority, token_length: int) -> None:

@@ -20,7 +20,7 @@ from msal.exceptions import MsalError
 from tokenmgr import Authority, ClientSecret, TokenManagerError
 from tokenmgr._engine.cell import Cell
 from tokenmgr._runtime.workers import Workers
-from tokenmgr.entra.client import ConfidentialClient
+from tokenmgr.entra.client import Client
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.manager import manager_of
 
@@ -94,7 +94,7 @@ def our_calls(service: VirtualService, secret: Path) -> list[Call]:
         emit=str,  # and nobody hears of it
         fetch_timeout=_TIMEOUT,
     )
-    client = ConfidentialClient(
+    client = Client(
         Authority.parse(AUTHORITY),
         _CLIENT,
         ClientSecret(file=secret),

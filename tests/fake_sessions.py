@@ -14,11 +14,15 @@ from support import STORE_KEY, FakeClock, HandRefresher, make_context
 from tokenmgr import AccessToken, Authority, ClientSecret, InteractionRequiredError, RefreshPolicy
 from tokenmgr._engine.flight import again
 from tokenmgr._runtime.secrecy import Hidden
+from tokenmgr._session import Account, SignedIn
+from tokenmgr._sessions import Sessions
 from tokenmgr._sharing.keys import SealingKeys
+from tokenmgr._sharing.session import SharedSession
 from tokenmgr._sharing.slot import SealedStore
+from tokenmgr.entra.answers import Answer
 from tokenmgr.identity.proofs import Proof
 from tokenmgr.manager import AccessTokenManager
-from tokenmgr.sessions import Sessions, UserSession
+from tokenmgr.sessions import UserSession
 from tokenmgr.stores import TokenStore
 from tokenmgr.token import TokenKey
 
@@ -48,11 +52,11 @@ class SessionApp(FakeApp):
         key: TokenKey,
         proof: Proof | None = None,
         *,
-        hear: Callable[[Hidden], object] | None = None,
+        hear_all: Callable[[Answer, str], object] | None = None,
     ) -> AccessToken:
         token: AccessToken = grant(self)
-        if hear is not None:
-            hear(Hidden(self._heard.refresh_token))
+        if hear_all is not None:
+            hear_all(Answer({"refresh_token": self._heard.refresh_token}), "")
         return token
 
     def acquire_token_on_behalf_of(
@@ -74,6 +78,14 @@ class SessionApp(FakeApp):
             if sign_in in self.over:
                 raise again(REFUSED)
         return self._give(user, sign_in, scopes)
+
+    def sign_in(self, user: str, *scopes: str, **claims: Any) -> SignedIn:
+        """What comes of a user's sign-in, each time a new one."""
+        token = self._give(user, f"sign-in {next(self._numbers)}", list(scopes))
+        said = {"preferred_username": f"{user}@contoso.com", **claims}
+        account = Account(f"{user}.home", f"{user}@contoso.com", Hidden(said))
+        refresh_token = Hidden(self._heard.refresh_token)
+        return SignedIn(token, refresh_token, account, self.authority.url)
 
     def _may_fail(self, whose: str) -> None:
         self.entered.release()
@@ -117,6 +129,8 @@ class Worker:
         context.setdefault("refresher", HandRefresher(app.clock))
         policy = context.pop("policy", RefreshPolicy(backoff_base=0.0, jitter=0.0))
         self.app = app
+        #: What the sessions were called that were looked for, by what they are called inside.
+        self.named: dict[str, str] = {}
         self.context = make_context(app.clock, policy, **context)
         self.sealed: SealedStore | None = None
         if store is not None:
@@ -126,16 +140,32 @@ class Worker:
             most,
             ttl,
             app,  # type: ignore[arg-type]
-            lambda assertion: app,  # type: ignore[arg-type,return-value]
             self.context,
             self.sealed,
         )
 
     def begin(self, text: str, session: str, *scopes: str) -> AccessTokenManager:
-        return self.sessions.manager(Hidden(session), scopes or (READ,), Hidden(text))
+        self.session(session)
+        return self.sessions.begin(Hidden(session), scopes or (READ,), Hidden(text))
+
+    def sign_in(self, user: str, *scopes: str, **claims: Any) -> UserSession:
+        asked = scopes or (READ,)
+        return self.sessions.sign_in(self.app.sign_in(user, *asked, **claims), asked)
+
+    def user(self, user: str) -> UserSession:
+        return self.sessions.user(Hidden(f"{user}.home"))
+
+    def users(self, username: str | None = None) -> list[str]:
+        return [each.username for each in self.sessions.users(Hidden(username))]
 
     def session(self, name: str) -> UserSession:
-        return self.sessions.session(Hidden(name))
+        session = self.sessions.session(Hidden(name))
+        self.named[session._name.cell_contents] = name
+        return session
+
+    def shared(self, name: str) -> SharedSession:
+        """A session as this worker knows it."""
+        return self.sessions._session(self.session(name)._name)
 
     def manager(self, name: str, *scopes: str) -> AccessTokenManager:
         return self.session(name).manager(*(scopes or (READ,)))
@@ -146,4 +176,5 @@ class Worker:
     @property
     def kept(self) -> list[tuple[str, str]]:
         """The sessions and assertions of the managers that are kept."""
-        return [(name, text) for name, text, *_ in self.sessions._all.served.cell_contents]
+        kept = self.sessions._all.served.cell_contents
+        return [(self.named[name], text) for name, text, *_ in kept]

@@ -15,6 +15,8 @@ from tokenmgr._context import Context
 from tokenmgr._engine.flight import again
 from tokenmgr._runtime.secrecy import Hidden
 from tokenmgr._runtime.workers import Workers
+from tokenmgr.entra.client import Client
+from tokenmgr.entra.particulars import Particulars
 from tokenmgr.identity.proofs import Proof, SecretText
 from tokenmgr.manager import AccessTokenManager
 from tokenmgr.stores import TokenStore
@@ -39,11 +41,15 @@ def _part(text: str) -> str:
 class FakeApp:
     """An app at its authority, of whose tokens each says whose it is, and for what."""
 
+    #: As the app that it stands for.
+    key = Client.key
+
     def __init__(self, clock: FakeClock, authority: Authority | None = None) -> None:
         self.clock = clock
         self.authority = authority or Authority.entra(TENANT)
         self.client_id = "11111111-2222-3333-4444-555555555555"
         self.cae = False
+        self.particulars = Particulars()
         self.lifetime = 3600.0
         self.refresh_in: float | None = None
         #: What was asked for, by the user's assertion.

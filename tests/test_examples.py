@@ -173,6 +173,73 @@ def test_the_web_api_tells_its_callers_what_to_do(entra):
         assert ANN not in answer.text
 
 
+@contextmanager
+def command_line(
+    entra: EntraEmulator, *arguments: str, **more: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The command line whose user signs in with a code, at the emulator."""
+    entra.add_user(ANN)
+    entra.device_code_interval = 0
+    named = entra.environment()
+    named |= {"AZURE_CLIENT_ID": entra.add_client("the-command-line", public=True)}
+    del named["AZURE_CLIENT_SECRET"]
+    with running(
+        "examples/device_code.py",
+        *("--url", f"{entra.url}/graph/v1.0/me", "--interval", "0.05", *arguments),
+        stderr=subprocess.STDOUT,
+        **(named | more),
+    ) as process:
+        yield process
+
+
+def code_in(said: str) -> str:
+    return re.findall(r"enter the code (\w+)", said)[-1]
+
+
+def test_the_command_line_goes_on_for_a_user_who_has_signed_in_once(entra):
+    entra.token_lifetime = 2
+    with command_line(entra) as process:
+        entra.enter_device_code(code_in(read_until(process, "to authenticate")), ANN)
+        assert f"{ANN} has signed in" in read_until(process, "has signed in")
+        until(lambda: entra.count(grant_type="refresh_token") >= 2)
+        calls = entra.api_calls
+        until(lambda: entra.api_calls > calls)
+        entra.revoke(ANN)
+        entra.revoke_tokens()
+        said = read_until(process, "to authenticate")
+        assert "sign in" in said
+        entra.enter_device_code(code_in(said), ANN)
+        read_until(process, "has signed in")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate()
+    assert "Traceback" not in said
+
+
+def test_the_command_line_remembers_its_user(entra, tmp_path):
+    kept = {
+        "TOKENMGR_STORE": f"sqlite:///{tmp_path}/tokens.db",
+        "TOKENMGR_ENCRYPTION_KEY": "0123456789-the-key-of-all-records",
+    }
+    with command_line(entra, "--count", "1", **kept) as process:
+        entra.enter_device_code(code_in(read_until(process, "to authenticate")), ANN)
+        process.communicate()
+    with command_line(entra, "--count", "1", **kept) as process:
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert "enter the code" not in said
+    assert '"' in said
+
+
+def test_the_command_line_says_when_its_user_says_no(entra):
+    with command_line(entra) as process:
+        code = code_in(read_until(process, "to authenticate"))
+        entra.enter_device_code(code, ANN, accept=False)
+        said, _ = process.communicate()
+    assert process.returncode == 1
+    assert said.startswith("ConsentRequiredError: ")
+    assert entra.api_calls == 0
+
+
 def test_the_worker_does_all_its_jobs_with_one_token(entra):
     jobs = [f"job-{number}" for number in range(20)]
     settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}

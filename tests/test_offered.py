@@ -15,8 +15,13 @@ aget_access_token aget_token aheaders arefresh_access_token close from_secret ge
 get_token headers invalidate key prefetch refresh_access_token scopes status
 """
 REGISTRY = """
-aclose aget_access_token aprefetch close export_cache from_env get_access_token import_cache manager
-on_behalf_of prefetch session status tenant
+abegin_device_code aclose acomplete_auth_code aget_access_token aprefetch authorization_request_url
+begin_auth_code begin_device_code close complete_auth_code export_cache from_env get_access_token
+import_cache manager on_behalf_of prefetch redeem_auth_code redeem_refresh_token session sign_in
+sign_in_with_password status tenant user users
+"""
+SESSION = """
+aend asign_out claims end home_account_id manager sign_out username
 """
 POLICY = """
 backoff_base backoff_cap jitter margin max_wait min_margin retry_after_cap skew
@@ -52,7 +57,7 @@ OBJECTS = {
     "a manager over a source": (lambda folder: used(over_a_source()), MANAGER),
     "a manager of a registry": (lambda folder: registry().manager(SCOPE), MANAGER),
     "a registry": (lambda folder: registry(), REGISTRY),
-    "a session": (lambda folder: registry().session("job"), "aend end manager"),
+    "a session": (lambda folder: registry().session("job"), SESSION),
     "a store in memory": (lambda folder: MemoryStore(), "close delete get lease put"),
     "a store in SQLite": (
         lambda folder: SqliteStore(folder / "tokens.db"),

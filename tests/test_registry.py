@@ -155,7 +155,7 @@ def registry(**overrides: object) -> TokenRegistry:
             "https",
         ),
         (lambda: registry(client_id=" "), ConfigurationError, "client_id"),
-        (lambda: registry(credential=None), ConfigurationError, "credential"),
+        (lambda: registry(credential=42), ConfigurationError, "credential"),
         (lambda: registry(credential=""), ConfigurationError, "client secret"),
         (lambda: registry(timeout=0), ConfigurationError, "timeout"),
         (lambda: registry(timeout="soon"), ConfigurationError, "timeout"),
@@ -255,3 +255,25 @@ def test_a_scope_that_is_too_long_is_refused_and_not_repeated(scope: str) -> Non
         assert "xxx" not in str(caught.value)
         assert tokens._by_arguments == {}
         assert tokens.manager("x" * 2_039 + "/.default")
+
+
+def test_without_a_credential_it_is_a_public_client_which_has_no_tokens_of_its_own() -> None:
+    with registry(credential=None) as tokens:
+        for ask in (
+            lambda: tokens.manager(SCOPE),
+            lambda: tokens.manager(SCOPE, cae=True),
+            lambda: tokens.on_behalf_of("a.b.c", "api://orders/read"),
+            lambda: tokens.on_behalf_of("a.b.c", "api://orders/read", session="job"),
+        ):
+            with pytest.raises(ConfigurationError, match="begin_device_code"):
+                ask()
+
+
+def test_a_public_client_shares_with_nobody_without_a_key(tmp_path: Any) -> None:
+    store = f"sqlite:///{tmp_path}/tokens.db"
+    with pytest.raises(
+        ConfigurationError, match=r"public client has no credential.*encryption_key"
+    ):
+        registry(credential=None, store=store)
+    with registry(credential=None, store=store, encryption_key="k1" + "0123456789" * 4) as tokens:
+        assert tokens._own.app.sealed is not None

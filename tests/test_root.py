@@ -14,8 +14,8 @@ NAMES = """
 AccessToken AccessTokenManager Authority AuthorityError Certificate ClientAssertion ClientSecret
 ConfigurationError ConsentRequiredError HostNotAllowedError InsufficientScopeError
 InteractionRequiredError InvalidCredentialError InvalidScopeError RefreshPolicy
-ServiceUnavailableError SidecarError StoreError ThrottledError TokenKey TokenManagerError
-TokenRegistry TokenRequestError TokenSource TokenTimeoutError WorkloadIdentity
+ServiceUnavailableError SessionNotFoundError SidecarError StoreError ThrottledError TokenKey
+TokenManagerError TokenRegistry TokenRequestError TokenSource TokenTimeoutError WorkloadIdentity
 """
 
 

@@ -259,7 +259,7 @@ def test_who_signs_in_again_is_not_kept_waiting_by_what_failed_before(worker, ap
     held = worker.manager("job")
     clock.advance(3600)
     app.over.add(ANN)
-    error = ended(held, says="has ended, as its refresh token is refused: no.*begin the session")
+    error = ended(held, says="has ended, as its refresh token is refused: no.*and begin it with")
     assert error.error_codes == (70000,)
     token = worker.begin(ANN_AGAIN, "job").get_access_token()
     assert held.get_access_token() == worker.get("job") == token
@@ -433,7 +433,7 @@ def test_a_refused_refresh_token_is_the_end_and_says_what_to_do(app, clock):
     worker.begin(ANN, "job").get_access_token()
     clock.advance(3600)
     app.over.add(ANN)
-    error = ended(worker, "job", says="session has ended.*begin the session again with the user's")
+    error = ended(worker, "job", says="session has ended.*and begin it with on_behalf_of")
     assert (error.error, error.error_codes) == ("invalid_grant", (70000,))
     assert [name for name in store.names if not name.endswith(":lease")] == []
     shown = len(app.shown)

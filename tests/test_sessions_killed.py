@@ -67,7 +67,7 @@ class Worker:
         random.seed()
         store = Dying(self.url, self.may_die)
         with self.entra.registry(store=store, encryption_key=KEY) as tokens:
-            tokens._all_sessions()._sealed.lease_ttl = TTL
+            tokens._own.begin_sessions()._sealed.lease_ttl = TTL
             while not (self.folder / "enough").exists():
                 self.choose()
                 try:

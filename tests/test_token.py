@@ -86,6 +86,8 @@ OTHER = {
     "subject": "a user",
     "claims": "{}",
     "cae": True,
+    "forwarded_claims": "{}",
+    "extra": (("resource", "api://orders"),),
 }
 
 
@@ -104,6 +106,12 @@ def test_each_part_alone_makes_another_key(name) -> None:
 def test_no_part_of_a_key_can_be_set(name) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(KEY, name, OTHER[name])
+
+
+def test_no_repr_shows_what_a_program_adds_to_its_requests() -> None:
+    key = dataclasses.replace(KEY, forwarded_claims='{"ip":"203.0.113.7"}', extra=(("a", "b77b"),))
+    assert "203.0.113.7" not in repr(key)
+    assert "b77b" not in repr(key)
 
 
 def test_a_key_travels() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._context import Context, new_context
 from ._members import Members
@@ -13,8 +13,9 @@ from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import no_fork, renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
-from .entra.client import ConfidentialClient
-from .entra.wire.connection import Connection
+from .entra.client import Client
+from .entra.particulars import particulars_of
+from .entra.wire.connection import ClientCertificate, Connection
 from .errors import ConfigurationError
 from .events import Event
 from .identity.authority import Authority
@@ -24,10 +25,10 @@ from .stores import take_store
 
 if TYPE_CHECKING:
     from ._runtime.shared import Share
+    from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from ._sharing.sealed_flows import SealedFlows
     from ._sharing.slot import SealedStore
-    from .identity.assertions import UserAssertion
-    from .sessions import Sessions
     from .stores import TokenStore
     from .users import Users
 
@@ -46,8 +47,16 @@ class RegistrySettings(TypedDict, total=False):
     policy: RefreshPolicy | None
     verify: bool | str | os.PathLike[str] | None
     proxies: Mapping[str, str] | None
+    cert: ClientCertificate | None
     timeout: float
     cae: bool
+    azure_region: str | bool | None
+    client_claims: Mapping[str, Any] | None
+    forwarded_client_claims: Mapping[str, Any] | str | None
+    exclude_scopes: Iterable[str] | None
+    extra: Mapping[str, str] | None
+    app_name: str | None
+    app_version: str | None
     max_users: int
     session_ttl: float
     on_event: Callable[[Event], object] | None
@@ -62,6 +71,7 @@ class App(Unpicklable):
         authority: Whom it asks.
         given: What proves who it is, and the settings ``store``, ``encryption_key`` and
             ``proxies``: any of them may be secret, or hold a password.
+        added: What it says of itself, and adds to its requests, by name.
         **settings: All other settings, which are documented at :class:`~tokenmgr.TokenRegistry`.
 
     Raises:
@@ -72,6 +82,7 @@ class App(Unpicklable):
     _opened: Share[TokenStore] | None = None
     #: Made with the first of them.
     _users: Users | None = None
+    _flows: SealedFlows | None = None
     _sessions: Sessions | None = None
 
     def __init__(
@@ -79,10 +90,12 @@ class App(Unpicklable):
         client_id: str,
         authority: Authority,
         given: Hidden,
+        added: Hidden,
         *,
         namespace: str = "tokenmgr",
         policy: RefreshPolicy | None = None,
         verify: bool | str | os.PathLike[str] | None = None,
+        cert: ClientCertificate | None = None,
         timeout: float = 10.0,
         cae: bool = False,
         max_users: int = 10_000,
@@ -92,22 +105,24 @@ class App(Unpicklable):
     ) -> None:
         secret, store, keys, ways = map(Hidden, given.cell_contents)
         self.connection: Connection = Connection(
-            verify=verify, proxies=ways.cell_contents, timeout=timeout
+            verify=verify, proxies=ways.cell_contents, cert=cert, timeout=timeout
         )
         self.context: Context = new_context(
             policy=policy, clock=clock, on_event=on_event, fetch_timeout=timeout
         )
         credential = _checked(secret)
         #: The app at the authority that the program has named.
-        self.client: ConfidentialClient = ConfidentialClient(
+        self.client: Client = Client(
             authority,
             client_id,
             credential,
             connection=self.connection,
             context=self.context,
             cae=cae,
+            particulars=particulars_of(authority, credential, added),
         )
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
+        self._credential, self._keys = credential, keys
         self._most_users = _number_of(max_users)
         self._session_ttl = _seconds_of(session_ttl)
         self._members = Members(self.client, self.context, self.sealed)
@@ -119,7 +134,7 @@ class App(Unpicklable):
         self.lock = threading.RLock()
 
     def _seal(
-        self, store: Hidden, keys: Hidden, credential: ClientCredential, namespace: str
+        self, store: Hidden, keys: Hidden, credential: ClientCredential | None, namespace: str
     ) -> SealedStore | None:
         if store.cell_contents is None:
             return None
@@ -135,11 +150,11 @@ class App(Unpicklable):
             context=self.context,
         )
 
-    def members_at(self, client: ConfidentialClient) -> Members:
+    def members_at(self, client: Client) -> Members:
         """Makes the managers of the app's own tokens at a tenant, bounded with all others."""
         return self._members.at(client)
 
-    def users_at(self, client: ConfidentialClient) -> Users:
+    def users_at(self, client: Client) -> Users:
         """Makes the managers of the users of a tenant, bounded with all others."""
         with no_fork():
             from .users import Users
@@ -149,26 +164,37 @@ class App(Unpicklable):
                 self._users = Users(self._most_users, client, self.context, self.sealed)
             return self._users.at(client)
 
-    def sessions_at(
-        self,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
-    ) -> Sessions:
+    def sessions_at(self, client: Client) -> Sessions:
         """Makes the sessions of a tenant's users, bounded with all others."""
         with no_fork():
-            from .sessions import Sessions
+            from ._sessions import Sessions
 
         with self.lock:
             if self._sessions is None:
                 self._sessions = Sessions(
-                    self._most_users,
-                    self._session_ttl,
-                    client,
-                    client_of,
-                    self.context,
-                    self.sealed,
+                    self._most_users, self._session_ttl, client, self.context, self.sealed
                 )
-            return self._sessions.at(client, client_of)
+            return self._sessions.at(client)
+
+    def flows(self) -> SealedFlows:
+        """Gives what seals the sign-ins that are begun.
+
+        Raises:
+            ConfigurationError: The ``encryption_key=`` can be guessed.
+        """
+        with no_fork():
+            from ._sharing.keys import keys_of_app
+            from ._sharing.sealed_flows import SealedFlows
+
+        with self.lock:
+            if self._flows is None:
+                keys = (
+                    keys_of_app(self._keys, self._credential, salt=self.client.client_id)
+                    if self.sealed is None
+                    else self.sealed.keys
+                )
+                self._flows = SealedFlows(keys, self.sealed, self.context)
+            return self._flows
 
     def close(self) -> None:
         """Ends what is under way, and closes the connections and the store.
@@ -189,14 +215,16 @@ class App(Unpicklable):
             self._opened.end()
 
 
-def _checked(given: Hidden) -> ClientCredential:
+def _checked(given: Hidden) -> ClientCredential | None:
+    if given.cell_contents is None:
+        return None
     if isinstance(given.cell_contents, str):
         return ClientSecret(given.cell_contents)
     if isinstance(given.cell_contents, ClientCredential):
         return given.cell_contents
     raise ConfigurationError(
         "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
-        "WorkloadIdentity"
+        "WorkloadIdentity; it is left out for a public client, which has none"
     )
 
 

@@ -13,8 +13,9 @@ from ._engine.cell import Cell
 from ._runtime.clock import Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.loops import running_loop
-from .entra.client import ConfidentialClient
+from .entra.client import Client
 from .entra.grants.client_credentials import ClientCredentialsSource
+from .entra.particulars import Extra
 from .errors import ConfigurationError, TokenManagerError
 from .manager import AccessTokenManager, manager_of
 from .token import Scopes, TokenKey, normalize_scopes
@@ -84,7 +85,7 @@ class Members:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         context: Context,
         sealed: SealedStore | None,
         beside: Members | None = None,
@@ -98,7 +99,7 @@ class Members:
         self._alive: WeakValueDictionary[TokenKey, AccessTokenManager] = WeakValueDictionary()
         self._closed = False
 
-    def at(self, client: ConfidentialClient) -> Members:
+    def at(self, client: Client) -> Members:
         """Makes those of the same app at another tenant."""
         return Members(client, self._context, self._sealed, self)
 
@@ -120,18 +121,32 @@ class Members:
         return manager
 
     def find(
-        self, scopes: Iterable[str | Iterable[str]], *, cae: bool | None = None
+        self,
+        scopes: Iterable[str | Iterable[str]],
+        *,
+        cae: bool | None = None,
+        forwarded_claims: str | None = None,
+        extra: Extra | None = None,
     ) -> AccessTokenManager:
         """Gives the manager of a scope, by its key.
 
         Args:
             scopes: The scope, as it was given.
-            cae: Whether it says that claims challenges are answered; None as the client has it.
+            cae: Whether it says that claims challenges are answered; None as the client has it,
+                and so with what follows.
+            forwarded_claims: The claims that are asked for with each token, as JSON.
+            extra: Parameters that the request has besides.
 
         Raises:
             TokenManagerError: As for :meth:`manager`.
         """
-        source = ClientCredentialsSource(self._client, normalize_scopes(scopes), cae=cae)
+        source = ClientCredentialsSource(
+            self._client,
+            normalize_scopes(scopes),
+            cae=cae,
+            forwarded_claims=forwarded_claims,
+            extra=extra,
+        )
         with self._kept.lock:
             if self._closed:
                 raise ConfigurationError("this registry is closed: make a new TokenRegistry")

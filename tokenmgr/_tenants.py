@@ -8,14 +8,17 @@ from weakref import ref
 
 from ._app import App
 from ._members import Members
-from ._runtime.secrecy import Unpicklable
-from .entra.client import ConfidentialClient
+from ._runtime.secrecy import Hidden, Unpicklable
+from .entra.client import Client
+from .entra.particulars import checked_claims, checked_extra
 from .entra.unified_cache import UnifiedCache
 from .errors import ConfigurationError
 from .identity.authority import neighbour
+from .manager import AccessTokenManager
+from .token import Scopes
 
 if TYPE_CHECKING:
-    from .sessions import Sessions
+    from ._sessions import Sessions
     from .users import Users
 
 __all__ = ["Tenant", "Tenants"]
@@ -40,7 +43,7 @@ class Tenant(Unpicklable):
     #: Whether it has been closed, alone or with all others.
     closed = False
 
-    def __init__(self, app: App, client: ConfidentialClient) -> None:
+    def __init__(self, app: App, client: Client) -> None:
         self.app = app
         self.client = client
         self.members: Members = app.members_at(client)
@@ -58,6 +61,23 @@ class Tenant(Unpicklable):
         idle = all(each is None or each.is_idle for each in kept)
         return idle and self.imported.is_idle and self.registry() is None
 
+    def special(
+        self, scopes: Scopes, cae: bool | None, claims: Hidden, extra: Hidden
+    ) -> AccessTokenManager:
+        """Gives the manager of a token that is asked for otherwise than the registry says.
+
+        Raises:
+            TokenManagerError: As :meth:`~tokenmgr.TokenRegistry.manager` has it.
+        """
+        said, told = self.client.particulars, claims.cell_contents is not None
+        own = Hidden(checked_extra(extra))
+        return self.members.find(
+            scopes,
+            cae=cae,
+            forwarded_claims=checked_claims(claims) if told else None,
+            extra=tuple(sorted({**dict(said.extra), **dict(own.cell_contents)}.items())),
+        )
+
     def begin_users(self) -> Users:
         """Gives the managers of its users.
 
@@ -74,10 +94,11 @@ class Tenant(Unpicklable):
         """Gives the sessions of its users.
 
         Raises:
-            ConfigurationError: The authority has no such grant, the store's key is derived from
-                the credential, or it is closed.
+            ConfigurationError: The store's key is derived from the credential, or it is closed.
         """
-        sessions = self.app.sessions_at(self.client, self.begin_users().client_of)
+        if self.sessions is not None:
+            return self.sessions
+        sessions = self.app.sessions_at(self.client)
         with self.app.lock:
             self.check_open()
             self.sessions = self.sessions or sessions

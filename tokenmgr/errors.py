@@ -9,6 +9,7 @@
     │   ├── InvalidCredentialError    it does not believe the app's secret, certificate or assertion
     │   ├── InvalidScopeError         it does not know the scope or the resource
     │   ├── InteractionRequiredError  a person has to sign in (``claims`` says how)
+    │   │   └── SessionNotFoundError  nothing is kept of the session that was asked for
     │   ├── ConsentRequiredError      a person or an administrator has to consent
     │   ├── ThrottledError            it was asked too often (``retry_after``)
     │   └── ServiceUnavailableError   it cannot be reached, or fails (``retry_after``)
@@ -36,6 +37,7 @@ __all__ = [
     "InvalidCredentialError",
     "InvalidScopeError",
     "ServiceUnavailableError",
+    "SessionNotFoundError",
     "SidecarError",
     "StoreError",
     "ThrottledError",
@@ -121,6 +123,13 @@ class InteractionRequiredError(TokenRequestError):
 
     ``claims`` is what the service asks the sign-in to satisfy: JSON text to send along with it
     (OpenID Connect Core, section 5.5), or None when it asked for nothing more.
+    """
+
+
+class SessionNotFoundError(InteractionRequiredError):
+    """Nothing is kept of this session or user (any more): no service was asked.
+
+    What a service refuses is an :class:`InteractionRequiredError`, whose ``error`` it names.
     """
 
 

@@ -110,13 +110,13 @@ class AccessTokenManager(Unpicklable):
             ConfigurationError: One of them cannot be right.
         """
         client_secret, given = "", Hidden(client_secret)
-        from .entra.client import ConfidentialClient
+        from .entra.client import Client
         from .entra.grants.client_credentials import ClientCredentialsSource
         from .identity.authority import Authority
         from .identity.credentials import ClientSecret
 
         credential = ClientSecret(given.cell_contents)
-        client = ConfidentialClient(Authority.entra(tenant_id), client_id, credential, cae=cae)
+        client = Client(Authority.entra(tenant_id), client_id, credential, cae=cae)
         source = ClientCredentialsSource(client, normalize_scopes(scope))
         return cls(source, source.key)
 

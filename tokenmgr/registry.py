@@ -12,6 +12,7 @@ from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
+from ._sign_ins import SignIns
 from ._tenants import Tenant, Tenants
 from .events import Event, TokenStatus
 from .identity.assertions import text_of
@@ -24,15 +25,17 @@ from .token import normalize_scopes
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from .entra.wire.connection import ClientCertificate
     from .identity.environment import Settings
-    from .sessions import Sessions, UserSession
+    from .sessions import UserSession
     from .stores import TokenStore
 
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
 
-class TokenRegistry(Unpicklable):
+class TokenRegistry(SignIns, Unpicklable):
     """The tokens of one app at one authority: ask it for a manager of each scope.
 
     Making one reads nothing and asks nobody. It is safe to share between threads and event
@@ -51,7 +54,8 @@ class TokenRegistry(Unpicklable):
 
     Args:
         client_id: The app's client id.
-        credential: What proves who the app is; a str is a client secret.
+        credential: What proves who the app is; a str is a client secret. Left out, it is a public
+            client, which signs users in and has no tokens of its own.
         authority: Whom it asks; a str is its URL.
         store: Where tokens are shared with other workers: ``sqlite:///tokens.db`` on one host,
             ``redis://…``, ``rediss://…`` or ``unix://…`` between hosts, or a
@@ -60,18 +64,33 @@ class TokenRegistry(Unpicklable):
         encryption_key: What the tokens in the store are encrypted with: a text or bytes of 32 or
             more, or several, of which the first encrypts and all decrypt. Left out, a key is
             derived from the client secret (PBKDF2, RFC 8018: some 50 ms, once) or the private
-            key (HKDF, RFC 5869).
+            key (HKDF, RFC 5869); a public client has neither.
         namespace: What the names of its records in the store begin with.
         policy: When to renew, how to back off, how long to wait.
         verify: The path of a file or folder of certificate authorities, or True for those that
             ``requests`` ships, or False for no check at all; each wins over the environment.
             None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
         proxies: ``{"https": "http://proxy:8080"}``; what it leaves out, the environment says.
+        cert: What this machine proves itself with to a gateway that asks for it: the path of a
+            client certificate with its key, as PEM, or a tuple of the paths of both.
         timeout: Seconds that one fetch may take, with all that is repeated.
         cae: Whether the program answers claims challenges, as every ``BearerAuth`` of
             ``tokenmgr.http`` does. The service is told so (client capability ``CP1``), and gives
             tokens that live for up to 28 hours and are refused as soon as they are revoked
             (continuous access evaluation). Such tokens are kept apart from others.
+        azure_region: Where Entra's clouds give the app's own tokens: a region's name, or True for
+            the one where this process runs (``REGION_NAME``, or one request to the machine's
+            metadata service, once). None is ``MSAL_FORCE_REGION``, or no region; False is none.
+        client_claims: Claims to sign into the assertion of a :class:`Certificate`, such as
+            ``{"client_ip": "203.0.113.7"}``.
+        forwarded_client_claims: Claims to ask for with each token, as a dict or its JSON. Tokens
+            of others are others.
+        exclude_scopes: What is not to be asked for by itself: ``["offline_access"]`` for no
+            refresh tokens of users, ``["profile"]`` for less of them in their id tokens.
+        extra: Parameters that each token request has besides, such as ``{"resource": "…"}``; no
+            place for secrets. Tokens of others are others.
+        app_name: What Microsoft's telemetry calls the app, in up to 64 characters of ASCII.
+        app_version: Its version, likewise.
         max_users: Managers of :meth:`on_behalf_of` that are kept, one for each user and set of
             scopes. Beyond that the least recently used ones go, and those whose assertion has
             ended before them. Managers of sessions are bounded the same way, by themselves.
@@ -89,7 +108,7 @@ class TokenRegistry(Unpicklable):
         self,
         *,
         client_id: str,
-        credential: ClientCredential | str,
+        credential: ClientCredential | str | None = None,
         authority: Authority | str,
         store: TokenStore | str | None = None,
         encryption_key: EncryptionKey | None = None,
@@ -97,8 +116,16 @@ class TokenRegistry(Unpicklable):
         policy: RefreshPolicy | None = None,
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
+        cert: ClientCertificate | None = None,
         timeout: float = 10.0,
         cae: bool = False,
+        azure_region: str | bool | None = None,
+        client_claims: Mapping[str, Any] | None = None,
+        forwarded_client_claims: Mapping[str, Any] | str | None = None,
+        exclude_scopes: Iterable[str] | None = None,
+        extra: Mapping[str, str] | None = None,
+        app_name: str | None = None,
+        app_version: str | None = None,
         max_users: int = 10_000,
         session_ttl: float = 1_209_600.0,
         on_event: Callable[[Event], object] | None = None,
@@ -109,13 +136,29 @@ class TokenRegistry(Unpicklable):
             *("", None, None, None),
             Hidden((credential, store, encryption_key, proxies)),
         )
+        client_claims, forwarded_client_claims, extra, claims = (
+            *(None, None, None),
+            Hidden((client_claims, forwarded_client_claims, extra)),
+        )
         app = App(
             client_id,
             Authority.parse(authority),
             given,
+            Hidden(
+                {
+                    "azure_region": azure_region,
+                    "client_claims": claims.cell_contents[0],
+                    "forwarded_client_claims": claims.cell_contents[1],
+                    "exclude_scopes": exclude_scopes,
+                    "extra": claims.cell_contents[2],
+                    "app_name": app_name,
+                    "app_version": app_version,
+                }
+            ),
             namespace=namespace,
             policy=policy,
             verify=verify,
+            cert=cert,
             timeout=timeout,
             cae=cae,
             max_users=max_users,
@@ -140,9 +183,10 @@ class TokenRegistry(Unpicklable):
         with ``TOKENMGR_AUTHORITY`` (the URL of any authority). The first of these that is set
         proves who the app is: ``AZURE_CLIENT_SECRET``; ``AZURE_CLIENT_CERTIFICATE_PATH`` (with
         ``AZURE_CLIENT_CERTIFICATE_PASSWORD`` and ``AZURE_CLIENT_SEND_CERTIFICATE_CHAIN``);
-        ``AZURE_FEDERATED_TOKEN_FILE``. ``TOKENMGR_STORE`` and ``TOKENMGR_ENCRYPTION_KEY`` (one
-        key or several, with commas between them) are ``store=`` and ``encryption_key=`` where
-        these are left out.
+        ``AZURE_FEDERATED_TOKEN_FILE``. ``AZURE_REGIONAL_AUTHORITY_NAME`` is ``azure_region=``
+        (``tryautodetect`` finds it out) where the authority has regions, and ``TOKENMGR_STORE`` and
+        ``TOKENMGR_ENCRYPTION_KEY`` (one key or several, with commas between them) are ``store=``
+        and ``encryption_key=``, where these are left out.
 
         Args:
             **settings: As for :class:`TokenRegistry`.
@@ -168,21 +212,34 @@ class TokenRegistry(Unpicklable):
         app = self._own.client
         return f"<TokenRegistry of {app.client_id} at {app.authority}>"
 
-    def manager(self, *scopes: str | Iterable[str], cae: bool | None = None) -> AccessTokenManager:
+    def manager(
+        self,
+        *scopes: str | Iterable[str],
+        cae: bool | None = None,
+        forwarded_client_claims: Mapping[str, Any] | str | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> AccessTokenManager:
         """Gives the manager of the app's own token for a scope. The same scope, the same manager.
 
         Args:
             *scopes: What the token is for: ``{resource}/.default``; a list of scopes will do.
             cae: Whether this token's user answers claims challenges, where that is not what the
                 registry says.
+            forwarded_client_claims: The claims to ask for with this token, in place of the
+                registry's: a dict or its JSON.
+            extra: Parameters that this token's request has besides, over those of the registry.
 
         Raises:
             InvalidScopeError: It is no scope for client credentials.
-            ConfigurationError: There is none, the authority stands for many tenants, or the
-                registry is closed.
+            ConfigurationError: There is none, the app has no credential, the authority stands for
+                many tenants, a parameter is none that may be added, or the registry is closed.
         """
-        if cae is not None:
-            return self._own.members.find(scopes, cae=cae)
+        if cae is not None or forwarded_client_claims is not None or extra is not None:
+            forwarded_client_claims, extra, given = (
+                *(None, None),
+                Hidden((forwarded_client_claims, extra)),
+            )
+            return self._own.special(scopes, cae, *map(Hidden, given.cell_contents))
         try:
             known = self._by_arguments.get(scopes)
         except TypeError:  # a list or a set
@@ -215,13 +272,15 @@ class TokenRegistry(Unpicklable):
             InteractionRequiredError: It has expired, is no JWT, or is larger than 16 KiB: answer
                 401, so that the caller sends another.
             InvalidScopeError: A scope is none that may be asked for.
-            ConfigurationError: It is no text; no scope was given; Azure AD B2C has no such grant;
+            ConfigurationError: It is no text; no scope was given; the app has no credential; Azure
+                AD B2C has no such grant;
                 the registry is closed; or there is a store without ``encryption_key=``, which a
                 session needs.
         """
         assertion, session, given, name = "", None, Hidden(assertion), Hidden(session)
+        self._own.client.check_credential("on_behalf_of()")
         if name.cell_contents is not None:
-            return self._all_sessions().manager(name, scopes, text_of(given))
+            return self._named_sessions().begin(name, scopes, text_of(given))
         return (self._own.users or self._own.begin_users()).manager(text_of(given), scopes)
 
     def session(self, name: str) -> UserSession:
@@ -245,10 +304,13 @@ class TokenRegistry(Unpicklable):
                 is closed; or there is a store without ``encryption_key=``.
         """
         name, given = "", Hidden(name)
-        return self._all_sessions().session(given, self)
+        return self._named_sessions().session(given, self)
 
-    def _all_sessions(self) -> Sessions:
-        return self._own.sessions or self._own.begin_sessions()
+    def _named_sessions(self) -> Sessions:
+        """Those that on-behalf-of begins, which not every authority has."""
+        if self._own.users is None:
+            self._own.begin_users()
+        return self._own.begin_sessions()
 
     def tenant(self, tenant: str) -> TokenRegistry:
         """Gives the registry of the same app at another tenant of the same cloud.
@@ -318,7 +380,8 @@ class TokenRegistry(Unpicklable):
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
-        What was imported is in it too, as long as it is valid. The authority is asked for its
+        What was imported is in it too, as long as it is valid: of users who have sessions now with
+        the refresh tokens of those, and without who has signed out. The authority is asked for its
         metadata where that is not known yet: do not call it from an event loop.
 
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.
@@ -330,16 +393,21 @@ class TokenRegistry(Unpicklable):
         now = self._own.app.context.clock.elapsed()
         held = [(cell.key, cell.current) for cell in map(cell_of, self._own.members.all())]
         return self._own.imported.dump(
-            (key, current.record) for key, current in held if now < current.valid_until
+            ((key, current.record) for key, current in held if now < current.valid_until),
+            lambda home: self._own.begin_sessions().refresh_token(home),
         )
 
     def import_cache(self, text: str) -> None:
         """Takes in a cache that MSAL, msal-extensions or :meth:`export_cache` wrote.
 
-        The app's own tokens go to this process's managers, where they are newer than theirs;
-        accounts and refresh tokens are kept for the next export. What belongs to another app or
-        tenant, or to a B2C policy that the text does not name, is not taken for this registry's.
-        The authority may be asked for its metadata: do not call it from an event loop.
+        The app's own tokens go to this process's managers, where they are newer than theirs. Who
+        has signed in to this app at this authority is found by :meth:`users` and :meth:`user` from
+        then on, unless they are already, and their refresh tokens are redeemed when a token is
+        asked for. With a ``store=`` that takes ``encryption_key=``: where a key is derived from the
+        credential, as where the store is away, they are kept for the next export alone. What
+        belongs to another app or tenant, or to a B2C policy that the text does not name, is not
+        taken for this registry's. The authority may be asked for its metadata: do not call it from
+        an event loop.
 
         Args:
             text: What ``msal.SerializableTokenCache.serialize()`` gave.
@@ -352,7 +420,14 @@ class TokenRegistry(Unpicklable):
         self._own.check_open()
         self._own.imported.load(given.cell_contents)
         for record in self._own.imported.take_tokens():
-            cell_of(self._own.members.find(record.token.scopes, cae=False)).adopt(record)
+            plain = self._own.members.find(
+                record.token.scopes, cae=False, forwarded_claims="", extra=()
+            )
+            cell_of(plain).adopt(record)
+        sealed = self._own.app.sealed
+        if sealed is None or not sealed.keys.is_derived:
+            users = self._own.imported.users()
+            self._own.imported.keep(self._own.begin_sessions().adopt(users) if users else ())
 
     def close(self) -> None:
         """Lets all tokens go and closes the connections. Closing again does nothing.
@@ -384,6 +459,12 @@ class TokenRegistry(Unpicklable):
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:
     """The settings that were given, with the environment's in place of those that were not."""
-    of_environment = Hidden({"store": found.store, "encryption_key": found.encryption_key})
+    of_environment = Hidden(
+        {
+            "store": found.store,
+            "encryption_key": found.encryption_key,
+            "azure_region": found.azure_region,
+        }
+    )
     unset = {n for n in of_environment.cell_contents if given.cell_contents.get(n) is None}
     return {**given.cell_contents, **{name: of_environment.cell_contents[name] for name in unset}}

@@ -1,82 +1,107 @@
-"""Work for a user that outlives the call: begun with the user's token, found again by a name.
+"""What keeps a user: one who has signed in, or for whom work goes on when their call is over.
 
-A session's managers are kept as those of users are: not before a first token, so many at most, each
-alone. Whenever one is looked for, its next call asks the store whether the session still is what it
-was, so that nobody is served under a name that another user has begun since. Without a store the
-sessions are this process's own.
+Whoever has signed in is found again by the id of their account, and work by the name that the
+program has given it, in spaces of their own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
-import secrets
-import weakref
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from ._context import Context
-from ._kept import KeptCell, KeptManagers
-from ._runtime.forks import no_fork
 from ._runtime.loops import running_loop
-from ._runtime.secrecy import Hidden, Unpicklable, is_unicode
-from .entra.client import ConfidentialClient
-from .entra.grants.refresh_token import SessionSource
-from .errors import ConfigurationError
-from .identity.assertions import UserAssertion
-from .manager import AccessTokenManager, doubt
-from .token import Scopes, TokenKey, normalize_scopes
+from ._runtime.secrecy import Hidden, Unpicklable
+from ._session import Account
+from .manager import AccessTokenManager
+from .token import Scopes
 
-if TYPE_CHECKING:
-    from ._sharing.session import SharedSession
-    from ._sharing.slot import SealedStore
-
-__all__ = ["Sessions", "UserSession"]
-
-#: The longest name of a session, in characters.
-_LONGEST_NAME = 1_024
-#: What lies in memory for each manager that is kept, where there is no store: its token and the
-#: session.
-_RECORDS_EACH = 2
+__all__ = ["UserSession"]
 
 
-class _SessionCell(KeptCell):
-    """A session's cell, which knows where its tokens come from."""
+class _Sessions(Protocol):
+    """Those of an app."""
 
-    session_source: SessionSource
-    sessions: Sessions
-    #: When the assertion ends that it is found by; None where that is no part of it.
-    assertion_ends_at: float | None
-
-    def _tell_news(self, seconds: float | None) -> None:
-        self.sessions.hear(self, seconds)
+    def account(self, name: Hidden, seen: Any) -> tuple[Any, Account]: ...
+    def manager(self, name: Hidden, given: Scopes) -> AccessTokenManager: ...
+    def end(self, name: Hidden) -> None: ...
+    def sign_out(self, name: Hidden, redirect_uri: str | None) -> str: ...
 
 
 class UserSession(Unpicklable):
-    """A session of a user: work that goes on when the call that began it is over.
+    """A session of a user: one who is signed in, or work that goes on when the user's call is over.
 
-    :meth:`TokenRegistry.session` finds it by its name, whether it is there or not, in whichever
-    process; nobody is asked before there is need for a token.
+    Those of users who have signed in are found by :meth:`TokenRegistry.user` and
+    :meth:`TokenRegistry.users`. Work is found by :meth:`TokenRegistry.session`, by its name,
+    whether it is there or not. Either is found in whichever process.
     """
 
-    def __init__(self, sessions: Sessions, name: Hidden, registry: object = None) -> None:
+    def __init__(
+        self,
+        sessions: _Sessions,
+        name: Hidden,
+        registry: object = None,
+        seen: object = None,
+    ) -> None:
         self._sessions = sessions
         self._name = name
         #: As long as somebody holds a tenant's registry, what it is made of stays.
         self._registry = registry
+        #: The session, once it has been looked up; as long as somebody holds it, it is known.
+        self._seen = seen
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """What the id token of the sign-in says (OpenID Connect Core, section 2), a copy.
+
+        Of work that :meth:`TokenRegistry.on_behalf_of` has begun it is what the service has
+        answered, or what the user's token says where it has answered nothing of the kind. Of claims
+        of more than 16 KiB the longest are left out. This, like the properties below, looks into
+        the store where this process does not know it yet: do not read it first in an event loop.
+
+        Raises:
+            SessionNotFoundError: Nothing is kept of the session (any more).
+            StoreError: The store cannot be used now.
+        """
+        claims: dict[str, Any] = copy.deepcopy(self._account().claims.cell_contents)
+        return claims
+
+    @property
+    def home_account_id(self) -> str:
+        """What the account is called wherever it signs in, ``uid.utid`` as MSAL has it.
+
+        Raises:
+            SessionNotFoundError: Nothing is kept of the session (any more).
+            StoreError: The store cannot be used now.
+        """
+        return self._account().home_account_id
+
+    @property
+    def username(self) -> str:
+        """What the person is called, such as ``ann@contoso.com``; empty where nothing says it.
+
+        It is for showing: it may change, and be another person's later.
+
+        Raises:
+            SessionNotFoundError: Nothing is kept of the session (any more).
+            StoreError: The store cannot be used now.
+        """
+        return self._account().username
+
+    def _account(self) -> Account:
+        self._seen, account = self._sessions.account(self._name, self._seen)
+        return account
 
     def manager(self, *scopes: str | Iterable[str]) -> AccessTokenManager:
         """Gives the manager of the session's token for some scopes. The same scopes, the same one.
 
         Its refresh token brings what the user has consented to, whatever scopes the session was
         begun with. A session that is not there (any more) is told by the calls of the manager, as
-        an :class:`~tokenmgr.InteractionRequiredError`.
+        a :class:`~tokenmgr.SessionNotFoundError`, and one whose refresh token the service refuses
+        as an :class:`~tokenmgr.InteractionRequiredError`.
 
         Args:
             *scopes: What the token is for, such as ``https://graph.microsoft.com/Mail.Read``.
@@ -90,8 +115,8 @@ class UserSession(Unpicklable):
     def end(self) -> None:
         """Ends the session, and erases it here and in the store. Ending it again does nothing.
 
-        Managers of it that anybody holds in this process raise an
-        :class:`~tokenmgr.InteractionRequiredError` from then on; other processes notice when they
+        Managers of it that anybody holds in this process raise a
+        :class:`~tokenmgr.SessionNotFoundError` from then on; other processes notice when they
         look for it next, or within some 75 s. It waits for a worker that redeems the refresh token
         just now: do not call it from an event loop, which has :meth:`aend`.
 
@@ -107,263 +132,29 @@ class UserSession(Unpicklable):
 
         await asyncio.to_thread(self.end)
 
+    def sign_out(self, post_logout_redirect_uri: str | None = None) -> str:
+        """Does as :meth:`end`, and gives the address at which the user signs out at the authority.
 
-class Sessions(Unpicklable):
-    """The sessions of an app at one tenant. Those of all tenants have one bound.
-
-    Args:
-        most: So many managers are kept.
-        ttl: Seconds after which a session ends without use.
-        client: The app, at its authority.
-        client_of: Gives the app where an assertion is exchanged.
-        context: What its managers have in common.
-        sealed: Its store.
-        beside: Those of another tenant.
-
-    Raises:
-        ConfigurationError: The store's key is derived from the credential.
-    """
-
-    def __init__(
-        self,
-        most: int,
-        ttl: float,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
-        context: Context,
-        sealed: SealedStore | None,
-        beside: Sessions | None = None,
-    ) -> None:
-        if sealed is not None and sealed.keys.is_derived:
-            raise ConfigurationError(
-                "a session's refresh token goes into a store only under encryption_key= (or "
-                "TOKENMGR_ENCRYPTION_KEY): a key that is derived from the app's credential would "
-                "end every session when that is rotated. python -c 'import secrets; "
-                "print(secrets.token_urlsafe(32))' makes one"
-            )
-        self._most = most
-        self._ttl = ttl
-        self._client = client
-        self._client_of = client_of
-        self._context = context
-        #: The store that others share, for what is told of it.
-        self._shown = sealed
-        self._sealed: SealedStore
-        self._all: KeptManagers
-        if beside is None:
-            self._sealed, self._all = sealed or self._own_store(), KeptManagers(most, context)
-        else:
-            self._sealed, self._all = beside._sealed, beside._all  # noqa: SLF001 - its own
-        #: What events call a session by, and nobody can guess it from.
-        self._secret = secrets.token_bytes(32)
-        # By what is secret, and therefore hidden.
-        #: The cells of all that anybody has, and their sessions.
-        self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _SessionCell]())
-        self._sessions: Hidden = Hidden(weakref.WeakValueDictionary[str, "SharedSession"]())
-        self._closed = False
-
-    def at(
-        self,
-        client: ConfidentialClient,
-        client_of: Callable[[UserAssertion], ConfidentialClient],
-    ) -> Sessions:
-        """Makes those of the same app at another tenant."""
-        return Sessions(self._most, self._ttl, client, client_of, self._context, self._shown, self)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is no manager, here or in anybody's hands."""
-        return not self._alive.cell_contents
-
-    def _own_store(self) -> SealedStore:
-        with no_fork():
-            from ._sharing.own_store import own_store
-
-        return own_store(self._context, self._most * _RECORDS_EACH)
-
-    def session(self, given: Hidden, registry: object = None) -> UserSession:
-        """Gives the session of a name.
+        Send the user's browser there, or they are signed in again without a word the next time
+        (OpenID Connect RP-Initiated Logout 1.0). It waits as :meth:`end` does, and may ask the
+        authority for its metadata: an event loop has :meth:`asign_out`.
 
         Args:
-            given: The name.
-            registry: What it is to be closed with.
+            post_logout_redirect_uri: Where the authority sends the browser afterwards; one that the
+                app is registered with.
+
+        Returns:
+            The address; an empty text where the authority has none of its own.
 
         Raises:
-            ConfigurationError: It is no name, or they are closed.
+            StoreError: As for :meth:`end`.
+            TokenManagerError: The session is ended, but the authority's metadata cannot be had.
         """
-        with self._all.lock:
-            self._check_open()
-        return UserSession(self, _name_of(given), registry)
+        return self._sessions.sign_out(self._name, post_logout_redirect_uri)
 
-    def manager(
-        self, name: Hidden, given: Scopes, text: Hidden | None = None
-    ) -> AccessTokenManager:
-        """Gives the manager of a session's token.
+    async def asign_out(self, post_logout_redirect_uri: str | None = None) -> str:
+        """Does as :meth:`sign_out`, and never blocks the event loop."""
+        running_loop()
+        import asyncio
 
-        Args:
-            name: The session's name.
-            given: What the token is for.
-            text: The assertion that begins the session; None where it is to be there.
-
-        Raises:
-            TokenManagerError: A scope is none, or the assertion could not be exchanged.
-        """
-        scopes, name = normalize_scopes(given), _name_of(name)
-        shown = Hidden("" if text is None else text.cell_contents)
-        url = self._client.authority.url
-        wanted = Hidden((name.cell_contents, shown.cell_contents, scopes, url))
-        with self._all.lock:
-            self._check_open()
-            kept: AccessTokenManager | None = self._all.served.cell_contents[wanted.cell_contents]
-            cell: _SessionCell | None = self._alive.cell_contents.get(wanted.cell_contents)
-        if cell is None:
-            cell = self._new_cell(wanted, name, scopes, text)
-        elif text is not None and kept is None:
-            UserAssertion(text).check_time(self._context.clock.wall())
-        manager = cell.manager()
-        cell.session_source.look_again()
-        if self._shown is not None:  # else all that changes a session is here, and says so
-            doubt(manager)
-        return manager
-
-    def _new_cell(
-        self, wanted: Hidden, name: Hidden, scopes: tuple[str, ...], text: Hidden | None
-    ) -> _SessionCell:
-        assertion = None if text is None else UserAssertion(text)
-        if assertion is not None:
-            assertion.check_time(self._context.clock.wall())
-        with self._all.lock:
-            self._check_open()
-            home = None if assertion is None else self._client_of(assertion)
-            session = self._session(name)
-            source = SessionSource(
-                self._client,
-                self._key(name, scopes),
-                partial(_share, self._sealed, session),
-                session,
-                assertion=assertion,
-                home=home,
-            )
-            cell = _SessionCell(source, source.key, self._context, self._shown)
-            cell.sessions, cell.session_source, cell.wanted = self, source, wanted
-            cell.assertion_ends_at = None if assertion is None else assertion.expires_at
-            session.cells.add(cell)
-            # Another thread may have been faster: then that one's is it.
-            first: _SessionCell = self._alive.cell_contents.setdefault(wanted.cell_contents, cell)
-            return first
-
-    def end(self, name: Hidden) -> None:
-        """Ends a session.
-
-        Raises:
-            StoreError: It may lie in the store still.
-        """
-        with self._all.lock:
-            self._check_open()
-            session = self._session(name)
-            self._sessions.cell_contents.pop(name.cell_contents, None)
-            cells: list[_SessionCell] = list(session.cells)
-            for cell in cells:
-                cell.session_source.is_ended = True
-                self._alive.cell_contents.pop(cell.wanted.cell_contents, None)
-            self._all.forget(cells)
-        for cell in cells:
-            cell.manager().close()
-        session.end()
-
-    def close(self) -> None:
-        """Lets all tokens go."""
-        with self._all.lock:
-            self._closed = True
-            managers = self._all.let_go(self._alive.cell_contents)
-        for manager in managers:
-            manager.close()
-
-    def close_store(self) -> None:
-        """Closes what nobody shares; after the sessions of all tenants."""
-        if self._shown is None:
-            self._sealed.closed = True
-
-    # With the lock held:
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
-
-    def _session(self, name: Hidden) -> SharedSession:
-        with no_fork():
-            from ._sharing.session import SharedSession
-
-        session: SharedSession | None = self._sessions.cell_contents.get(name.cell_contents)
-        if session is None:
-            described = Hidden(json.dumps(["session", *self._whose(), self._digest(name)]))
-            session = SharedSession(self._sealed, self._key(name, ()), described, self._ttl)
-            self._sessions.cell_contents[name.cell_contents] = session
-        return session
-
-    def _whose(self) -> tuple[str, str, str]:
-        authority = self._client.authority
-        return authority.kind, authority.url, self._client.client_id
-
-    def _digest(self, name: Hidden) -> str:
-        """What a session is called inside of the seal."""
-        key = json.dumps(["tokenmgr session, 1", *self._whose()]).encode()
-        return hmac.new(key, name.cell_contents.encode(), hashlib.sha256).hexdigest()
-
-    def _key(self, name: Hidden, scopes: tuple[str, ...]) -> TokenKey:
-        # Names are short, and could be guessed from a digest that anybody can make.
-        made = hmac.new(self._secret, name.cell_contents.encode(), hashlib.sha256).digest()
-        return TokenKey(
-            authority=self._client.authority.url,
-            client_id=self._client.client_id,
-            grant="refresh_token",
-            scopes=scopes,
-            subject=urlsafe_b64encode(made).decode().rstrip("="),
-        )
-
-    # Without it, in a worker:
-
-    def hear(self, cell: _SessionCell, seconds: float | None) -> None:
-        """Keeps a manager whose fetch has ended, whoever was first to ask for it.
-
-        Args:
-            cell: Its cell.
-            seconds: How long its failure stands; None where it has a token.
-        """
-        with self._all.lock:
-            ended = self._closed or cell.session_source.is_ended
-            if ended or cell.wanted.cell_contents not in self._alive.cell_contents:
-                return
-            if seconds is not None:
-                self._all.keep_failed(cell, seconds)
-            elif cell.assertion_ends_at is None:
-                self._all.keep(cell, self._context.clock.wall() + self._ttl)
-            else:
-                self._all.keep(cell, cell.assertion_ends_at)
-
-
-def _share(
-    sealed: SealedStore, session: SharedSession, key: TokenKey, source: SessionSource
-) -> Any:
-    from ._sharing.session_token import SessionToken
-
-    return SessionToken(sealed, session, key, source)
-
-
-def _name_of(given: Hidden) -> Hidden:
-    """Gives a session's name.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    if not isinstance(given.cell_contents, str) or not given.cell_contents:
-        raise ConfigurationError(
-            "session= is a text that the program makes up, one for each piece of work: its job's "
-            "number, or secrets.token_urlsafe()"
-        )
-    if len(given.cell_contents) > _LONGEST_NAME or not is_unicode(given.cell_contents):
-        raise ConfigurationError(
-            f"session= is longer than {_LONGEST_NAME} characters, or has some that UTF-8 cannot "
-            "say: make up another name"
-        )
-    return given
+        return await asyncio.to_thread(self.sign_out, post_logout_redirect_uri)

@@ -9,7 +9,19 @@ from ._runtime.secrecy import Unpicklable
 from ._runtime.values import Value
 from .errors import ConfigurationError, InvalidScopeError
 
-__all__ = ["AccessToken", "Record", "Scopes", "TokenKey", "TokenSource", "normalize_scopes"]
+__all__ = [
+    "RESERVED_SCOPES",
+    "AccessToken",
+    "Record",
+    "Scopes",
+    "TokenKey",
+    "TokenSource",
+    "normalize_scopes",
+]
+
+#: What MSAL asks for by itself where a user signs in, and refuses to be told (OpenID Connect Core,
+#: section 11).
+RESERVED_SCOPES = frozenset({"openid", "profile", "offline_access"})
 
 #: Scopes as a program gives them, one argument for each or several in one.
 Scopes = tuple[str | Iterable[str], ...]
@@ -52,6 +64,8 @@ class Record(NamedTuple):
 class TokenKey(Value):
     """All that makes two tokens different. Equal keys may share a token, and no others."""
 
+    _hidden = frozenset({"forwarded_claims", "extra"})
+
     #: The authority's URL, with the B2C policy, which MSAL's own cache key leaves out.
     authority: str
     #: The app's client id.
@@ -66,6 +80,10 @@ class TokenKey(Value):
     claims: str = ""
     #: Whether the client answers claims challenges, and so gets long-lived tokens.
     cae: bool = False
+    #: The claims that the program asks for with each token, as JSON; empty when none.
+    forwarded_claims: str = ""
+    #: Parameters that the token request has besides, sorted; empty when none.
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 class TokenSource(Protocol):

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ._context import Context
 from ._kept import KeptCell, KeptManagers
 from ._runtime.secrecy import Hidden, Unpicklable
-from .entra.client import ConfidentialClient
-from .entra.grants.on_behalf_of import OnBehalfOfSource
-from .errors import ConfigurationError, InteractionRequiredError
+from .entra.client import Client
+from .entra.grants.on_behalf_of import OnBehalfOfSource, home_of
+from .errors import ConfigurationError
 from .identity.assertions import UserAssertion
-from .identity.authority import neighbour
 from .manager import AccessTokenManager
 from .token import Scopes, normalize_scopes
 
@@ -29,8 +28,6 @@ __all__ = ["Users"]
 
 #: Scopes can be spelled in many ways, and so many spellings are remembered.
 _MOST_SPELLINGS = 1_000
-#: The tenant of all personal Microsoft accounts.
-_PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 
 class _Kept(KeptManagers):
@@ -68,7 +65,7 @@ class Users(Unpicklable):
     def __init__(
         self,
         most: int,
-        client: ConfidentialClient,
+        client: Client,
         context: Context,
         sealed: SealedStore | None,
         beside: Users | None = None,
@@ -87,7 +84,7 @@ class Users(Unpicklable):
         self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _UserCell]())
         self._closed = False
 
-    def at(self, client: ConfidentialClient) -> Users:
+    def at(self, client: Client) -> Users:
         """Makes those of the same app at another tenant."""
         return Users(self._most, client, self._context, self._sealed, self)
 
@@ -144,29 +141,11 @@ class Users(Unpicklable):
     def _new_cell(
         self, wanted: Hidden, assertion: UserAssertion, scopes: tuple[str, ...]
     ) -> _UserCell:
-        client = self.client_of(assertion)
+        client = home_of(assertion, self._client)
         source = OnBehalfOfSource(client, assertion, scopes, wanders=client is not self._client)
         cell = _UserCell(source, source.key, self._context, self._sealed)
         cell.users, cell.wanted = self, wanted
         return cell
-
-    def client_of(self, assertion: UserAssertion) -> ConfidentialClient:
-        """Gives the app at the user's own tenant: at another one it would get another's token."""
-        authority, tenant = self._client.authority, assertion.tenant
-        if not authority.is_multi_tenant_alias:
-            return self._client
-        if tenant is None:
-            raise InteractionRequiredError(
-                "the user's token does not say which tenant it is from, and the authority "
-                f"{authority.tenant!r} stands for many: answer the caller with 401, or set the "
-                "tenant in the authority"
-            )
-        if authority.tenant == ("organizations" if tenant == _PERSONAL else "consumers"):
-            raise InteractionRequiredError(
-                f"the user's account is of a kind that {authority.tenant!r} does not take: have "
-                "them sign in with another account, or set the authority to 'common'"
-            )
-        return self._client.at(neighbour(authority, tenant))
 
     # Without it, in a worker:
 

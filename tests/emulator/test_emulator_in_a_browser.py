@@ -19,6 +19,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tokenmgr import ConsentRequiredError
 from tokenmgr.emulator import EntraEmulator
 
 ANN, MIA = "ann@contoso.com", "mia@contoso.com"
@@ -209,3 +210,30 @@ def test_a_browser_runs_nothing_that_a_request_brings(callback, chrome, client, 
     title(chrome, "Sign in")
     field = chrome.find_element(By.NAME, "username")
     assert field.get_attribute("value").startswith('"><script>')
+
+
+@pytest.mark.parametrize("says", ["yes", "no"])
+def test_a_registry_signs_a_user_in_with_it(entra, chrome, client, says):
+    native = entra.add_client(public=True, redirect_uris=["http://localhost"])
+
+    def open_browser(auth_uri):
+        chrome.get(auth_uri)
+        if says == "no":
+            press(chrome, "cancel")
+        else:
+            fill_in(chrome, username=ANN, password=entra.password(ANN))
+            press(chrome, "next")
+        # The answer comes by a form, from a page of https to one of http on this machine.
+        title(chrome, "Sign-in")
+
+    with entra.registry(client_id=native, credential=None) as tokens:
+        if says == "no":
+            with pytest.raises(ConsentRequiredError):
+                tokens.sign_in(ORDERS, open_browser=open_browser)
+            assert tokens.users() == []
+        else:
+            ann = tokens.sign_in(ORDERS, open_browser=open_browser)
+            assert ann.username == ANN
+            assert ann.manager(ORDERS).get_access_token()
+    assert "Close this window" in chrome.page_source
+    assert chrome.current_url.startswith("http://localhost:")

@@ -18,10 +18,12 @@ from urllib.parse import parse_qsl
 
 import pytest
 import trustme
+from sign_ins import ANN, CALLBACK, Kept
 from support import EXACT, SCOPE
 
 from tokenmgr import ClientSecret, TokenRegistry
-from tokenmgr.entra.client import ConfidentialClient
+from tokenmgr.emulator import EntraEmulator
+from tokenmgr.entra.client import Client
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.wire.connection import Connection
 from tokenmgr.identity.authority import Authority
@@ -32,6 +34,8 @@ CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 #: Whose names the rough server has a certificate for; a proxy leads there.
 HOSTS = (
     *(cloud.host for cloud in CLOUDS),
+    "westus3.login.microsoft.com",
+    "usgovarizona.login.microsoftonline.us",
     "login.private.example",
     "contoso.b2clogin.com",
     "contoso.ciamlogin.com",
@@ -229,7 +233,8 @@ def _repeats_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_network_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", "MSAL_FORCE_REGION"):
+    regions = "MSAL_FORCE_REGION", "REGION_NAME", "AZURE_REGIONAL_AUTHORITY_NAME"
+    for name in ("ALL_PROXY", "NO_PROXY", "NETRC", *regions):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
@@ -283,7 +288,7 @@ def make_source(rough: RoughServer) -> Iterator[Callable[..., ClientCredentialsS
     connection = Connection(verify=rough.ca_file)
 
     def make(credential: ClientSecret) -> ClientCredentialsSource:
-        client = ConfidentialClient(
+        client = Client(
             Authority.parse(rough.authority), CLIENT_ID, credential, connection=connection
         )
         return ClientCredentialsSource(client, (SCOPE,))
@@ -297,3 +302,34 @@ def rough_source(
     rough: RoughServer, make_source: Callable[..., ClientCredentialsSource]
 ) -> ClientCredentialsSource:
     return make_source(ClientSecret(rough.secret))
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """What sign-ins have handed over to be kept, which nobody keeps."""
+    kept = Kept()
+    monkeypatch.setattr("tokenmgr._tenants.Tenant.begin_sessions", lambda self: kept)
+    return kept
+
+
+@pytest.fixture
+def public(entra: EntraEmulator) -> Iterator[Callable[..., TokenRegistry]]:
+    """Makes registries of a public client, which ann may sign in to."""
+    entra.add_user(ANN)
+    client_id = entra.add_client(public=True, redirect_uris=["http://localhost"])
+    with ExitStack() as stack:
+
+        def make(**settings: Any) -> TokenRegistry:
+            defaults = {"client_id": client_id, "credential": None}
+            return stack.enter_context(entra.registry(**(defaults | settings)))
+
+        yield make
+
+
+@pytest.fixture
+def web(entra: EntraEmulator) -> Iterator[Callable[..., TokenRegistry]]:
+    """Makes registries of a web app, whose users may be sent back to ``CALLBACK``."""
+    entra.add_user(ANN)
+    entra.add_redirect_uri(CALLBACK)
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(entra.registry(**settings))

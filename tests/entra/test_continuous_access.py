@@ -9,7 +9,7 @@ from support import SCOPE
 
 from tokenmgr import AccessTokenManager, ClientSecret
 from tokenmgr.emulator import EntraEmulator
-from tokenmgr.entra.client import ConfidentialClient
+from tokenmgr.entra.client import Client
 from tokenmgr.identity.authority import Authority
 from tokenmgr.stores import MemoryStore
 
@@ -86,5 +86,5 @@ def test_a_manager_that_stands_alone_says_so(entra: EntraEmulator) -> None:
     assert alone.key.cae
     assert not AccessTokenManager.from_secret("contoso.com", "app", "secret", SCOPE).key.cae
     alone.close()
-    client = ConfidentialClient(Authority.entra("contoso.com"), "app", ClientSecret("s"), cae=True)
+    client = Client(Authority.entra("contoso.com"), "app", ClientSecret("s"), cae=True)
     assert client.at(Authority.entra("fabrikam.com")).cae

@@ -12,7 +12,7 @@ from support import SCOPE
 from tokenmgr import Authority, Certificate, ClientAssertion, ClientSecret, TokenRegistry
 from tokenmgr._runtime.workers import Workers
 from tokenmgr.emulator.certificates import client_certificate
-from tokenmgr.entra.client import ConfidentialClient
+from tokenmgr.entra.client import Client
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.wire.connection import Connection
 from tokenmgr.stores import MemoryStore
@@ -97,7 +97,7 @@ def test_a_fetch_through_a_proxy_does_not_tell_its_password(rough, proxy):
 
     def fetch():
         with closing(Connection(verify=rough.ca_file, proxies={"https": way})) as connection:
-            client = ConfidentialClient(
+            client = Client(
                 Authority.parse(rough.authority),
                 "an-app",
                 ClientSecret(SECRET),

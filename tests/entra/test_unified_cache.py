@@ -30,7 +30,7 @@ from tokenmgr import (
 )
 from tokenmgr._runtime.clock import SYSTEM_CLOCK
 from tokenmgr.entra import unified_schema
-from tokenmgr.entra.client import ConfidentialClient
+from tokenmgr.entra.client import Client
 from tokenmgr.entra.grants.client_credentials import ClientCredentialsSource
 from tokenmgr.entra.unified_cache import UnifiedCache
 from tokenmgr.entra.wire.connection import Connection
@@ -60,14 +60,14 @@ def client_of():
             }
             authority = authority or server.authority
             authority = Authority.parse(authority() if callable(authority) else authority)
-            return ConfidentialClient(authority, connection=connection, **(defaults | settings))
+            return Client(authority, connection=connection, **(defaults | settings))
 
         yield make
 
 
 def offline(authority=TENANT_URL, clock=None, **settings):
     """A cache whose authority nobody may ask."""
-    client = ConfidentialClient(
+    client = Client(
         Authority.parse(authority),
         **({"client_id": APP, "credential": ClientSecret("a-secret")} | settings),
     )

@@ -20,7 +20,7 @@ from waiting import until
 
 from tokenmgr import InteractionRequiredError, StoreError, ThrottledError
 from tokenmgr._runtime.secrecy import Hidden
-from tokenmgr._session import SessionRecord
+from tokenmgr._session import Account, SessionRecord
 from tokenmgr._sharing.record import AnotherOwnersError
 from tokenmgr._sharing.seal import SealingKey
 from tokenmgr._sharing.session_record import (
@@ -45,6 +45,7 @@ RECORD = SessionRecord(
     ends_at=1_801_209_600.0,
     assertions=("a", "b"),
     held=((("s", "t"), ""), (("s",), "{}")),
+    account=Account("uid.utid", "ann@contoso.com", Hidden({"sub": "s", "roles": ["r"]})),
 )
 
 
@@ -108,7 +109,7 @@ def test_workers_redeem_each_refresh_token_once_whichever_store_they_share(
         assert app.over == set()
         assert len(app.shown) == len(set(app.shown)) >= 6
         newest = max(app.given, key=lambda token: int(token.rpartition("-")[2]))
-        found = workers[0].sessions._session(Hidden("job")).look()
+        found = workers[0].shared("job").look()
         assert found is not None
         assert found.refresh_token.cell_contents == newest
 
@@ -154,9 +155,9 @@ def test_a_worker_whose_lease_has_ended_keeps_the_newer_one_that_another_has_put
 
     app.during = during
     assert user_of(manager.get_access_token()) == "ann"
-    session = one.sessions._session(Hidden("job"))
+    session = one.shared("job")
     assert session.known.refresh_token.cell_contents == newest[-1]
-    assert Worker(app, store).sessions._session(Hidden("job")).look() == session.known
+    assert Worker(app, store).shared("job").look() == session.known
 
 
 # Whose it is
@@ -202,7 +203,10 @@ def test_tokens_of_two_sessions_that_are_swapped_are_nobodys(app, store):
     [
         ({"owner": "another's"}, "another key's"),
         ({"owner": None}, "another key's"),
-        ({"refresh_token": ""}, "not what this version writes"),
+        ({"refresh_token": None}, "not what this version writes"),
+        ({"account": "ann"}, "not what this version writes"),
+        ({"account": ["ann", 5, {}]}, "not what this version writes"),
+        ({"account": ["ann", "ann", []]}, "not what this version writes"),
         ({"serial": "1"}, "not what this version writes"),
         ({"held": [[1]]}, "not what this version writes"),
     ],

@@ -54,6 +54,8 @@ class _Answer(NamedTuple):
 class Cell(State):
     """Keeps the token of one key."""
 
+    used: int
+
     def for_claims(self, claims: str) -> Cell:
         """Makes the cell of the same token with claims, which has a key of its own."""
         key = self.key._replace(claims=claims)

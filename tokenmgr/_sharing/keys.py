@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from ..identity.proofs import KeyPair, Proof
 if TYPE_CHECKING:
     from .seal import SealingKey
 
-__all__ = ["EncryptionKey", "SealingKeys"]
+__all__ = ["EncryptionKey", "SealingKeys", "keys_of_app"]
 
 #: A given key shorter than this, or with fewer characters that differ, can be guessed by whoever
 #: reads the store.
@@ -38,7 +39,7 @@ class SealingKeys(Unpicklable):
         encryption_key: The key, or several, of which the first seals and all open. None derives
             it from the credential: whoever can ask for a token can then open its record, and
             nobody else.
-        credential: What it is derived from.
+        credential: What it is derived from; None for a public client.
         salt: What a guess at the credential has to be made for anew: whose it is.
 
     Raises:
@@ -48,18 +49,22 @@ class SealingKeys(Unpicklable):
     def __init__(
         self,
         encryption_key: EncryptionKey | None,
-        credential: ClientCredential,
+        credential: ClientCredential | None,
         *,
         salt: str = "",
     ) -> None:
         encryption_key, given = None, Hidden(encryption_key)
         self._given = _materials(given)
         if self.is_derived and not isinstance(credential, (ClientSecret, Certificate)):
+            reason = (
+                "a public client has no credential"
+                if credential is None
+                else "this credential changes too often"
+            )
             raise ConfigurationError(
-                "what is shared in a store is encrypted, and this credential changes too often to "
-                "derive a key from: pass encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the "
-                "same in every worker. python -c 'import secrets; "
-                "print(secrets.token_urlsafe(32))' makes one"
+                f"what is shared in a store is encrypted, and {reason} to derive a key from: pass "
+                "encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the same in every worker. "
+                "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
             )
         self._credential = credential
         self._salt = f"tokenmgr store, 2\n{salt}".encode()
@@ -94,15 +99,42 @@ class SealingKeys(Unpicklable):
         self._made = material, keys
         return keys
 
+    def at_hand(self) -> tuple[SealingKey, ...]:
+        """Does as :meth:`known`.
+
+        Raises:
+            TokenManagerError: The credential cannot be read.
+        """
+        keys = self.of(None)
+        if not keys and self._credential is not None:
+            keys = self.of(self._credential.read())
+        return keys
+
     def known(self) -> tuple[SealingKey, ...]:
         """Gives the keys without a fetch: the last ones, or those of the credential as it is."""
-        keys = self.of(None)
-        if keys:
-            return keys
         try:
-            return self.of(self._credential.read())
+            return self.at_hand()
         except TokenManagerError:  # the fetch that follows says so, to whom it concerns
             return ()
+
+
+def keys_of_app(
+    encryption_key: Hidden, credential: ClientCredential | None, *, salt: str
+) -> SealingKeys:
+    """Makes the keys of what an app seals without a store: its own, or else this process's.
+
+    Args:
+        encryption_key: As for :class:`SealingKeys`, hidden.
+        credential: As there.
+        salt: As there.
+
+    Raises:
+        ConfigurationError: A key can be guessed.
+    """
+    given = encryption_key
+    if given.cell_contents is None and not isinstance(credential, (ClientSecret, Certificate)):
+        given = Hidden(secrets.token_bytes(_SHORTEST))
+    return SealingKeys(given.cell_contents, credential, salt=salt)
 
 
 #: The last secrets that were stretched, and what came of each.

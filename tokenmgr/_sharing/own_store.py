@@ -48,5 +48,5 @@ class _OwnStore(MemoryStore):
             self._put(key, value, ttl)
             beyond = max(0, len(self._records) - self._most)
             for oldest in list(islice(self._records, beyond)):
-                if not oldest.endswith(":lease"):
+                if not oldest.endswith((":lease", ":users")):
                     self._records.pop(oldest, None)

@@ -15,22 +15,19 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._runtime.forks import renew_in_child
 from .._runtime.secrecy import Hidden
-from .._session import SessionRecord
+from .._session import SessionRecord, SignedIn
 from ..errors import InteractionRequiredError, StoreError, TokenManagerError
 from ..token import TokenKey
 from .guarded import StoreAwayError
-from .session_record import newest_of, session_from_bytes, session_to_bytes, with_held
-from .slot import Lease, Place, SealedStore, Slot
+from .session_place import SessionPlace
+from .session_record import newest_of, with_held
+from .slot import Lease, SealedStore, Slot, take_all
 
-if TYPE_CHECKING:
-    from .seal import SealingKey
-
-__all__ = ["SharedSession", "away", "take_all"]
+__all__ = ["SharedSession", "away"]
 
 #: Seconds before each attempt to write what has taken a redeemed refresh token's place.
 _PAUSES = (0.0, 0.1, 0.3, 0.5)
@@ -66,15 +63,20 @@ class SharedSession:
         key: What stands for it in events.
         described: What names it, and is written in its record: the session, the app, the authority.
         ttl: Seconds after which it ends without use.
+        advice: How it is begun again, for messages.
     """
 
-    def __init__(self, sealed: SealedStore, key: TokenKey, described: Hidden, ttl: float) -> None:
+    def __init__(
+        self, sealed: SealedStore, key: TokenKey, described: Hidden, ttl: float, advice: str
+    ) -> None:
         self._sealed = sealed
         self._context = sealed.context
-        self._described = described
+        #: What names it.
+        self.name: Hidden = described
         self._key = key
-        self._place = _SessionPlace(sealed, key, described.cell_contents)
+        self._place = SessionPlace(sealed, key, described.cell_contents)
         self._ttl = ttl
+        self.advice: str = advice
         #: The newest that this process knows.
         self.known: SessionRecord | None = None
         #: Makes what is said of its end, where its refresh token was refused here.
@@ -116,8 +118,8 @@ class SharedSession:
             key: Its key.
             tag: The session that it is of, or the assertion that is to begin one.
         """
-        what = [self._described.cell_contents, tag, key.scopes, key.claims, key.cae]
-        return Slot(self._sealed, key, json.dumps(what))
+        asked = [key.scopes, key.claims, key.cae, key.forwarded_claims, key.extra]
+        return Slot(self._sealed, key, json.dumps([self.name.cell_contents, tag, *asked]))
 
     def leases(self) -> list[Lease]:
         """Makes the right to redeem its refresh token, which is yet to be taken: all of these."""
@@ -225,23 +227,54 @@ class SharedSession:
             key = self._key._replace(scopes=scopes, claims=claims)
             self.token_slot(key, record.epoch).erase()
 
+    def begin_unless_there(self, signed_in: SignedIn, *, called: str, user: str) -> None:
+        """Keeps a session that has begun elsewhere, where there is none.
+
+        Args:
+            signed_in: What carries it on, and whose it is.
+            called: What began it.
+            user: Whose it is, as a digest.
+
+        Raises:
+            StoreAwayError: The store cannot keep it, or say whether there is one.
+        """
+        leases = self.leases()
+        give_up_at = time.monotonic() + leases[0].ttl + _MARGIN
+        try:
+            while self.look() is None:
+                if take_all(leases):
+                    if self.look() is None:
+                        record = self.begun(None, None, signed_in, called=called, user=user)
+                        self._know(record)
+                        self._place.write(record, self._ttl)
+                    return
+                if time.monotonic() >= give_up_at:
+                    raise StoreAwayError
+                time.sleep(_PAUSE)
+        finally:
+            for lease in leases:
+                lease.give_back()
+
     def begun(
-        self, before: SessionRecord | None, key: TokenKey, token: Hidden, **whose: str
+        self, before: SessionRecord | None, key: TokenKey | None, signed_in: SignedIn, **whose: str
     ) -> SessionRecord:
-        """Makes the record of a session that an assertion has just begun."""
-        now, assertion, user = self._context.clock.wall(), whose["assertion"], whose["user"]
+        """Makes the record of a session that has just begun."""
+        now, called, user = self._context.clock.wall(), whose["called"], whose["user"]
         others = before.assertions if before is not None and before.user == user else ()
-        assertions = (assertion, *(each for each in others if each != assertion))
+        # Without a refresh token there will be no other token.
+        lasts = bool(signed_in.refresh_token.cell_contents)
+        ends_at = now + self._ttl
         return SessionRecord(
-            refresh_token=token,
+            refresh_token=signed_in.refresh_token,
             user=user,
-            authority=whose["authority"],
+            authority=signed_in.authority,
             epoch=secrets.token_urlsafe(_EPOCH_BYTES),
             serial=0,
             begun_at=now,
-            ends_at=now + self._ttl,
-            assertions=assertions[:_MOST_ASSERTIONS],
-            held=with_held((), key),
+            ends_at=ends_at if lasts else min(ends_at, signed_in.token.expires_at),
+            assertions=(called, *(each for each in others if each != called))[:_MOST_ASSERTIONS],
+            held=() if key is None else with_held((), key),
+            account=signed_in.account.bounded(),
         )
 
     def carried_on(self, before: SessionRecord, key: TokenKey, token: Hidden) -> SessionRecord:
@@ -262,9 +295,8 @@ class _Turn:
         self._key = key
         self.before: SessionRecord | None = session.known
 
-    def begin(self, refresh_token: Hidden, *, assertion: str, user: str, authority: str) -> float:
-        whose = {"assertion": assertion, "user": user, "authority": authority}
-        record = self._session.begun(self.before, self._key, refresh_token, **whose)
+    def begin(self, signed_in: SignedIn, *, called: str, user: str) -> float:
+        record = self._session.begun(self.before, self._key, signed_in, called=called, user=user)
         kept = self._session.keep(record, self.before)
         if self.before is not None:
             self._session.take_over(self.before)
@@ -279,51 +311,3 @@ class _Turn:
         assert self.before is not None, "there is a session"  # noqa: S101
         self._session.erase(self.before, because)
         self.before = None
-
-
-class _SessionPlace(Place):
-    """Where a session's record lies."""
-
-    def read(self) -> SessionRecord | None:
-        """Gives the newest record that opens, under whichever key; None when there is none."""
-        places = self._places()
-        newest = self._newest(places)
-        if newest is None and len(places) > 1:  # it may just have been sealed with another one
-            newest = self._newest(places)
-        return newest
-
-    def _newest(self, places: list[tuple[SealingKey, str]]) -> SessionRecord | None:
-        newest, parse = None, partial(session_from_bytes, owner=self._described)
-        for sealing, name in places:
-            found, _ = self._opened(sealing, name, parse)
-            newest = newest if found is None else newest_of(newest, found)
-        return newest
-
-    def write(self, record: SessionRecord, ttl: float) -> None:
-        """Keeps a record, sealed with the first key, and no other one beside it."""
-        (sealing, name), *others = self._places()
-        content = session_to_bytes(record, self._described)
-        # Although the store may have failed just now: there may be no other copy.
-        self._sealed.store.put_over(name, sealing.seal(content.cell_contents, name), ttl)
-        for _, other in others:
-            self._erase(other)
-
-    def refuse(self, reason: str) -> None:
-        """Tells that what lies there counts for nothing."""
-        self._refuse(reason)
-
-
-def take_all(leases: list[Lease]) -> bool:
-    """Takes all of them, or none; says whether all are taken.
-
-    Raises:
-        StoreAwayError: The store cannot say.
-    """
-    for lease in leases:
-        if not lease.take():
-            if lease.is_over:  # no lease of anybody's
-                lease.clear()
-            for taken in leases:
-                taken.give_back()
-            return False
-    return True

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .._runtime.secrecy import Hidden
-from .._session import SessionRecord
+from .._session import Account, SessionRecord, is_name
 from ..token import TokenKey
 from .record import AnotherOwnersError
 
@@ -19,7 +19,7 @@ __all__ = ["newest_of", "session_from_bytes", "session_to_bytes", "with_held"]
 _CLOCKS_APART = 60.0
 #: So many access tokens of a session are remembered, and so many characters of their scopes and
 #: claims, to be erased with it; all others end by themselves.
-_MOST_HELD, _LONGEST_HELD = 64, 16_384
+_MOST_HELD, _LONGEST_HELD = 64, 12_288
 #: What a record says as it is, besides the refresh token, which is hidden.
 _SAID = (
     *("user", "authority", "epoch", "serial", "begun_at", "ends_at"),
@@ -60,6 +60,7 @@ def session_to_bytes(record: SessionRecord, owner: str) -> Hidden:
                 "owner": owner,
                 **{name: getattr(record, name) for name in _SAID},
                 "refresh_token": record.refresh_token.cell_contents,
+                "account": _account_said(record.account).cell_contents,
             },
             separators=(",", ":"),
         ).encode()
@@ -83,7 +84,7 @@ def session_from_bytes(content: bytes, owner: str) -> SessionRecord:
         raise ValueError("no JSON object")
     get: Callable[[str, Any], Any] = partial(_of_kind, said)
     record = SessionRecord(
-        refresh_token=Hidden(get("refresh_token", str)),
+        refresh_token=Hidden(_of_kind(said, "refresh_token", str, or_empty=True)),
         user=get("user", str),
         authority=get("authority", str),
         epoch=get("epoch", str),
@@ -92,13 +93,35 @@ def session_from_bytes(content: bytes, owner: str) -> SessionRecord:
         ends_at=float(get("ends_at", (int, float))),
         assertions=tuple(str(each) for each in get("assertions", list)),
         held=tuple((tuple(map(str, scopes)), str(claims)) for scopes, claims in get("held", list)),
+        account=_account(Hidden(said.cell_contents.get("account"))),
     )
     if said.cell_contents.get("owner") != owner:
         raise AnotherOwnersError
     return record
 
 
-def _of_kind(said: Hidden, name: str, kind: Any) -> Any:
-    if isinstance(said.cell_contents.get(name), kind) and said.cell_contents[name] != "":
-        return said.cell_contents[name]
+def _of_kind(said: Hidden, name: str, kind: Any, *, or_empty: bool = False) -> Any:
+    given = Hidden(said.cell_contents.get(name))
+    if isinstance(given.cell_contents, kind) and (or_empty or given.cell_contents != ""):
+        return given.cell_contents
     raise ValueError(f"no {name}")
+
+
+def _account_said(account: Account | None) -> Hidden:
+    if account is None:
+        return Hidden(None)
+    names = account.home_account_id, account.username
+    return Hidden([*names, account.claims.cell_contents])
+
+
+def _account(said: Hidden) -> Account | None:
+    """Reads who it is; None in the record of an earlier version, which does not say."""
+    if said.cell_contents is None:
+        return None
+    if not isinstance(said.cell_contents, list) or len(said.cell_contents) < 3:
+        raise ValueError("no account")
+    home_account_id, username = said.cell_contents[:2]
+    claims = Hidden(said.cell_contents[2])
+    if is_name(home_account_id) and is_name(username) and isinstance(claims.cell_contents, dict):
+        return Account(home_account_id, username, claims)
+    raise ValueError("no account")

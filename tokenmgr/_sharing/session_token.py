@@ -17,8 +17,8 @@ from ..token import AccessToken, Record, TokenKey
 from .fetch_once import SharedToken, Wanted
 from .guarded import StoreAwayError
 from .record import Verdict
-from .session import SharedSession, away, take_all
-from .slot import Lease, SealedStore, Slot
+from .session import SharedSession, away
+from .slot import Lease, SealedStore, Slot, take_all
 
 __all__ = ["SessionToken"]
 
@@ -144,7 +144,7 @@ class _SessionSlot:
         return _SessionLease(self._session.leases(), lambda: self._slot(self._tag()).lease())
 
     def _tag(self) -> str:
-        """What failures are of: the session, or the assertion that is to begin one."""
+        """What failures are of: the session, or what is to begin one."""
         session = self._session.known
         admitted = session is not None and self._source.admits(session)
         return session.epoch if admitted and session is not None else self._source.begins

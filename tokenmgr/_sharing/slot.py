@@ -29,7 +29,7 @@ from .record import AnotherOwnersError, Verdict, record_from_bytes, record_to_by
 if TYPE_CHECKING:
     from .seal import SealingKey
 
-__all__ = ["Lease", "Place", "SealedStore", "Slot"]
+__all__ = ["Lease", "Place", "SealedStore", "Slot", "take_all"]
 
 #: Long enough never to be the same by chance, and shorter than anything sealed.
 _OWNER_BYTES = 16
@@ -87,6 +87,9 @@ class Place:
         described: What is named, and owns what lies there.
     """
 
+    #: What its names end with.
+    _suffix = ""
+
     def __init__(self, sealed: SealedStore, key: TokenKey, described: str) -> None:
         self._sealed = sealed
         self._key = key
@@ -118,7 +121,7 @@ class Place:
         keys, (named, places) = self._sealed.keys.known(), self._named
         if named is not keys:
             namespace, what = self._sealed.namespace, self._described
-            places = [(each, f"{namespace}:{each.name(what)}") for each in keys]
+            places = [(each, f"{namespace}:{each.name(what)}{self._suffix}") for each in keys]
             self._named = keys, places
         return places
 
@@ -295,3 +298,19 @@ def _opened(
     except (ValueError, TypeError, RecursionError):
         refuse("not what this version writes")
     return None
+
+
+def take_all(leases: list[Lease]) -> bool:
+    """Takes all of them, or none; says whether all are taken.
+
+    Raises:
+        StoreAwayError: The store cannot say.
+    """
+    for lease in leases:
+        if not lease.take():
+            if lease.is_over:  # no lease of anybody's
+                lease.clear()
+            for taken in leases:
+                taken.give_back()
+            return False
+    return True

@@ -12,7 +12,7 @@ from .errors import EntraError
 from .state import State
 from .token_request import TokenRequest
 
-__all__ = ["authenticate"]
+__all__ = ["authenticate", "named_client"]
 
 #: The grants that a public client can use, where nothing else says which kind of client asks.
 _PUBLIC_FLOWS = frozenset({"password", "urn:ietf:params:oauth:grant-type:device_code"})
@@ -44,7 +44,7 @@ def authenticate(state: State, request: TokenRequest) -> Client:
             client_id=client_id,
             assertion=form["client_assertion"],
         )
-    client = _named(state, client_id, tenant=request.authority.tenant)
+    client = named_client(state, client_id, tenant=request.authority.tenant)
     if not public:
         _check_secret(client, secret, grant_type=form.get("grant_type", ""))
     return client
@@ -68,7 +68,12 @@ def _is_public(state: State, client_id: str | None, form: dict[str, str]) -> boo
     return client.public
 
 
-def _named(state: State, client_id: str | None, *, tenant: str) -> Client:
+def named_client(state: State, client_id: str | None, *, tenant: str) -> Client:
+    """The app that a request names, which proves nothing yet.
+
+    Raises:
+        EntraError: It names none that there is.
+    """
     if not client_id:
         raise EntraError(900144, parameter="client_id")
     client = state.clients.find(client_id)

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin
 from authlib.oauth2.rfc8628 import DeviceCredentialMixin
@@ -27,6 +28,47 @@ _SLOW_DOWN = 5.0
 
 def _code() -> str:
     return "1." + secrets.token_urlsafe(_SIZE)
+
+
+class _Code(Protocol):
+    """What both kinds have, and become."""
+
+    text: str
+    redeemed: bool
+    ended: bool
+
+
+_C = TypeVar("_C", bound=_Code)
+
+
+class _Codes(Generic[_C]):
+    """Every code of one kind, whatever became of it. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _codes, and what becomes of each
+        self._codes: dict[str, _C] = {}
+
+    def keep(self, code: _C) -> None:
+        """Give out a code."""
+        with self._lock:
+            self._codes[code.text] = code
+
+    def find(self, text: str) -> _C | None:
+        """The code with this text, whatever became of it; None when there never was one."""
+        with self._lock:
+            return self._codes.get(text)
+
+    def redeem(self, code: _C) -> bool:
+        """Use a code up. False when it was used before."""
+        with self._lock:
+            first, code.redeemed = not code.redeemed, True
+            return first
+
+    def end_all(self) -> None:
+        """Let every code that is out be too old."""
+        with self._lock:
+            for code in self._codes.values():
+                code.ended = True
 
 
 @dataclass
@@ -83,36 +125,15 @@ class AuthorizationCode(AuthorizationCodeMixin):
         return self.ended or time.time() >= self.issued_at + self.lifetime
 
 
-class AuthorizationCodes:
+class AuthorizationCodes(_Codes[AuthorizationCode]):
     """Every authorization code that was ever given out. Safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _codes, and what becomes of each
-        self._codes: dict[str, AuthorizationCode] = {}
-
-    def keep(self, code: AuthorizationCode) -> None:
-        """Give out a code."""
-        with self._lock:
-            self._codes[code.text] = code
-
-    def find(self, text: str) -> AuthorizationCode | None:
-        """The code with this text, whatever became of it; None when there never was one."""
-        with self._lock:
-            return self._codes.get(text)
 
     def redeem(self, code: AuthorizationCode) -> bool:
         """Use a code up. False when it was used before, which ends what it has given too."""
-        with self._lock:
-            if code.redeemed:
-                code.family.revoked = True
-            first, code.redeemed = not code.redeemed, True
-            return first
-
-    def end_all(self) -> None:
-        """Let every code that is out be too old."""
-        with self._lock:
-            for code in self._codes.values():
-                code.ended = True
+        first = super().redeem(code)
+        if not first:
+            code.family.revoked = True
+        return first
 
 
 @dataclass
@@ -184,22 +205,8 @@ class DeviceCode(DeviceCredentialMixin):
         return True
 
 
-class DeviceCodes:
+class DeviceCodes(_Codes[DeviceCode]):
     """Every device that ever asked. Safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _codes, and what becomes of each
-        self._codes: dict[str, DeviceCode] = {}
-
-    def keep(self, code: DeviceCode) -> None:
-        """Let a device wait."""
-        with self._lock:
-            self._codes[code.text] = code
-
-    def find(self, text: str) -> DeviceCode | None:
-        """The device that is known by this text; None when there is none."""
-        with self._lock:
-            return self._codes.get(text)
 
     def of_user_code(self, user_code: str) -> DeviceCode | None:
         """The device that waits for this code; None when none does (any more)."""
@@ -211,15 +218,3 @@ class DeviceCodes:
                 if code.user_code == wanted and not code.decided and not code.is_expired()
             ]
         return waiting[0] if waiting else None
-
-    def redeem(self, code: DeviceCode) -> bool:
-        """Use a code up. False when it was used before."""
-        with self._lock:
-            first, code.redeemed = not code.redeemed, True
-            return first
-
-    def end_all(self) -> None:
-        """Let the users of all devices that wait be too late."""
-        with self._lock:
-            for code in self._codes.values():
-                code.ended = True

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint
 
+from .client_authentication import named_client
 from .clients import Client
 from .codes import DeviceCode
 from .errors import EntraError
@@ -37,13 +38,8 @@ class DeviceAuthorization(DeviceAuthorizationEndpoint):
         Raises:
             EntraError: There is none.
         """
-        client_id = request.payload.client_id
-        if not client_id:
-            raise EntraError(900144, parameter="client_id")
-        client = self.server.state.clients.find(client_id)
-        if client is None:
-            raise EntraError(700016, client_id=client_id, tenant=request.authority.tenant)
-        return client
+        tenant = request.authority.tenant
+        return named_client(self.server.state, request.payload.client_id, tenant=tenant)
 
     def create_endpoint_response(self, request: TokenRequest) -> Any:
         """The codes, and what to tell the user.

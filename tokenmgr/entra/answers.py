@@ -10,10 +10,11 @@ from typing import Any
 
 from .._runtime.secrecy import Hidden
 from ..errors import ServiceUnavailableError, TokenManagerError, TokenRequestError
+from ..identity.assertions import json_part
 from ..token import AccessToken
 from .meanings import meaning_of
 
-__all__ = ["Answer", "error_from_answer", "normalized", "token_from_answer"]
+__all__ = ["Answer", "device_code_of", "error_from_answer", "normalized", "token_from_answer"]
 
 
 #: How each token is presented, in whichever case a service spells it (RFC 6749, section 5.1).
@@ -37,6 +38,15 @@ _AFTER_USER = (
 
 #: The longest refresh token that is taken for one: what a store keeps has room for little more.
 _LONGEST_REFRESH = 16_384
+#: The longest id token: the claims that an account is kept with, in base64, and their signature.
+_LONGEST_ID_TOKEN = 32_768
+#: The longest ``client_info`` that is read: it holds two GUIDs, or names in their place.
+_LONGEST_CLIENT_INFO = 4_096
+#: What a device is told (RFC 8628, section 3.2), and the longest of it. ``message`` is Microsoft's.
+_OF_DEVICES = ("device_code", "user_code", "verification_uri", "message")
+_LONGEST_OF_DEVICES = 4_096
+#: Seconds that a device's user has at most, whatever a service says.
+_LONGEST_FLOW = 86_400
 #: The longest name of an error; what is longer is something else.
 _LONGEST_NAME = 100
 
@@ -74,6 +84,36 @@ class Answer:
         given = Hidden(self.text("refresh_token") or "")
         whole = _is_visible(given.cell_contents) and len(given.cell_contents) <= _LONGEST_REFRESH
         return str(given.cell_contents) if whole else ""
+
+    @property
+    def id_token(self) -> Hidden:
+        """The id token (OpenID Connect Core, section 3.1.3.3), a text; empty where there is none.
+
+        Raises:
+            TokenRequestError: It is none, or longer than any.
+        """
+        given = Hidden(self.get("id_token") or "")
+        if given.cell_contents and not _is_visible(given.cell_contents):
+            raise TokenRequestError("the service sent an id token that is none: report it there")
+        if len(given.cell_contents) > _LONGEST_ID_TOKEN:
+            raise TokenRequestError(
+                f"the id token is longer than {_LONGEST_ID_TOKEN} characters: have the app's "
+                "registration put fewer claims into it, such as groups"
+            )
+        return given
+
+    @property
+    def home_account_id(self) -> str:
+        """What ``client_info`` calls the account: "uid.utid"; empty where it does not.
+
+        Microsoft's services alone send it, and nothing is lost with one that cannot be read.
+        """
+        given = Hidden(self.text("client_info") or "")
+        if len(given.cell_contents) > _LONGEST_CLIENT_INFO:
+            return ""
+        said = Hidden(json_part(given))
+        parts: list[Any] = [(said.cell_contents or {}).get(name) for name in ("uid", "utid")]
+        return ".".join(parts) if all(map(_is_visible, parts)) else ""
 
     @property
     def error(self) -> str | None:
@@ -124,17 +164,16 @@ def error_from_answer(
     )
 
 
-def normalized(answer: Answer, status: int, *, refresh_token: bool = False) -> dict[str, Any]:
+def normalized(answer: Answer, status: int) -> dict[str, Any]:
     """Makes of what a token endpoint sent what MSAL is to see: what is needed, of the right types.
 
     MSAL's cache, which nobody reads, stumbles over members that nobody needs: a good token would
-    be lost with them.
+    be lost with them. What a sign-in brings besides is read by us: MSAL verifies nothing of it.
 
     Args:
         answer: What the service sent.
         status: The HTTP status. What is a failure by it, or names an error, holds no token,
             whatever else it names (RFC 6749, section 5.2).
-        refresh_token: Whether a refresh token is needed too.
     """
     if answer.get("error") or not 200 <= status < 300:
         texts = {name: answer.text(name) for name in _OF_REFUSALS if answer.text(name) is not None}
@@ -146,7 +185,41 @@ def normalized(answer: Answer, status: int, *, refresh_token: bool = False) -> d
         "access_token": answer.get("access_token") if answer.has_token else "",
         "token_type": _token_type(answer.get("token_type")),
         **{name: seconds for name, seconds in numbers.items() if seconds is not None},
-        **({"refresh_token": answer.refresh_token} if refresh_token else {}),
+    }
+
+
+def device_code_of(answer: Answer, status: int) -> dict[str, Any]:
+    """Makes of what a device authorization endpoint sent what MSAL is to see (RFC 8628).
+
+    Args:
+        answer: What the service sent.
+        status: The HTTP status.
+
+    Raises:
+        ServiceUnavailableError: It holds no code of use.
+    """
+    if answer.error is not None or not 200 <= status < 300:
+        return normalized(answer, status)
+    texts = {name: answer.text(name) or "" for name in _OF_DEVICES}
+    # As some services called it before the RFC.
+    texts["verification_uri"] = texts["verification_uri"] or answer.text("verification_url") or ""
+    numbers = {name: _seconds(answer.get(name)) for name in ("expires_in", "interval")}
+    whole = _is_visible(texts["device_code"]) and texts["user_code"].isprintable()
+    whole = whole and texts["user_code"] != "" and _is_visible(texts["verification_uri"])
+    whole = whole and texts["verification_uri"].startswith("https://")
+    life, longest = numbers["expires_in"], max(map(len, texts.values()))
+    if not whole or life is None or life <= 0 or longest > _LONGEST_OF_DEVICES:
+        raise ServiceUnavailableError(
+            "the service's answer holds no device code of use: begin again later", status=status
+        )
+    interval = numbers["interval"]
+    # It is shown in a terminal, which what is not printable would command.
+    shown = (c if c.isprintable() or c == "\n" else " " for c in texts["message"])
+    texts["message"] = "".join(shown)
+    return {
+        **texts,
+        "expires_in": min(int(life), _LONGEST_FLOW),
+        **({} if interval is None else {"interval": min(max(int(interval), 1), _LONGEST_FLOW)}),
     }
 
 

@@ -7,14 +7,15 @@ to another, and nothing grows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from .._context import Context, new_context
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, is_unicode
-from .._runtime.stack import handled_now, let_interruptions_pass
 from ..errors import (
     AuthorityError,
     ConfigurationError,
@@ -24,62 +25,47 @@ from ..errors import (
 )
 from ..identity.authority import Authority
 from ..identity.credentials import ClientCredential
-from ..identity.proofs import KeyPair, Proof, SecretText
+from ..identity.proofs import KeyPair, NoProof, Proof
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
+from .msal_call import MsalCall, forgetful_cache, msal_credential
+from .particulars import Extra, Particulars
 from .wire.connection import Connection
+from .wire.regions import region_of, regional_host
 
 if TYPE_CHECKING:
     import msal
-    from typing_extensions import Self
 
     from .wire.exchange import Exchange
 
-__all__ = ["ConfidentialClient", "Grant"]
+__all__ = ["Client", "Grant"]
 
 #: One call of MSAL's public API.
-Grant = Callable[["msal.ConfidentialClientApplication"], "dict[str, Any]"]
+Grant = Callable[[Any], "dict[str, Any]"]
 
 #: What an app says in the claims of its requests that answers claims challenges.
 _CAE = ["CP1"]
 
 
-class _MsalCall:
-    """One call of MSAL, and what came of it.
+class _NoCredential(ClientCredential):
+    """What a public client has in place of a credential."""
 
-    What MSAL raises is caught here, to be raised anew without what led to it: its frames hold the
-    request, with the secret.
-    """
-
-    application: msal.ConfidentialClientApplication | None = None
-    answer: Answer = Answer({})
-    failure: Exception | None = None
-
-    def __enter__(self) -> Self:
-        self._handled = handled_now()
-        return self
-
-    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
-        if exc is None:
-            return False
-        let_interruptions_pass(exc, self._handled)
-        if not isinstance(exc, Exception):  # such as a greenlet's end
-            raise exc.with_traceback(None)
-        self.failure = exc.with_traceback(None)
-        return True
+    def read(self) -> Proof:
+        return NoProof()
 
 
-class ConfidentialClient:
+class Client:
     """An app at an authority, that asks for tokens.
 
     Args:
         authority: Whom it asks.
         client_id: Its client id.
-        credential: What proves that it is this app.
+        credential: What proves that it is this app; None for a public client, which nothing does.
         connection: The way there; its own when left out.
         context: The time, and where events go; its own when left out.
         cae: Whether it says that it answers claims challenges, where a source does not.
+        particulars: What it says of itself, and adds to its requests.
         beside: The same app at another authority.
 
     Raises:
@@ -90,12 +76,13 @@ class ConfidentialClient:
         self,
         authority: Authority,
         client_id: str,
-        credential: ClientCredential,
+        credential: ClientCredential | None,
         *,
         connection: Connection | None = None,
         context: Context | None = None,
         cae: bool = False,
-        beside: ConfidentialClient | None = None,
+        particulars: Particulars | None = None,
+        beside: Client | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
             raise ConfigurationError("client_id= is missing: give the app's client id")
@@ -105,18 +92,40 @@ class ConfidentialClient:
             )
         self.authority = authority
         self.cae = cae
+        self.particulars: Particulars = particulars or Particulars()
         self.client_id: str = client_id.strip()
-        self._credential = credential
+        self._credential: ClientCredential = credential or _NoCredential()
         self._connection = connection or Connection()
         self._context = context or new_context()
         self._breaker = Breaker(str(authority), self._context)
         #: The proof that the service refused last.
         self._refused: Proof | None = None
         #: The same app at each authority where anybody has it, this one among them.
-        self._everywhere: WeakValueDictionary[str, ConfidentialClient] = (
+        self._everywhere: WeakValueDictionary[str, Client] = (
             WeakValueDictionary() if beside is None else beside._everywhere  # noqa: SLF001 - its own
         )
         self._everywhere[authority.url] = self
+
+    @property
+    def is_public(self) -> bool:
+        """Whether nothing proves that it is this app (RFC 6749, section 2.1)."""
+        return isinstance(self._credential, _NoCredential)
+
+    def check_credential(self, what: str) -> None:
+        """Refuses what an app without a credential cannot ask for.
+
+        Args:
+            what: The method that asks for it.
+
+        Raises:
+            ConfigurationError: It has none.
+        """
+        if self.is_public:
+            raise ConfigurationError(
+                f"{what} needs a credential, and this app was given none: pass credential= to "
+                "TokenRegistry; without one it is a public client, which signs users in, by "
+                "sign_in() or begin_device_code()"
+            )
 
     def close(self) -> None:
         """Closes the way to the service."""
@@ -126,16 +135,41 @@ class ConfidentialClient:
         """Tells the time, in seconds since 1970."""
         return self._context.clock.wall()
 
-    def at(self, authority: Authority) -> ConfidentialClient:
+    def at(self, authority: Authority) -> Client:
         """Gives the same app at another authority, by the same way, with that one's breaker."""
-        return self._everywhere.get(authority.url) or ConfidentialClient(
+        return self._everywhere.get(authority.url) or Client(
             authority,
             self.client_id,
             self._credential,
             connection=self._connection,
             context=self._context,
             cae=self.cae,
+            particulars=self.particulars,
             beside=self,
+        )
+
+    def key(
+        self,
+        grant: str,
+        scopes: tuple[str, ...],
+        subject: str = "",
+        *,
+        cae: bool | None = None,
+        forwarded_claims: str | None = None,
+        extra: Extra | None = None,
+    ) -> TokenKey:
+        """Makes the key of a token that it asks for; what is left out is as the app has it."""
+        own = self.particulars
+        claims = own.forwarded_claims if forwarded_claims is None else forwarded_claims
+        return TokenKey(
+            authority=self.authority.url,
+            client_id=self.client_id,
+            grant=grant,
+            scopes=scopes,
+            subject=subject,
+            cae=self.cae if cae is None else cae,
+            forwarded_claims=claims,
+            extra=own.extra if extra is None else extra,
         )
 
     def read_proof(self) -> Proof:
@@ -168,7 +202,8 @@ class ConfidentialClient:
         key: TokenKey,
         proof: Proof | None = None,
         *,
-        hear: Callable[[Hidden], object] | None = None,
+        hear_all: Callable[[Answer, str], object] | None = None,
+        plain: bool = False,
     ) -> AccessToken:
         """Asks for a token, and once more where the credential has been renewed meanwhile.
 
@@ -176,25 +211,26 @@ class ConfidentialClient:
             grant: The call of MSAL that asks.
             key: What it asks for.
             proof: What the credential has just said; it is read when it is left out.
-            hear: Is told the refresh token that came along, hidden; left out, there is none.
+            hear_all: Is told all that the service said, and the issuer of the authority's tokens.
+            plain: Whether MSAL's confidential client asks, whatever the app is: its methods are the
+                same, but for those that it has of the public one to warn of.
 
         Raises:
             TokenManagerError: There is none to be had.
         """
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
-            exchange, tried_again = self._exchange(), False
-            exchange.passes_refresh_token = hear is not None
+            exchange, tried_again = self._exchange_for(key), False
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
-                with _MsalCall() as call, no_fork():
-                    call.application = self._application(proof, exchange, cae=key.cae)
+                with MsalCall() as call, no_fork():
+                    call.application = self._application(proof, exchange, cae=key.cae, plain=plain)
                     call.answer = Answer(grant(call.application))
                 error = self._error(call, proof, exchange)
                 if error is None:
                     token = self._token(call, key, exchange)
-                    if hear is not None:
-                        hear(Hidden(call.answer.text("refresh_token") or ""))
+                    if hear_all is not None:
+                        hear_all(exchange.said, exchange.issuer)
                     return token
                 refused = isinstance(error, InvalidCredentialError) and not tried_again
                 renewed = self._credential.reread(proof) if refused else None
@@ -203,9 +239,23 @@ class ConfidentialClient:
                     raise error
                 proof, tried_again = renewed, True
 
-    def _exchange(self, *, documented: bool = True) -> Exchange:
-        wall = self._context.clock.wall
-        return self._connection.exchange(self.authority, documented=documented, wall=wall)
+    def _exchange_for(self, key: TokenKey) -> Exchange:
+        """Opens the requests for a token, with all that the app adds to them.
+
+        Only its own tokens are asked for in its region; users' are asked for everywhere.
+        """
+        own = key.grant == "client_credentials"
+        exchange = self._exchange(region=region_of(self.particulars.region) if own else None)
+        exchange.claims, exchange.extra = Hidden(key.forwarded_claims), Hidden(key.extra)
+        return exchange
+
+    def _exchange(self, *, documented: bool = True, region: str | None = None) -> Exchange:
+        return self._connection.exchange(
+            self.authority,
+            documented=documented,
+            regional=regional_host(self.authority, region),
+            wall=self._context.clock.wall,
+        )
 
     def token_endpoint(self) -> str:
         """Says where tokens are asked for, as the authority's metadata has it; kept for a day.
@@ -215,21 +265,49 @@ class ConfidentialClient:
         Raises:
             TokenManagerError: The metadata cannot be had.
         """
-        with no_fork():
-            import msal
+        endpoint = self.prepare(_token_endpoint, documented=False)
+        return str(endpoint.cell_contents)
 
-        exchange = self._exchange(documented=False)
-        try:
-            with no_fork():
-                application = msal.ClientApplication(self.client_id, **self._address(exchange))
-        except TokenManagerError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - MSAL lets through whatever breaks inside it
-            raise self._nonsense(AuthorityError, "metadata", exc, exchange) from None
+    def prepare(
+        self, work: Callable[[Any], Any], key: TokenKey | None = None, *, documented: bool = True
+    ) -> Hidden:
+        """Has MSAL do what needs no proof of who the app is, such as begin a sign-in.
+
+        Args:
+            work: The call of MSAL, of a public client.
+            key: What it is for, where the service is asked for more than its metadata.
+            documented: Whether endpoints are taken as they are documented.
+
+        Returns:
+            What MSAL gives, hidden.
+
+        Raises:
+            TokenManagerError: The service, or its metadata, cannot be had.
+        """
+        with self._breaker.watching(key) if key else nullcontext():
+            exchange = self._exchange(documented=documented)
+            with MsalCall() as call, no_fork():
+                call.application = self._application(NoProof(), exchange, cae=self.cae)
+                given = Hidden(work(call.application))
+            if call.failure is not None:
+                error = self._error(call, NoProof(), exchange)
+                assert error is not None, "there is a failure"  # noqa: S101
+                raise error
         exchange.remember()
-        return str(application.authority.token_endpoint)
+        return given
 
-    def _token(self, call: _MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
+    def end_session_endpoint(self) -> str:
+        """Says where users sign out, as the authority's metadata has it; empty where it does not.
+
+        Raises:
+            TokenManagerError: The metadata cannot be had.
+        """
+        exchange = self._exchange(documented=False)
+        response = exchange.get(f"{self.authority.url}/.well-known/openid-configuration")
+        exchange.remember()
+        return str(json.loads(response.text).get("end_session_endpoint") or "")
+
+    def _token(self, call: MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
         token = token_from_answer(
             call.answer,
             asked_at=exchange.asked_at,
@@ -240,7 +318,7 @@ class ConfidentialClient:
         exchange.remember()
         return token
 
-    def _error(self, call: _MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
+    def _error(self, call: MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
         """Gives the error to raise, where the call brought no token."""
         if isinstance(call.failure, TokenManagerError):
             return call.failure
@@ -261,15 +339,19 @@ class ConfidentialClient:
         )
 
     def _application(
-        self, proof: Proof, exchange: Exchange, *, cae: bool
-    ) -> msal.ConfidentialClientApplication:
+        self, proof: Proof, exchange: Exchange, *, cae: bool, plain: bool = False
+    ) -> msal.ClientApplication:
         with no_fork():
             import msal  # a tenth of a second: not before the first fetch
 
-        return msal.ConfidentialClientApplication(
+        kind = msal.ConfidentialClientApplication
+        if isinstance(proof, NoProof) and not plain:
+            kind = msal.PublicClientApplication
+        return kind(
             self.client_id,
-            client_credential=_msal_credential(proof),
+            client_credential=msal_credential(proof),
             client_capabilities=_CAE if cae else None,
+            token_cache=forgetful_cache(),
             **self._address(exchange),
         )
 
@@ -282,6 +364,7 @@ class ConfidentialClient:
             # Who names a host trusts it. MSAL would ask login.microsoftonline.com about it.
             "instance_discovery": False,
             "http_client": exchange,
+            **self.particulars.of_msal(),
         }
 
     def _nonsense(
@@ -294,14 +377,5 @@ class ConfidentialClient:
         )
 
 
-def _msal_credential(proof: Proof) -> str | dict[str, Any]:
-    if isinstance(proof, SecretText):
-        return proof.text
-    if isinstance(proof, KeyPair):
-        return {
-            "private_key": proof.private_key,
-            "public_certificate": "".join(proof.certificates),
-            # MSAL sends a whole chain only to where the key is named by its SHA-1 thumbprint.
-            **({"thumbprint": proof.thumbprint} if len(proof.certificates) > 1 else {}),
-        }
-    return {"client_assertion": lambda: proof.text}
+def _token_endpoint(application: msal.ClientApplication) -> str:
+    return str(application.authority.token_endpoint)

@@ -33,6 +33,14 @@ _SIGN_IN = Meaning(
     InteractionRequiredError, "send the user to sign in again, with this error's claims"
 )
 _SIGN_IN_AGAIN = Meaning(InteractionRequiredError, "send the user to sign in again")
+_CODE = Meaning(
+    InteractionRequiredError,
+    "begin another sign-in: a code serves once, for minutes, and for the sign-in it was given to",
+)
+_DECLINED = Meaning(
+    ConsentRequiredError,
+    "the user has said no: tell them what the app needs it for, and let them sign in again",
+)
 _BLOCKED = Meaning(
     InteractionRequiredError,
     "refuse the user: an administrator of theirs has to enable, add or assign them",
@@ -96,6 +104,26 @@ _MEANINGS: dict[int, Meaning] = {
     50034: _BLOCKED,
     50057: _BLOCKED,
     50105: _BLOCKED,
+    50126: Meaning(
+        InteractionRequiredError, "have the user type their name and their password again"
+    ),
+    50011: Meaning(
+        ConfigurationError,
+        "add the redirect URI to the app's registration, letter by letter; for sign_in(), "
+        "http://localhost as one of mobile and desktop applications",
+    ),
+    7000218: Meaning(
+        ConfigurationError,
+        "pass credential=, or allow public client flows in the app's registration",
+    ),
+    700025: Meaning(
+        ConfigurationError, "leave credential= out: the app's registration is a public client's"
+    ),
+    54005: _CODE,
+    501481: _CODE,
+    7000014: _CODE,
+    65004: _DECLINED,
+    90094: Meaning(ConsentRequiredError, "have an administrator consent to the app's permissions"),
     50173: _SIGN_IN_AGAIN,
     70008: _SIGN_IN_AGAIN,
     700082: _SIGN_IN_AGAIN,
@@ -128,6 +156,11 @@ _MEANINGS_BY_ERROR: dict[str, Meaning] = {
     ),
     "interaction_required": _SIGN_IN,
     "login_required": _SIGN_IN,
+    "account_selection_required": _SIGN_IN,
+    "access_denied": _DECLINED,
+    "authorization_declined": _DECLINED,
+    "expired_token": _CODE,
+    "bad_verification_code": _CODE,
     "invalid_grant": Meaning(
         InteractionRequiredError,
         "for a user, send them to sign in again; for the app itself, check its credential",

@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from .._runtime.clock import Clock
 from .._runtime.forks import no_fork, renew_in_child
-from .._runtime.secrecy import Unpicklable
-from ..errors import ConfigurationError, TokenManagerError
+from .._runtime.secrecy import Hidden, Unpicklable
+from .._session import SignedIn
+from ..errors import ConfigurationError, StoreError, TokenManagerError
 from ..identity.clouds import cloud_of
 from ..token import Record, TokenKey
 from . import unified_schema as schema
-from .client import ConfidentialClient
+from .client import Client
 from .grants.client_credentials import ClientCredentialsSource
+from .unified_users import Entries, refreshed, users_of
 
 __all__ = ["UnifiedCache"]
 
@@ -42,7 +45,7 @@ class UnifiedCache(Unpicklable):
         clock: The time.
     """
 
-    def __init__(self, client: ConfidentialClient, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         host = urlsplit(client.authority.url).hostname or ""
@@ -52,8 +55,11 @@ class UnifiedCache(Unpicklable):
         self._hosts = frozenset({host}) if cloud is None else cloud.hosts
         #: Whether the schema leaves out what tells this authority from its neighbours.
         self._told_by_url = client.authority.kind in ("b2c", "oidc")
+        self._own = Entries(client.client_id, client.authority, self._hosts)
         #: Replaced whole, never changed; read without the lock.
         self._imported: schema.Sections = {}
+        #: Those of whom there are sessions, by their home_account_id. Likewise.
+        self._kept: Hidden = Hidden(frozenset[str]())
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -82,7 +88,11 @@ class UnifiedCache(Unpicklable):
         del text  # it is secret, and a traceback would show it
         if isinstance(sections, str):
             raise ConfigurationError(sections)
+        again = {
+            schema.text_of(entry, "home_account_id") for entry in _refresh_tokens(sections).values()
+        }
         with self._lock:
+            self._kept = Hidden(self._kept.cell_contents - again)
             self._imported = schema.unexpired(
                 schema.merged(self._imported, sections), self._clock.wall()
             )
@@ -113,7 +123,43 @@ class UnifiedCache(Unpicklable):
                 self._imported = self._imported | {schema.ACCESS_TOKENS: staying}
         return list(taken.values())
 
-    def dump(self, held: Iterable[tuple[TokenKey, Record]]) -> str:
+    def users(self) -> list[SignedIn]:
+        """Gives those who have signed in to the app at its authority, and are not kept yet.
+
+        The authority is asked for its metadata where the program has named the tenant by a domain
+        name. Where it cannot be had, nobody is given, and all of them stay.
+        """
+        found: list[SignedIn] = []
+        with suppress(TokenManagerError):
+            found = users_of(self._imported, self._own, self._all_realms)
+        kept = self._kept.cell_contents
+        return [each for each in found if each.account.home_account_id not in kept]
+
+    def keep(self, home_account_ids: Iterable[str]) -> None:
+        """Notes of whom there are sessions: their refresh tokens are those sessions' from then on.
+
+        Args:
+            home_account_ids: What their accounts are called.
+        """
+        with self._lock:
+            self._kept = Hidden(self._kept.cell_contents | frozenset(home_account_ids))
+
+    def _refresh(self, refresh_token: Callable[[str], Hidden | None]) -> schema.Sections:
+        """Has the users be those of the sessions, and gives all that was imported."""
+        now: dict[str, Hidden | None] = {}
+        for home in self._kept.cell_contents:
+            with suppress(StoreError):  # then it is as it was
+                now[home] = refresh_token(home)
+        if now:
+            with self._lock:
+                self._imported = refreshed(self._imported, self._own, now)
+        return self._imported
+
+    def dump(
+        self,
+        held: Iterable[tuple[TokenKey, Record]],
+        refresh_token: Callable[[str], Hidden | None] = lambda _: None,
+    ) -> str:
         """Gives all that was imported and is valid, together with the tokens in hand.
 
         The authority is asked for its metadata where that is not known, since MSAL finds a token
@@ -122,6 +168,8 @@ class UnifiedCache(Unpicklable):
 
         Args:
             held: The managers' tokens; those of users, of claims and of CAE are left out.
+            refresh_token: Gives the refresh token of a user's session, by their home_account_id;
+                None where there is none any more.
 
         Returns:
             What ``msal.SerializableTokenCache.deserialize()`` takes. It is secret.
@@ -130,7 +178,7 @@ class UnifiedCache(Unpicklable):
         made = self._made_by_msal(
             [(key, record) for key, record in held if self._goes_out(key, record, now)]
         )
-        imported = schema.unexpired(self._imported, now)
+        imported = schema.unexpired(self._refresh(refresh_token), now)
         # In this order: of an access token ours is the newer one, and an imported AppMetadata may
         # say more than the one that MSAL makes along with it.
         tokens = {name: made[name] for name in made if name == schema.ACCESS_TOKENS}
@@ -139,7 +187,7 @@ class UnifiedCache(Unpicklable):
     def clear(self) -> None:
         """Lets all of it go."""
         with self._lock:
-            self._imported = {}
+            self._imported, self._kept = {}, Hidden(frozenset())
 
     def _access_tokens(self) -> dict[str, dict[str, Any]]:
         entries: dict[str, dict[str, Any]] = self._imported.get(schema.ACCESS_TOKENS, {})
@@ -154,6 +202,17 @@ class UnifiedCache(Unpicklable):
         ):
             named.add(schema.realm_of(self._token_endpoint()))
         return named
+
+    def _all_realms(self) -> set[str]:
+        """What an entry may call this authority's tenant, where that is not what it is named by.
+
+        Raises:
+            TokenManagerError: The authority's metadata cannot be had.
+        """
+        return {
+            schema.realm_of(each)
+            for each in (self._client.authority.url, self._client.token_endpoint())
+        }
 
     def _is_of(self, entry: dict[str, Any], realms: set[str]) -> bool:
         """Whether a token that may be the app's own is of this tenant too."""
@@ -208,6 +267,11 @@ class UnifiedCache(Unpicklable):
             return self._client.token_endpoint()
         except TokenManagerError:
             return self._client.authority.url  # whose path begins with the tenant too
+
+
+def _refresh_tokens(sections: schema.Sections) -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = sections.get(schema.REFRESH_TOKENS, {})
+    return entries
 
 
 def _end(record: Record | None) -> float:

@@ -15,7 +15,10 @@ from ..token import AccessToken, Record, TokenKey
 
 __all__ = [
     "ACCESS_TOKENS",
+    "ACCOUNTS",
     "AUTHORITY",
+    "ID_TOKENS",
+    "REFRESH_TOKENS",
     "Sections",
     "event",
     "merged",
@@ -27,8 +30,9 @@ __all__ = [
 ]
 
 # The names of the schema's sections; MSAL's TokenCache.CredentialType has them.
-ACCESS_TOKENS = "AccessToken"
-_SECTIONS = (ACCESS_TOKENS, "RefreshToken", "IdToken", "Account", "AppMetadata")
+ACCESS_TOKENS, REFRESH_TOKENS = "AccessToken", "RefreshToken"
+ID_TOKENS, ACCOUNTS = "IdToken", "Account"
+_SECTIONS = (ACCESS_TOKENS, REFRESH_TOKENS, ID_TOKENS, ACCOUNTS, "AppMetadata")
 
 #: Our own field: the authority's URL, where the schema does not say enough.
 AUTHORITY = "tokenmgr_authority"

@@ -52,10 +52,12 @@ class BearerFlow(Bearer):
         if not self._takes(request):
             yield request
             return
-        begun = _begin(request, self._token())
+        token, stream, parts = self._token(), request.stream, _parts_to_send(request)
+        _put(request, token)
         response = yield request
         if response.status_code not in REFUSALS:
             return
+        begun = _Begun(token, stream, parts)
         answer = self._answer(begun, response)
         if answer is not None:
             repeatable = _rewind(begun, response.request)
@@ -75,10 +77,12 @@ class BearerFlow(Bearer):
         if not self._takes(request):
             yield request
             return
-        begun = _begin(request, await self._atoken())
+        token, stream, parts = await self._atoken(), request.stream, _parts_to_send(request)
+        _put(request, token)
         response = yield request
         if response.status_code not in REFUSALS:
             return
+        begun = _Begun(token, stream, parts)
         answer = self._answer(begun, response)
         if answer is not None:
             repeatable = _rewind(begun, response.request)
@@ -146,12 +150,6 @@ class BearerFlow(Bearer):
         return request
 
 
-def _begin(request: Any, token: AccessToken) -> _Begun:
-    _put(request, token)
-    parts = () if _is_at_hand(request) else _parts_of(request.stream)
-    return _Begun(token, request.stream, parts)
-
-
 def _put(request: Any, token: AccessToken) -> None:
     request.headers["Authorization"] = request.extensions[_OURS] = token.authorization
 
@@ -168,8 +166,11 @@ def _is_at_hand(request: Any) -> bool:
     return True
 
 
-def _parts_of(stream: Any) -> tuple[Body, ...]:
+def _parts_to_send(request: Any) -> tuple[Body, ...]:
     """What a body is made of that is read as it is sent: the files of a form, or one thing."""
+    if _is_at_hand(request):
+        return ()
+    stream = request.stream
     fields = getattr(stream, "fields", None)
     if fields is None:
         return (Body(getattr(stream, "_stream", stream)),)

@@ -64,9 +64,7 @@ class BearerAuth(Bearer, AuthBase):
             TokenManagerError: There is no token to be had.
         """
         hooks = r.hooks["response"]
-        before = (
-            next((hook for hook in hooks if isinstance(hook, _Renewal)), None) if hooks else None
-        )
+        before = _renewal_in(hooks) if hooks else None
         if "Authorization" in r.headers and not self._replaces and not (before and before.sent(r)):
             return r
         url = r.url or ""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BearerAuth"]
 
+#: No header of that name.
+_NONE: list[str] = []
+
 _Send = Callable[..., BaseHTTPResponse]
 _Headers = MutableMapping[str, str]
 
@@ -92,8 +95,9 @@ class BearerAuth(Bearer):
     ) -> BaseHTTPResponse:
         headers = kw.pop("headers", None)
         headers = pool.headers if headers is None else headers
-        own = [name for name in headers if name.lower() == "authorization"]
-        if _is_hop(kw.get("retries")) or (own and not self._replaces):
+        own = [name for name in headers if name.lower() == "authorization"] if headers else _NONE
+        retries = kw.get("retries")
+        if (own and not self._replaces) or (retries is not None and _is_hop(retries)):
             return send(method, url, headers=headers, **kw)
         self._hosts.check(url)
         if pool.proxy is not None and not url.startswith("https:"):
@@ -105,8 +109,8 @@ class BearerAuth(Bearer):
         # What is refused is not read before that is known.
         preload = kw.pop("preload_content", True)
         kw["preload_content"] = False
-        if kw.get("retries") is not None or "retries" in pool.connection_pool_kw:
-            kw["retries"] = _stripping(pool, kw.get("retries"))
+        if retries is not None or "retries" in pool.connection_pool_kw:
+            kw["retries"] = _stripping(pool, retries)
         response = send(method, url, headers=headers, **kw)
         if response.status in REFUSALS:
             response = self._settled(response, send, _Sent(method, url, headers, body, token), kw)

@@ -12,17 +12,21 @@ import hmac
 import json
 import string
 import sys
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import ConfigurationError, InteractionRequiredError
 from .addresses import is_guid
 
-__all__ = ["UserAssertion", "text_of"]
+__all__ = ["UserAssertion", "json_part", "text_of"]
 
 _MOST_BYTES = 16 * 1024
 #: What is later, in seconds since 1970, is taken for that: some thousand years from now.
 _LATEST = 1e11
+#: So many objects and lists may be in one another: each takes the stack of whoever copies them.
+_DEEPEST = 32
 _PREFIX = "bearer "
 #: The claims that name a person: those of Microsoft Entra, then those of any issuer (RFC 7519).
 _WHO = (("tid", "oid"), ("iss", "sub"))
@@ -66,6 +70,10 @@ class UserAssertion(Unpicklable):
         """Gives the token."""
         text: str = self._text.cell_contents
         return text
+
+    def claims(self) -> Hidden:
+        """Gives what it says, a dict: true where the service has exchanged it."""
+        return _claims(self._text)
 
     def digest(self, kind: str, client_id: str) -> str:
         """Tells it from all others, by every bit of it, and tells nobody what it is.
@@ -134,14 +142,14 @@ def _digest(key: bytes, text: Hidden) -> str:
 def _claims(text: Hidden) -> Hidden:
     parts = Hidden(text.cell_contents.split("."))
     whole = len(parts.cell_contents) == 3 and _CHARACTERS.issuperset(text.cell_contents)
-    if whole and parts.cell_contents[2] and _object(Hidden(parts.cell_contents[0])) is not None:
-        claims = Hidden(_object(Hidden(parts.cell_contents[1])))
+    if whole and parts.cell_contents[2] and json_part(Hidden(parts.cell_contents[0])) is not None:
+        claims = Hidden(json_part(Hidden(parts.cell_contents[1])))
         if claims.cell_contents is not None:
             return claims
     raise InteractionRequiredError(f"the assertion is no JWT: {_WHAT}")
 
 
-def _object(part: Hidden) -> dict[str, Any] | None:
+def json_part(part: Hidden) -> dict[str, Any] | None:
     """Reads a part of a JWT; None where it is none."""
     padding = "=" * (-len(part.cell_contents) % 4)
     try:
@@ -149,7 +157,25 @@ def _object(part: Hidden) -> dict[str, Any] | None:
         said = Hidden(json.loads(content.cell_contents))
     except (ValueError, RecursionError):
         return None
-    return said.cell_contents if isinstance(said.cell_contents, dict) else None
+    if not isinstance(said.cell_contents, dict) or _is_deep(Hidden([said.cell_contents])):
+        return None
+    return said.cell_contents
+
+
+def _is_deep(level: Hidden) -> bool:
+    """Whether more is in one another than can be copied and written from wherever that is."""
+    for _ in range(_DEEPEST):
+        level = Hidden(list(chain.from_iterable(map(_inside, level.cell_contents))))
+        if not level.cell_contents:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    value, given = None, Hidden(value)
+    if isinstance(given.cell_contents, dict):
+        return list(given.cell_contents.values())
+    return given.cell_contents if isinstance(given.cell_contents, list) else ()
 
 
 def _seconds(value: object) -> float | None:

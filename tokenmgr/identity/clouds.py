@@ -8,8 +8,21 @@ to b2clogin.com") and, where that is silent, from the tables of MSAL for Python 
 from __future__ import annotations
 
 from .._runtime.values import Value
+from ..errors import ConfigurationError
 
-__all__ = ["B2C_DOMAINS", "CIAM_DOMAIN", "CLOUDS", "INITIAL_DOMAINS", "Cloud", "cloud_of"]
+__all__ = [
+    "B2C_DOMAINS",
+    "CIAM_DOMAIN",
+    "CLOUDS",
+    "INITIAL_DOMAINS",
+    "Cloud",
+    "checked_region",
+    "cloud_of",
+    "is_region",
+]
+
+#: What the names of regions are made of, and how long one may be.
+_OF_REGIONS, _LONGEST_REGION = frozenset("abcdefghijklmnopqrstuvwxyz0123456789"), 63
 
 
 class Cloud(Value):
@@ -99,3 +112,26 @@ def cloud_of(host: str) -> Cloud | None:
         host: Its name in lower case, without a port.
     """
     return _BY_HOST.get(host)
+
+
+def is_region(text: str) -> bool:
+    """Whether it can be the name of a region, and so a part of a host's."""
+    return 0 < len(text) <= _LONGEST_REGION and _OF_REGIONS.issuperset(text)
+
+
+def checked_region(name: str, what: str) -> str:
+    """Gives the name of a region as it is.
+
+    Args:
+        name: The name.
+        what: The setting or variable that says so.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not is_region(name):
+        raise ConfigurationError(
+            f"{what} is {name[:_LONGEST_REGION]!r}, which is no region's name: it has small "
+            "letters and digits alone, such as 'westus3'"
+        )
+    return name

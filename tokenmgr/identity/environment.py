@@ -12,6 +12,7 @@ from .._runtime.secrecy import Hidden, is_unicode
 from .._runtime.values import Value
 from ..errors import AuthorityError, ConfigurationError
 from .authority import Authority
+from .clouds import checked_region, cloud_of
 from .credentials import Certificate, ClientCredential, ClientSecret, WorkloadIdentity
 
 __all__ = ["Settings", "settings_from"]
@@ -28,6 +29,8 @@ class Settings(Value):
     #: Its URL, which may hold a password.
     store: str | None
     encryption_key: tuple[str, ...] | None
+    #: A region's name, or True to find it out; None where it is not said, or there are none.
+    azure_region: str | bool | None
 
 
 class _Variables:
@@ -78,13 +81,23 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     client_id = env.text("AZURE_CLIENT_ID")
     if client_id is None:
         raise ConfigurationError("set AZURE_CLIENT_ID to the app's client id")
+    authority = _authority(env)
     return Settings(
         client_id=client_id,
         credential=_credential(env),
-        authority=_authority(env),
+        authority=authority,
         store=env.get("TOKENMGR_STORE"),
         encryption_key=_encryption_keys(env),
+        azure_region=_region(env, authority),
     )
+
+
+def _region(env: _Variables, authority: Authority) -> str | bool | None:
+    name = "AZURE_REGIONAL_AUTHORITY_NAME"
+    if name not in env or authority.kind != "entra" or cloud_of(authority.host) is None:
+        return None
+    # As azure-identity reads it.
+    return env[name].lower() in ("tryautodetect", "true") or checked_region(env[name], name)
 
 
 def _encryption_keys(env: _Variables) -> tuple[str, ...] | None:

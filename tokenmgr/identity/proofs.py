@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._runtime.secrecy import Unpicklable
 from .._runtime.values import Value
 
-__all__ = ["KeyPair", "Proof", "SecretText", "SignedAssertion"]
+__all__ = ["KeyPair", "NoProof", "Proof", "SecretText", "SignedAssertion"]
 
 
 class SecretText(Value, Unpicklable):
@@ -36,5 +36,11 @@ class KeyPair(Value, Unpicklable):
     thumbprint: str
 
 
+class NoProof(Value):
+    """What a public client has in place of a proof (RFC 6749, section 2.1)."""
+
+    text: str = ""
+
+
 #: What a credential reads.
-Proof = SecretText | SignedAssertion | KeyPair
+Proof = SecretText | SignedAssertion | KeyPair | NoProof

@@ -96,16 +96,15 @@ def test_no_address_without_tls_is_trusted(authority):
         check_endpoint(authority, f"http://{authority.host}/token")
 
 
-def test_the_region_that_the_environment_forces_is_trusted(monkeypatch):
-    url = "https://westeurope.login.microsoft.com/contoso.com/oauth2/v2.0/token"
-    with pytest.raises(AuthorityError):
-        check_endpoint(PUBLIC, url)
-    monkeypatch.setenv("MSAL_FORCE_REGION", "westeurope")
+def test_the_host_of_the_apps_region_is_trusted_and_no_other_ones():
+    host = "westeurope.login.microsoft.com"
+    url = f"https://{host}/contoso.com/oauth2/v2.0/token"
 
-    check_endpoint(PUBLIC, url)
+    check_endpoint(PUBLIC, url, regional=host)
 
-    with pytest.raises(AuthorityError):
-        check_endpoint(B2C, url)
+    for regional in (None, "westus.login.microsoft.com"):
+        with pytest.raises(AuthorityError):
+            check_endpoint(PUBLIC, url, regional=regional)
 
 
 @pytest.mark.parametrize("authority", [PRIVATE, B2C, CIAM, ADFS], ids=lambda each: each.kind)

@@ -14,6 +14,7 @@ from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant
 from authlib.oauth2.rfc7636 import CodeChallenge
 
 from ..authorities import PLACEHOLDER_TENANTS, AuthorityKind
+from ..client_authentication import named_client
 from ..codes import AuthorizationCode
 from ..errors import EntraError
 from ..redirects import RESPONSE_MODES
@@ -169,13 +170,9 @@ class AuthorizationCodes(UserGrant, AuthorizationCodeGrant):
     def _check_app(self) -> str:
         """Who asks, and where the answer goes: what Entra tells the user about, on a page."""
         request = cast(AuthorizationRequest, self.request)
-        client_id = request.payload.client_id
-        if not client_id:
-            raise EntraError(900144, parameter="client_id")
-        client = self.server.state.clients.find(client_id)
-        if client is None:
-            raise EntraError(700016, client_id=client_id, tenant=request.authority.tenant)
-        if request.authority.tenant == "consumers":
+        client_id, tenant = request.payload.client_id, request.authority.tenant
+        client = named_client(self.server.state, client_id, tenant=tenant)
+        if tenant == "consumers":
             raise EntraError(9002332, client_id=client_id)
         redirect_uri = request.payload.redirect_uri or client.get_default_redirect_uri()
         if not client.redirect_uris:

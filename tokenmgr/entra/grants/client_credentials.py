@@ -8,7 +8,8 @@ from ..._runtime.secrecy import is_unicode
 from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient
+from ..client import Client
+from ..particulars import Extra
 
 __all__ = ["ClientCredentialsSource"]
 
@@ -22,17 +23,26 @@ class ClientCredentialsSource:
     Args:
         client: The app, at its authority.
         scopes: What the tokens are for: ``{resource}/.default``, one.
-        cae: Whether the app says that it answers claims challenges; as the client has it when left
-            out.
+        cae: Whether the app says that it answers claims challenges; this, and what follows, as the
+            client has it when left out.
+        forwarded_claims: The claims that it asks for with each token, as JSON.
+        extra: Parameters that the request has besides.
 
     Raises:
         InvalidScopeError: The scope is not of that form, or no text, or there are several.
-        ConfigurationError: The authority stands for many tenants.
+        ConfigurationError: The app has no credential, or the authority stands for many tenants.
     """
 
     def __init__(
-        self, client: ConfidentialClient, scopes: tuple[str, ...], *, cae: bool | None = None
+        self,
+        client: Client,
+        scopes: tuple[str, ...],
+        *,
+        cae: bool | None = None,
+        forwarded_claims: str | None = None,
+        extra: Extra | None = None,
     ) -> None:
+        client.check_credential("an app's own token, by manager(),")
         authority = client.authority
         if authority.is_multi_tenant_alias:
             raise ConfigurationError(
@@ -46,12 +56,12 @@ class ClientCredentialsSource:
             _check(scopes)
         self._client = client
         self._scopes = scopes
-        self.key: TokenKey = TokenKey(
-            authority=authority.url,
-            client_id=client.client_id,
-            grant="client_credentials",
-            scopes=scopes,
-            cae=client.cae if cae is None else cae,
+        self.key: TokenKey = client.key(
+            "client_credentials",
+            scopes,
+            cae=cae,
+            forwarded_claims=forwarded_claims,
+            extra=extra,
         )
 
     def close(self) -> None:

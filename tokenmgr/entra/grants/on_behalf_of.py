@@ -14,17 +14,18 @@ from ...errors import (
     TokenRequestError,
 )
 from ...identity.assertions import UserAssertion
+from ...identity.authority import neighbour
 from ...identity.proofs import Proof
-from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient
+from ...token import RESERVED_SCOPES, AccessToken, TokenKey
+from ..client import Client
 
 if TYPE_CHECKING:
     import msal
 
-__all__ = ["OnBehalfOfSource", "check_scopes", "of_caller"]
+__all__ = ["OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
 
-#: What MSAL asks for besides, by itself.
-_RESERVED = frozenset({"openid", "profile", "offline_access"})
+#: The tenant of all personal Microsoft accounts.
+_PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 #: The AADSTS number of a tenant that does not have the app.
 _NO_APP = 700016
 #: That of what is no JWT. Where it is the app's own proof, it is an InvalidCredentialError.
@@ -50,7 +51,7 @@ class OnBehalfOfSource:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         assertion: UserAssertion,
         scopes: tuple[str, ...],
         *,
@@ -60,14 +61,8 @@ class OnBehalfOfSource:
         self._client = client
         self._assertion = assertion
         self._wanders = wanders
-        self.key: TokenKey = TokenKey(
-            authority=client.authority.url,
-            client_id=client.client_id,
-            grant="on_behalf_of",
-            scopes=scopes,
-            subject=assertion.digest(client.authority.kind, client.client_id),
-            cae=client.cae,
-        )
+        subject = assertion.digest(client.authority.kind, client.client_id)
+        self.key: TokenKey = client.key("on_behalf_of", scopes, subject)
 
     @property
     def ends_at(self) -> float:
@@ -123,6 +118,33 @@ class OnBehalfOfSource:
         return token._replace(expires_at=self.ends_at, refresh_at=self.ends_at)
 
 
+def home_of(assertion: UserAssertion, client: Client) -> Client:
+    """Gives the app at the user's own tenant: at another one it would get another's token.
+
+    Args:
+        assertion: The token that the user's call has brought.
+        client: The app, at its authority.
+
+    Raises:
+        InteractionRequiredError: It does not say which, or is of an account of another kind.
+    """
+    authority, tenant = client.authority, assertion.tenant
+    if not authority.is_multi_tenant_alias:
+        return client
+    if tenant is None:
+        raise InteractionRequiredError(
+            "the user's token does not say which tenant it is from, and the authority "
+            f"{authority.tenant!r} stands for many: answer the caller with 401, or set the "
+            "tenant in the authority"
+        )
+    if authority.tenant == ("organizations" if tenant == _PERSONAL else "consumers"):
+        raise InteractionRequiredError(
+            f"the user's account is of a kind that {authority.tenant!r} does not take: have "
+            "them sign in with another account, or set the authority to 'common'"
+        )
+    return client.at(neighbour(authority, tenant))
+
+
 def check_scopes(scopes: tuple[str, ...]) -> None:
     """Refuses scopes that cannot be asked for on behalf of a user.
 
@@ -131,7 +153,7 @@ def check_scopes(scopes: tuple[str, ...]) -> None:
     """
     if not all(map(is_unicode, scopes)):
         raise InvalidScopeError("a scope has characters that UTF-8 cannot say: correct it")
-    if _RESERVED.intersection(scopes):
+    if RESERVED_SCOPES.intersection(scopes):
         raise InvalidScopeError(
             "openid, profile and offline_access are asked for by themselves: leave them out"
         )

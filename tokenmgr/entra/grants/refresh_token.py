@@ -1,7 +1,8 @@
-"""The refresh token grant, for sessions: work for a user goes on when the assertion has ended.
+"""The refresh token grant, for sessions: a user stays signed in, and work for one goes on.
 
-A session begins by the on-behalf-of grant. Its refresh token carries it on (RFC 6749, section 6):
-it is of the user and the app, and of no resource, and so all scopes of a session have it in common.
+A session begins by a sign-in, or by the on-behalf-of grant. Its refresh token carries it on (RFC
+6749, section 6): it is of the user and the app, and of no resource, and so all scopes of a session
+have it in common.
 """
 
 from __future__ import annotations
@@ -13,38 +14,36 @@ from typing import TYPE_CHECKING, Any, cast
 from ..._runtime.secrecy import Hidden
 from ..._session import KnownSession, SessionRecord, Turn
 from ...errors import (
-    ConfigurationError,
     ConsentRequiredError,
     InteractionRequiredError,
+    SessionNotFoundError,
     StoreError,
     TokenManagerError,
 )
-from ...identity.assertions import UserAssertion
 from ...identity.authority import Authority
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
-from ..client import ConfidentialClient, Grant
-from .on_behalf_of import check_scopes, of_caller
+from ..client import Client
+from .beginnings import Beginning, ask_for_user
+from .on_behalf_of import check_scopes
 
 if TYPE_CHECKING:
     import msal
 
-__all__ = ["SessionSource"]
+__all__ = ["SessionSource", "not_found"]
 
 
 class SessionSource:
     """A source of the tokens of one session, for some scopes.
 
-    See "OAuth 2.0 On-Behalf-Of flow" and "Refresh tokens in the Microsoft identity platform" on
-    Microsoft Learn.
+    See "Refresh tokens in the Microsoft identity platform" on Microsoft Learn.
 
     Args:
-        client: This API's app, as the registry has it.
+        client: The app, as the registry has it.
         key: What makes the tokens different from all others.
         share: Makes what finds them in the store, of a key and of this source.
         session: The session, as this process knows it.
-        assertion: What begins the session; None where it is to be there already.
-        home: The app where the assertion is exchanged.
+        beginning: What begins the session; None where it is to be there already.
 
     Raises:
         InvalidScopeError: A scope is none that may be asked for.
@@ -52,34 +51,28 @@ class SessionSource:
 
     def __init__(
         self,
-        client: ConfidentialClient,
+        client: Client,
         key: TokenKey,
         share: Callable[[TokenKey, SessionSource], Any],
         session: KnownSession,
-        *,
-        assertion: UserAssertion | None = None,
-        home: ConfidentialClient | None = None,
+        beginning: Beginning | None = None,
     ) -> None:
         check_scopes(key.scopes)
         self.key = key
         self._client = client
         self._share = share
         self._session = session
-        self._assertion = assertion
-        self._home = home or client
+        self._beginning = beginning
         #: Who was asked last.
-        self._asked: ConfidentialClient = self._home
-        #: What the assertion is called in the session's record; empty without one.
-        self.begins: str = ""
+        self._asked: Client = client if beginning is None else beginning.client
+        #: What the beginning is called in the session's record; empty without one.
+        self.begins: str = "" if beginning is None else beginning.called
         #: Whose tokens these are; None until that is known.
-        self._user: str | None = None
-        if assertion is not None:
-            whose = client.authority.kind, client.client_id
-            self.begins, self._user = assertion.digest(*whose), assertion.user(*whose)
-        #: Whether the service has said that the assertion is its user's.
+        self._user: str | None = None if beginning is None else beginning.user
+        #: Whether the service has said that the beginning is its user's.
         self._verified = False
         #: Whether the session is begun where it is not there: somebody has just asked for that.
-        self._may_begin = assertion is not None
+        self._may_begin = beginning is not None
         #: Which session failed last.
         self._failed: str | None = None
         #: Set where the program has ended the session.
@@ -87,8 +80,8 @@ class SessionSource:
 
     def look_again(self) -> None:
         """Has whoever comes next be told whose session it is now: it was looked for anew."""
-        self._may_begin = self._assertion is not None
-        if self._assertion is None:
+        self._may_begin = self._beginning is not None
+        if self._beginning is None:
             self._user = None
 
     def share(self, key: TokenKey) -> Any:
@@ -108,7 +101,7 @@ class SessionSource:
 
     def closed_error(self) -> TokenManagerError | None:
         """Says why there is nothing more, where the program has ended the session."""
-        return _no_session() if self.is_ended else None
+        return not_found(self._session) if self.is_ended else None
 
     def admits(self, session: SessionRecord | None) -> bool:
         """Whether a session is the one whose tokens these are."""
@@ -116,7 +109,7 @@ class SessionSource:
             return False
         if self.begins in session.assertions:  # it is shown bit by bit, and was verified
             return True
-        known = self._verified or self._assertion is None
+        known = self._verified or self._beginning is None
         return known and self._user in (None, session.user)
 
     def check(self, session: SessionRecord | None) -> None:
@@ -127,12 +120,11 @@ class SessionSource:
         """
         if self.admits(session):
             return
-        if self._may_begin and self._assertion is not None:
-            self._assertion.check_time(self._client.wall())
+        if self._may_begin and self._beginning is not None:
+            self._beginning.check_time()
             return
         if session is None or not self._is_at_home(session):
-            because = self._session.because or _no_session
-            raise because()
+            raise not_found(self._session)
         raise InteractionRequiredError(
             "another user has begun this session since: look it up again, or give each user's work "
             "a session of its own"
@@ -168,43 +160,31 @@ class SessionSource:
             except InteractionRequiredError as exc:
                 if not _is_end(exc):
                     raise
-                because = partial(_ended_by, str(exc), exc.__dict__)
+                because = partial(_ended_by, str(exc), exc.__dict__, self._session.advice)
                 turn.end(because)
                 if not self._may_begin:
                     raise because() from None
         return self._begin(claims, proof, turn)
 
     def _begin(self, claims: str | None, proof: Proof | None, turn: Turn) -> AccessToken:
-        assertion = self._assertion
-        assert assertion is not None, "else it may not begin one"  # noqa: S101
-        assertion.check_time(self._client.wall())
-        self._asked = self._home
-
-        def exchange(application: msal.ConfidentialClientApplication) -> dict[str, Any]:
-            return cast(
-                "dict[str, Any]",
-                application.acquire_token_on_behalf_of(
-                    assertion.text(), list(self.key.scopes), claims_challenge=claims
-                ),
-            )
-
-        token, refresh_token = self._ask(exchange, proof)
-        if not refresh_token.cell_contents:
-            raise ConfigurationError(
-                "the service gave no refresh token, without which no work outlives the call: allow "
-                "the app offline_access at this authority, or leave session= out"
-            )
-        ends_at = turn.begin(
-            refresh_token,
-            assertion=self.begins,
-            user=self._user or "",
-            authority=self._asked.authority.url,
-        )
-        return _until(token, ends_at)
+        beginning = self._beginning
+        assert beginning is not None, "else it may not begin one"  # noqa: S101
+        self._asked = beginning.client
+        signed_in = beginning.ask(self.key, claims, proof)
+        ends_at = turn.begin(signed_in, called=beginning.called, user=beginning.user)
+        token = _until(signed_in.token, ends_at)
+        # Without a refresh token there is no other one: nobody is to try.
+        renewable = bool(signed_in.refresh_token.cell_contents)
+        return token if renewable else token._replace(refresh_at=token.expires_at)
 
     def _carry_on(
         self, before: SessionRecord, claims: str | None, proof: Proof | None, turn: Turn
     ) -> AccessToken:
+        if not before.refresh_token.cell_contents:
+            raise SessionNotFoundError(
+                "the sign-in has brought no refresh token, and so there is no token but its first "
+                f"one: allow the app offline_access at this authority, and {self._session.advice}"
+            )
         if self._asked.authority.url != before.authority:
             self._asked = self._at(before.authority)
 
@@ -218,25 +198,12 @@ class SessionSource:
                 ),
             )
 
-        token, refresh_token = self._ask(redeem, proof)
+        wanders = self._asked.authority != self._client.authority
+        token, answer, _ = ask_for_user(self._asked, redeem, self.key, proof, wanders=wanders)
         # A service may leave the old one in its place (RFC 6749, section 6).
-        kept = refresh_token if refresh_token.cell_contents else before.refresh_token
+        given = Hidden(answer.refresh_token)
+        kept = given if given.cell_contents else before.refresh_token
         return _until(token, turn.carry_on(kept))
-
-    def _ask(self, grant: Grant, proof: Proof | None) -> tuple[AccessToken, Hidden]:
-        """Asks, where the session is at home; gives the token, and the refresh token with it."""
-        refresh_token = Hidden("")
-
-        def hear(given: Hidden) -> None:
-            refresh_token.cell_contents = given.cell_contents
-
-        try:
-            return self._asked.ask(grant, self.key, proof, hear=hear), refresh_token
-        except TokenManagerError as exc:
-            told = of_caller(exc, wanders=self._asked.authority != self._client.authority)
-            if told is None:
-                raise
-            raise told from None
 
     def _is_at_home(self, session: SessionRecord) -> bool:
         """Whether a session is at this app's authority, or at one that this stands for."""
@@ -245,7 +212,7 @@ class SessionSource:
             return True
         return own.is_multi_tenant_alias and session.authority.startswith(f"https://{own.host}/")
 
-    def _at(self, url: str) -> ConfidentialClient:
+    def _at(self, url: str) -> Client:
         own = self._client.authority
         return self._client if url == own.url else self._client.at(Authority.parse(url))
 
@@ -266,18 +233,23 @@ def _is_end(error: InteractionRequiredError) -> bool:
     return error.error == "invalid_grant" and error.claims is None
 
 
-def _ended_by(text: str, facts: dict[str, Any]) -> InteractionRequiredError:
+def _ended_by(text: str, facts: dict[str, Any], advice: str) -> InteractionRequiredError:
     told = InteractionRequiredError(
-        f"the session has ended, as its refresh token is refused: {text} Then begin the session "
-        "again with the user's new token: on_behalf_of(token, scope, session=…)"
+        f"the session has ended, as its refresh token is refused: {text} Then {advice}"
     )
     told.__dict__.update(facts)
     return told
 
 
-def _no_session() -> InteractionRequiredError:
-    return InteractionRequiredError(
+def not_found(session: KnownSession) -> TokenManagerError:
+    """Says that there is no such session, and why it has ended where that was here.
+
+    Args:
+        session: The session, as this process knows it.
+    """
+    if session.because is not None:
+        return session.because()
+    return SessionNotFoundError(
         "there is no such session (any more): it was ended, went unused for session_ttl=, or was "
-        "begun where this process finds nothing of it; have the user sign in, and begin it with "
-        "on_behalf_of(token, scope, session=…)"
+        f"begun where this process finds nothing of it; {session.advice}"
     )

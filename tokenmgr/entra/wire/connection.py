@@ -15,12 +15,16 @@ from ...errors import ConfigurationError
 from ...identity.authority import Authority
 from .documented import documented_metadata
 from .first_fetch import begun_connection, import_msal, is_first_fetch
+from .regions import regional_url
 
 if TYPE_CHECKING:
     from .exchange import Exchange
     from .transport import Transport
 
-__all__ = ["Connection"]
+__all__ = ["ClientCertificate", "Connection"]
+
+#: The path of a client certificate with its key, or of both by themselves.
+ClientCertificate = str | os.PathLike[str] | tuple[str | os.PathLike[str], str | os.PathLike[str]]
 
 
 class Connection:
@@ -32,6 +36,7 @@ class Connection:
             None does as ``requests`` does: ``REQUESTS_CA_BUNDLE`` first.
         proxies: ``{"https": "http://proxy:8080"}``; for what it leaves out, and when it is
             None, the environment is asked.
+        cert: The path of a client certificate with its key, as PEM, or of both by themselves.
         timeout: Seconds that one fetch may take, with all that is repeated.
 
     Raises:
@@ -43,6 +48,7 @@ class Connection:
         *,
         verify: bool | str | os.PathLike[str] | None = None,
         proxies: Mapping[str, str] | None = None,
+        cert: ClientCertificate | None = None,
         timeout: float = 10.0,
     ) -> None:
         proxies, given = None, Hidden(proxies)  # a proxy's URL may hold its password
@@ -52,6 +58,7 @@ class Connection:
         if not 0 < timeout <= threading.TIMEOUT_MAX:
             raise ConfigurationError("timeout= is in seconds, more than 0 and not for ever")
         self._verify = _checked_verify(verify)
+        self._cert = _checked_cert(cert)
         #: Seconds that one fetch may take.
         self.timeout: float = float(timeout)
         self._transport: Transport | None = None
@@ -68,6 +75,7 @@ class Connection:
         authority: Authority,
         *,
         documented: bool = True,
+        regional: str | None = None,
         wall: Callable[[], float] = time.time,
     ) -> Exchange:
         """Opens the requests of one fetch, whose deadline starts to run now.
@@ -76,27 +84,30 @@ class Connection:
             authority: Who is about to be asked.
             documented: Whether its endpoints are taken as they are documented, where they are; else
                 it is asked for them first.
+            regional: The host of the region where the token is asked for; None without one.
             wall: The wall clock.
 
         Raises:
             ConfigurationError: It is closed.
         """
         deadline = time.monotonic() + self.timeout
-        transport = (
-            self._opened_ahead(authority, deadline)
-            if documented and is_first_fetch()
-            else self._opened()
-        )
+        ahead = documented and self._cert is None and is_first_fetch()
+        transport = self._opened_ahead(authority, deadline, regional) if ahead else self._opened()
         with no_fork():
             from .exchange import Exchange
 
-        return Exchange(transport, deadline, authority, documented=documented, wall=wall)
+        return Exchange(
+            transport, deadline, authority, documented=documented, regional=regional, wall=wall
+        )
 
-    def _opened_ahead(self, authority: Authority, deadline: float) -> Transport:
+    def _opened_ahead(
+        self, authority: Authority, deadline: float, regional: str | None
+    ) -> Transport:
         """Opens it, with its first connection, and imports MSAL before the service has answered."""
         self._check_open()
         metadata = documented_metadata(authority)
         url = authority.url if metadata is None else metadata["token_endpoint"]
+        url = regional_url(url, regional)
         proxied = bool(self._proxies.cell_contents)
         with begun_connection(url, verify=self._verify, proxied=proxied) as begun:
             import_msal()
@@ -112,7 +123,7 @@ class Connection:
         with self._lock:
             self._check_open()
             if self._transport is None:
-                self._transport = Transport(self._verify, self._proxies)
+                self._transport = Transport(self._verify, self._proxies, self._cert)
             return self._transport
 
     def _check_open(self) -> None:
@@ -139,6 +150,28 @@ def _checked_verify(verify: bool | str | os.PathLike[str] | None) -> bool | str 
         f"verify={verify!r} is neither True, False nor the path of a file of certificate "
         "authorities that exists: correct it"
     )
+
+
+def _checked_cert(cert: ClientCertificate | None) -> tuple[str, str] | None:
+    if cert is None:
+        return None
+    paths = cert if isinstance(cert, tuple) else (cert,)
+    named = [os.fspath(each) for each in paths if isinstance(each, (str, os.PathLike)) and each]
+    # What is no file may be the key itself, and is not shown.
+    files = [each for each in named if is_unicode(each) and len(each) <= 4_096 and _is_file(each)]
+    if len(files) != len(paths) or len(files) not in (1, 2):
+        raise ConfigurationError(
+            "cert= is the path of a PEM file that exists, with the client certificate of this "
+            "machine and its private key, or a tuple of the paths of both"
+        )
+    return files[0], files[-1]  # by two names, or OpenSSL asks the terminal for a password
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _checked_proxies(given: Hidden) -> Hidden:

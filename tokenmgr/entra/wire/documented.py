@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ...identity.addresses import is_guid
 from ...identity.authority import Authority
 from ...identity.clouds import cloud_of
 
-__all__ = ["documented_metadata"]
+__all__ = ["documented_issuer", "documented_metadata"]
 
 
 def documented_metadata(authority: Authority) -> dict[str, str] | None:
@@ -29,3 +30,16 @@ def documented_metadata(authority: Authority) -> dict[str, str] | None:
         "token_endpoint": f"{tenant}/oauth2/v2.0/token",
         "device_authorization_endpoint": f"{tenant}/oauth2/v2.0/devicecode",
     }
+
+
+def documented_issuer(authority: Authority, metadata: dict[str, str]) -> str:
+    """Gives the issuer of a tenant's id tokens; ``{tenantid}`` where the service alone knows it.
+
+    Args:
+        authority: The tenant.
+        metadata: Its :func:`documented_metadata`.
+    """
+    tenant = authority.tenant or ""
+    if is_guid(tenant):
+        return metadata["issuer"]
+    return metadata["issuer"].replace(f"/{tenant}/", "/{tenantid}/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from ...errors import AuthorityError
@@ -13,7 +12,7 @@ from ...identity.clouds import CIAM_DOMAIN, CLOUDS, Cloud, cloud_of
 __all__ = ["check_endpoint"]
 
 
-def check_endpoint(authority: Authority, url: str) -> None:
+def check_endpoint(authority: Authority, url: str, *, regional: str | None = None) -> None:
     """Refuses an address that is none of the authority's.
 
     Microsoft's authorities have all of theirs at their own host, or at the hosts of their cloud.
@@ -22,12 +21,13 @@ def check_endpoint(authority: Authority, url: str) -> None:
     Args:
         authority: Whom the program named.
         url: What its metadata names, or MSAL asks.
+        regional: The host of the region where the app asks for its own tokens; None without one.
 
     Raises:
         AuthorityError: It is another's, or not to be reached over TLS.
     """
     host = _host(authority, url)
-    if authority.kind == "oidc" or host in _own(authority):
+    if authority.kind == "oidc" or host == regional or host in _own(authority):
         return
     label, domain, rest = host.partition(CIAM_DOMAIN)
     if authority.kind == "ciam" and domain and not rest and is_guid(label):
@@ -41,11 +41,7 @@ def check_endpoint(authority: Authority, url: str) -> None:
 
 def _own(authority: Authority) -> set[str]:
     cloud = _cloud(authority)
-    hosts = {authority.host} if cloud is None else {authority.host, *cloud.hosts}
-    region = os.environ.get("MSAL_FORCE_REGION")
-    if region and authority.kind == "entra":
-        hosts |= {f"{region}.{host}" for host in hosts}
-    return hosts
+    return {authority.host} if cloud is None else {authority.host, *cloud.hosts}
 
 
 def _cloud(authority: Authority) -> Cloud | None:

@@ -15,27 +15,22 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import DecodeError, EmptyPoolError, HTTPError, InvalidHeader
-from urllib3.exceptions import TimeoutError as WireTimeoutError
-from urllib3.util import Retry
+from urllib3.exceptions import HTTPError
 
 from ..._runtime.backoff import Backoff
 from ..._runtime.forks import fork_allowed
 from ..._runtime.secrecy import Hidden
 from ..._runtime.stack import handled_now, let_interruptions_pass
-from ...errors import (
-    AuthorityError,
-    ConfigurationError,
-    ServiceUnavailableError,
-    ThrottledError,
-    TokenManagerError,
-)
+from ...errors import AuthorityError, ThrottledError, TokenManagerError
 from ...identity.authority import Authority
-from ..answers import Answer, error_from_answer, normalized
+from ..answers import Answer, device_code_of, normalized
 from . import CONNECT_TIMEOUT
 from .adapter import Deadline
-from .documented import documented_metadata
+from .additions import complete
+from .documented import documented_issuer, documented_metadata
 from .endpoints import check_endpoint
+from .outcomes import connection_error, host_of, no_metadata, outcome_of, parsed
+from .regions import regional_url
 from .transport import Response, Transport
 
 __all__ = ["Exchange"]
@@ -43,11 +38,15 @@ __all__ = ["Exchange"]
 _MOST_ATTEMPTS = 4
 #: Seconds before the first repeat at most, and before any.
 _BACKOFF, _LONGEST_PAUSE = 0.4, 30.0
-_MOST_BYTES = 1 << 20
 
 #: The HTTP statuses of an address where there is no token endpoint.
 _NOT_THERE = frozenset({404, 405, 410})
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
+#: Where nothing of the app's is sent, but the user's browser.
+_LOGOUT = "end_session_endpoint"
+#: What MSAL asks before it sends a password: whether another service has it. That one would be told
+#: the password then, whoever it is. So it is told that there is none.
+_USER_REALM, _MANAGED = "/common/userrealm/", '{"account_type": "Managed"}'
 _ENDPOINTS = ("token_endpoint", "authorization_endpoint", "device_authorization_endpoint")
 
 
@@ -59,6 +58,7 @@ class Exchange:
         deadline: Until when, on the monotonic clock.
         authority: Who is asked.
         documented: Whether its endpoints are taken as they are documented, where they are.
+        regional: The host of the region where the token is asked for; None without one.
         wall: The wall clock.
     """
 
@@ -69,18 +69,25 @@ class Exchange:
         authority: Authority,
         *,
         documented: bool = True,
+        regional: str | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._deadline = deadline
         self._authority = authority
+        self._regional = regional
         self._wall = wall
+        #: What the token request says besides: claims as JSON, and parameters.
+        self.claims: Hidden = Hidden("")
+        self.extra: Hidden = Hidden(())
         #: When the last attempt was sent, on the wall clock.
         self.asked_at: float = wall()
         #: The HTTP status of the last answer; None where there was none.
         self.status: int | None = None
-        #: Whether MSAL is to see the refresh token of an answer: somebody keeps it.
-        self.passes_refresh_token: bool = False
+        #: What the token endpoint said last. MSAL sees of it what it needs.
+        self.said: Answer = Answer({})
+        #: Who issues the authority's tokens, as its metadata has it; ``{tenantid}`` in it is any.
+        self.issuer: str = ""
         #: What is documented, by the address at which MSAL asks for it.
         self._documented: dict[str, dict[str, str]] = {}
         if documented and (metadata := documented_metadata(authority)) is not None:
@@ -93,26 +100,30 @@ class Exchange:
     def get(self, url: str, **kwargs: Any) -> Response:
         """Gets an authority's OpenID metadata; from memory, or as documented, where it can be."""
         if url in self._documented:
+            self.issuer = documented_issuer(self._authority, self._documented[url])
             return Response(200, json.dumps(self._documented[url]), {})
+        if urlsplit(url).path.startswith(_USER_REALM):
+            return Response(200, _MANAGED, {})
         known = self._metadata.get(url) or self._transport.metadata(url)
         if known is None:
             known = self._ask_for_metadata(url, Hidden(kwargs))
             self._asked.add(url)
         self._metadata[url] = known
+        self.issuer = json.loads(known.text)["issuer"]
         return known
 
     def _ask_for_metadata(self, url: str, request: Hidden) -> Response:
         response = self._send("GET", url, request)
-        metadata = _parse(response)
+        metadata = parsed(response)
         if response.status_code != 200 or metadata is None:
-            raise _no_metadata(url, response, metadata)
+            raise no_metadata(url, response, metadata)
         for name in _NEEDED:
             if not isinstance(metadata.get(name), str):
                 raise AuthorityError(
                     f"the metadata at {url} has no {name}: check the authority's address",
                     status=response.status_code,
                 )
-        texts = {name: metadata.get(name) for name in (*_NEEDED, *_ENDPOINTS)}
+        texts = {name: metadata.get(name) for name in (*_NEEDED, *_ENDPOINTS, _LOGOUT)}
         known = {name: text for name, text in texts.items() if text and isinstance(text, str)}
         for name in _ENDPOINTS:
             if name in known:
@@ -131,35 +142,37 @@ class Exchange:
             self._transport.forget_metadata(url)
 
     def post(self, url: str, **kwargs: Any) -> Response:
-        """Asks the token endpoint."""
+        """Asks the token endpoint, or the one that gives devices their codes."""
         kwargs, request = {}, Hidden(kwargs)  # with the app's credential
+        complete(request, self.claims, self.extra)
         try:
-            response = self._send("POST", url, request)
+            response = self._send("POST", regional_url(url, self._regional), request)
         except TokenManagerError as exc:
             # What is throttling or failing in OAuth's words is where it was.
             if exc.error is None and not isinstance(exc, ThrottledError):
                 self.forget()
             raise
-        said = _parse(response)
-        known = said is not None and (said.has_token or said.error is not None)
+        said = parsed(response)
+        for_device = _is_for_device(request)
+        known = said is not None and (for_device or said.has_token or said.error is not None)
         if not known or response.status_code in _NOT_THERE:
             self.forget()
         if said is None:
             raise AuthorityError(
-                f"{_host(url)} answered HTTP {response.status_code} with no OAuth answer: check "
+                f"{host_of(url)} answered HTTP {response.status_code} with no OAuth answer: check "
                 "the authority's address, and what proxies stand before it",
                 status=response.status_code,
             )
-        status = response.status_code
-        kept = self.passes_refresh_token
-        return Response(status, json.dumps(normalized(said, status, refresh_token=kept)), {})
+        self.said, status = said, response.status_code
+        seen = (device_code_of if for_device else normalized)(said, status)
+        return Response(status, json.dumps(seen), {})
 
     def close(self) -> None:
         """Does nothing: the connections are the transport's."""
 
     @fork_allowed()  # MSAL calls it in the middle of what no fork may meet, and it can take long
     def _send(self, method: str, url: str, given: Hidden) -> Response:
-        check_endpoint(self._authority, url)
+        check_endpoint(self._authority, url, regional=self._regional)
         # Without the session: it would add the user's .netrc and its cookies.
         request = requests.Request(
             method,
@@ -169,7 +182,7 @@ class Exchange:
             headers=given.cell_contents.get("headers"),
         ).prepare()
         secret = Hidden((given.cell_contents.get("data") or {}).get("client_secret"))
-        transport, host, backoff = self._transport, _host(url), Backoff(_BACKOFF, _LONGEST_PAUSE)
+        transport, host, backoff = self._transport, host_of(url), Backoff(_BACKOFF, _LONGEST_PAUSE)
         settings, handled = transport.settings(url), handled_now()
         while True:
             outcome: Response | TokenManagerError
@@ -183,11 +196,11 @@ class Exchange:
                     **settings.cell_contents,
                 ) as answer:
                     self.status = answer.status_code
-                    outcome = _outcome(answer, host, secret)
+                    outcome = outcome_of(answer, host, secret)
             except (requests.RequestException, HTTPError, OSError) as exc:
                 let_interruptions_pass(exc, handled)  # an alarm raises TimeoutError too
                 # Not chained: its ``request`` holds the body that was sent, with the secret.
-                outcome = _connection_error(exc, host)
+                outcome = connection_error(exc, host)
             if isinstance(outcome, Response):
                 return outcome
             now = time.monotonic()
@@ -204,119 +217,7 @@ def _timeout(seconds: float) -> Any:
     return Deadline(connect=CONNECT_TIMEOUT, total=seconds)
 
 
-def _outcome(answer: requests.Response, host: str, secret: Hidden) -> Response | TokenManagerError:
-    """Reads an answer, as far as MSAL is to see it; else gives the error that it stands for."""
-    try:
-        body = Hidden(answer.raw.read(_MOST_BYTES + 1, decode_content=True))
-    except DecodeError:
-        return ServiceUnavailableError(
-            f"{host} answered HTTP {answer.status_code} with what cannot be decoded",
-            status=answer.status_code,
-        )
-    if len(body.cell_contents) > _MOST_BYTES:
-        return ServiceUnavailableError(
-            f"{host} answered HTTP {answer.status_code} with more than an answer is long",
-            status=answer.status_code,
-        )
-    response = Response(
-        answer.status_code, body.cell_contents.decode("utf-8", errors="replace"), answer.headers
-    )
-    return _failure(response, host, secret) or response
-
-
-def _failure(response: Response, host: str, secret: Hidden) -> TokenManagerError | None:
-    status = response.status_code
-    if 300 <= status < 400:
-        return AuthorityError(
-            f"{host} answered with a redirect (HTTP {status}), which is not followed, since the "
-            "request carries the app's credential: set the authority that it leads to",
-            status=status,
-        )
-    if status == 429 or status >= 500:
-        return error_from_answer(
-            _parse(response) or Answer({}),
-            kind=ThrottledError if status == 429 else ServiceUnavailableError,
-            retry_after=_retry_after(response),
-            status=status,
-            host=host,
-            secret=secret,
-        )
-    if status == 200 and _parse(response) is None:
-        return ServiceUnavailableError(
-            f"{host} answered HTTP 200 with what is not a JSON object", status=status
-        )
-    return None
-
-
-def _retry_after(response: Response) -> float | None:
-    """Reads ``Retry-After``, in seconds or as a date (RFC 9110, section 10.2.3)."""
-    value = response.headers.get("Retry-After")
-    if value is None:
-        return None
-    try:
-        return max(0.0, Retry(0).parse_retry_after(value.strip()))
-    except (InvalidHeader, OverflowError):
-        return None
-
-
-def _parse(response: Response) -> Answer | None:
-    try:
-        said = Hidden(json.loads(response.text))
-    except (ValueError, RecursionError):
-        return None
-    return Answer(said.cell_contents) if isinstance(said.cell_contents, dict) else None
-
-
-def _no_metadata(url: str, response: Response, metadata: Answer | None) -> TokenManagerError:
-    status = response.status_code
-    if metadata and "error" in metadata:
-        return error_from_answer(metadata, kind=AuthorityError, host=_host(url), status=status)
-    return AuthorityError(
-        f"there is no OpenID metadata at {url} (HTTP {status}): check the authority's address, its "
-        "tenant and its policy",
-        status=status,
-    )
-
-
-def _out_of_time(host: str) -> ServiceUnavailableError:
-    return ServiceUnavailableError(f"{host} gave no answer in time: it is asked again later")
-
-
-def _connection_error(exc: Exception, host: str) -> TokenManagerError:
-    if isinstance(exc, requests.exceptions.ProxyError):
-        return ServiceUnavailableError(
-            f"the proxy on the way to {host} cannot be used: check proxies= and HTTPS_PROXY"
-        )
-    if isinstance(exc, requests.exceptions.SSLError):
-        if "CERTIFICATE_VERIFY_FAILED" in str(exc):
-            return AuthorityError(
-                f"the certificate of {host} is not trusted here: pass verify= the path of the "
-                "certificate authority that signed it"
-            )
-        if "NO_CERTIFICATE_OR_CRL_FOUND" in str(exc):
-            return ConfigurationError(
-                "the file of certificate authorities holds none: check verify=, "
-                "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
-            )
-        return ServiceUnavailableError(f"TLS with {host} failed: it is tried again later")
-    if isinstance(exc, (requests.Timeout, WireTimeoutError, TimeoutError)):
-        return _out_of_time(host)
-    if isinstance(exc, EmptyPoolError):
-        return ServiceUnavailableError(
-            f"as many requests as there may be at once wait for {host}: find out why it is slow, "
-            "or raise the number of files that this process may have open"
-        )
-    if isinstance(exc, OSError) and "CA certificate bundle" in str(exc):
-        return ConfigurationError(
-            "the file of certificate authorities cannot be found: check verify=, "
-            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
-        )
-    return ServiceUnavailableError(
-        f"the connection to {host} failed ({type(exc).__name__}): check the network and the "
-        "authority's address"
-    )
-
-
-def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or "the authority"
+def _is_for_device(request: Hidden) -> bool:
+    """Whether it is a device code that is asked for, which is no grant yet (RFC 8628)."""
+    body = Hidden(request.cell_contents.get("data") or {})
+    return "client_id" in body.cell_contents and "grant_type" not in body.cell_contents

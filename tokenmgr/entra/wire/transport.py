@@ -45,8 +45,15 @@ class Response:
 class Transport:
     """A part in the connections, and the metadata; see :class:`.connection.Connection`."""
 
-    def __init__(self, verify: bool | str | None, proxies: Hidden) -> None:
+    def __init__(
+        self,
+        verify: bool | str | None,
+        proxies: Hidden,
+        cert: tuple[str, str] | None = None,
+    ) -> None:
         self._verify = verify
+        #: Connections are one's own by it, in the pool that all have in common.
+        self._cert = cert
         self._proxies: Mapping[str, str] = proxies.cell_contents
         #: What it has in common with other registries.
         self._pool: Share[Pool] = take_pool(verify, proxies)
@@ -127,7 +134,7 @@ class Transport:
         settings = Hidden(
             dict(
                 self._pool.thing.session.merge_environment_settings(
-                    url, dict(self._proxies), True, self._verify, None
+                    url, dict(self._proxies), True, self._verify, self._cert
                 )
             )
         )

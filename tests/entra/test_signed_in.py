@@ -1,0 +1,241 @@
+"""Who has signed in, as other services than the emulator say it, well or badly."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import warnings
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from reporting import told_at_every_line, told_of
+from sign_ins import CALLBACK, ORDERS
+
+from tokenmgr import InteractionRequiredError, TokenRequestError
+from tokenmgr._runtime.secrecy import Hidden
+from tokenmgr.entra.id_token import Expected, check_id_token
+from tokenmgr.entra.wire.documented import documented_issuer, documented_metadata
+from tokenmgr.identity.authority import Authority
+
+TENANT = "11111111-2222-3333-4444-555555555555"
+NAME = "bob@contoso.com"
+
+
+def part(said: object) -> str:
+    raw = said if isinstance(said, bytes) else json.dumps(said).encode()
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def jwt_of(claims: object) -> str:
+    return f"{part({'alg': 'RS256'})}.{part(claims)}.{part(b'signature')}"
+
+
+@pytest.fixture
+def sign_in(rough, registry, kept):
+    """Signs bob in at a server that answers as a test says; gives what came of it."""
+
+    def run(claims=None, *, max_age=None, authority=None, own=(ORDERS,), **answer):
+        tokens = registry(authority=authority or rough.authority)
+        flow = tokens.begin_auth_code(*own, redirect_uri=CALLBACK, max_age=max_age)
+        sent = dict(parse_qsl(urlsplit(flow.auth_uri).query))
+        whole = {
+            "iss": rough.metadata["issuer"],
+            "aud": sent["client_id"],
+            "exp": time.time() + 300,
+            "nonce": sent["nonce"],
+            "sub": "the-sub",
+            "preferred_username": NAME,
+        }
+        said = {} if claims is None else {"id_token": jwt_of(whole | claims)}
+        said |= {"refresh_token": "a-refresh-token"} | answer
+        rough.on_post = lambda handler: handler.token(**said)
+        return tokens.complete_auth_code(flow, {"code": "the-code", "state": sent["state"]})
+
+    return run
+
+
+def test_a_user_of_any_provider_is_known_by_their_id_token(sign_in, rough):
+    got = sign_in({"given": ["x"]}, scope="other scopes", client_info=None)
+    assert got.account.home_account_id == "the-sub.127.0.0.1"
+    assert got.account.username == NAME
+    assert got.account.claims.cell_contents["given"] == ["x"]
+    assert got.token.secret == "a-token"
+    assert got.refresh_token.cell_contents == "a-refresh-token"
+    assert NAME not in repr(got)
+    assert "refresh" not in repr(got).replace("refresh_token=", "")
+
+
+def test_a_user_is_known_by_client_info_first_then_by_oid_and_tid(sign_in):
+    claims = {"oid": "the-oid", "tid": TENANT}
+    info = part({"uid": "the-uid", "utid": "the-utid"})
+    assert sign_in(claims, client_info=info).account.home_account_id == "the-uid.the-utid"
+    assert sign_in(claims).account.home_account_id == f"the-oid.{TENANT}"
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        *("", "no base64!", part(b"no json"), part([]), part({"uid": "u"}), part(b"[" * 3_000)),
+        *(part({"uid": 5, "utid": None}), part({"uid": "a b", "utid": "é"}), 5, ["x"], {}),
+        part({"uid": "u" * 4_000, "utid": "t"}),
+    ],
+    ids=lambda info: str(info)[:20],
+)
+def test_client_info_that_is_broken_loses_no_good_token(sign_in, info):
+    got = sign_in({}, client_info=info)
+    assert (got.account.home_account_id, got.token.secret) == ("the-sub.127.0.0.1", "a-token")
+
+
+def test_without_an_id_token_a_user_is_nobody_that_was_known(sign_in):
+    one, two = sign_in(), sign_in()
+    assert one.account.home_account_id
+    assert one.account.home_account_id != two.account.home_account_id
+    assert (one.account.username, one.account.claims.cell_contents) == ("", {})
+    with pytest.raises(TokenRequestError, match="leave max_age= out"):
+        sign_in(max_age=10)
+
+
+def test_a_service_may_give_no_refresh_token(sign_in):
+    assert sign_in({}, refresh_token=None).refresh_token.cell_contents == ""
+
+
+@pytest.mark.parametrize("own", [("openid",), ("openid", "profile", "offline_access")])
+def test_a_user_may_just_sign_in(sign_in, own):
+    assert sign_in({}, own=own).token.scopes == ()
+
+
+@pytest.mark.parametrize(
+    ("claims", "kind", "match"),
+    [
+        ({"iss": "https://evil.example"}, TokenRequestError, "another issuer"),
+        ({"iss": None}, TokenRequestError, "another issuer"),
+        ({"iss": ["x"]}, TokenRequestError, "another issuer"),
+        ({"aud": "another-app"}, TokenRequestError, "another app"),
+        ({"aud": None}, TokenRequestError, "another app"),
+        ({"aud": {}}, TokenRequestError, "another app"),
+        ({"exp": 1}, TokenRequestError, "clock"),
+        ({"exp": None}, TokenRequestError, "expired"),
+        ({"exp": "soon"}, TokenRequestError, "expired"),
+        ({"exp": True}, TokenRequestError, "expired"),
+        ({"nonce": "another"}, InteractionRequiredError, "nonce"),
+        ({"nonce": None}, InteractionRequiredError, "nonce"),
+        ({"nonce": ["x"]}, InteractionRequiredError, "nonce"),
+        ({"nonce": "é"}, InteractionRequiredError, "nonce"),
+    ],
+)
+def test_an_id_token_that_is_another_ones_signs_nobody_in(sign_in, kept, claims, kind, match):
+    with pytest.raises(kind, match=match) as caught:
+        sign_in(claims)
+    assert type(caught.value) is kind
+    assert told_of(caught.value, (NAME, "the-sub", "a-refresh-token", "the-code")) == []
+    assert kept.signed_in == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("opaque", "a.b", "a.b.c", "...", jwt_of([]), jwt_of(b"{"), "é.é.é", "a b.c.d"),
+        *(5, ["x"], {"a": 1}, jwt_of({"x": "y" * 33_000}), jwt_of(b"[" * 9_000)),
+        jwt_of(b'{"x": NaN}'),
+        jwt_of(rb'{"x": "\ud800"}'),
+        jwt_of(b'{"x": ' + b"[" * 40 + b"]" * 40 + b"}"),
+        jwt_of(b'{"x":' * 300 + b"5" + b"}" * 300),
+    ],
+    ids=lambda text: str(text)[:12],
+)
+def test_an_id_token_that_cannot_be_read_signs_nobody_in(sign_in, kept, text):
+    with pytest.raises(TokenRequestError, match="id token"):
+        sign_in(id_token=text)
+    assert kept.signed_in == []
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_an_id_token_that_is_not_there_is_none(sign_in, text):
+    assert sign_in(id_token=text).account.username == ""
+
+
+def test_what_claims_have_in_one_another_is_shown(sign_in):
+    nested = {"a": [{"b": [[]]}, "[" * 50, {}]}
+    for _ in range(10):
+        nested = {"c": [nested]}
+    assert sign_in({"x": nested}).account.claims.cell_contents["x"] == nested
+
+
+def test_a_nonce_that_nothing_repeats_is_another_ones(rough, registry, kept):
+    rough.on_post = lambda handler: handler.token(refresh_token="a-refresh-token")
+    tokens = registry()
+    with pytest.raises(InteractionRequiredError, match="no id token") as caught:
+        tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK, nonce="its nonce")
+    assert told_of(caught.value, ("the-code", "a-refresh-token")) == []
+    assert kept.signed_in == []
+    assert tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK)
+
+
+def check(now=1_000.0, *, nonce="", max_age=None, issuer="https://idp.example/x", **claims):
+    said = {"iss": issuer, "aud": "app", "exp": 1_000.0, "sub": "s"} | claims
+    expected = Expected(claims.pop("expects", issuer), "app", nonce, max_age)
+    said.pop("expects", None)
+    return check_id_token(Hidden(jwt_of(said)), expected, now).cell_contents
+
+
+def test_several_audiences_need_the_one_that_asked():
+    assert check(aud=["app"])
+    assert check(aud=["app", "other"], azp="app")
+    for claims in ({"aud": ["other"]}, {"aud": ["app", "other"], "azp": "other"}, {"aud": []}):
+        with pytest.raises(TokenRequestError, match="another app"):
+            check(**claims)
+
+
+def test_clocks_may_differ_by_a_minute():
+    assert check(now=1_060.0)
+    with pytest.raises(TokenRequestError, match="clock"):
+        check(now=1_060.1)
+    assert check(max_age=100, auth_time=840)
+    with pytest.raises(InteractionRequiredError, match="prompt='login'"):
+        check(max_age=100, auth_time=839)
+    for auth_time in (None, "840", True, []):
+        with pytest.raises(TokenRequestError, match="does not say when"):
+            check(max_age=100, auth_time=auth_time)
+
+
+def test_an_issuer_of_all_tenants_is_that_of_the_users_own():
+    template = "https://login.example/{tenantid}/v2.0"
+    own = f"https://login.example/{TENANT}/v2.0"
+    assert check(issuer=own, expects=template, tid=TENANT)
+    for tid in (None, 5, "", "other", "../x", template):
+        with pytest.raises(TokenRequestError, match="another issuer"):
+            check(issuer=own, expects=template, tid=tid)
+    with pytest.raises(TokenRequestError, match="another issuer"):
+        check(issuer="", expects="")
+
+
+@pytest.mark.parametrize(
+    ("tenant", "issuer"),
+    [
+        ("contoso.com", "https://login.microsoftonline.com/{tenantid}/v2.0"),
+        ("common", "https://login.microsoftonline.com/{tenantid}/v2.0"),
+        (TENANT, f"https://login.microsoftonline.com/{TENANT}/v2.0"),
+    ],
+)
+def test_the_issuer_of_a_documented_tenant_is_known_without_asking(tenant, issuer):
+    authority = Authority.entra(tenant)
+    metadata = documented_metadata(authority)
+    assert documented_issuer(authority, metadata) == issuer
+
+
+@pytest.mark.traces
+def test_nothing_is_told_wherever_a_sign_in_breaks(sign_in, registry):
+    tokens = registry(credential=None)
+
+    def work():
+        sign_in({"oid": "the-oid"}, max_age=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tokens.sign_in_with_password(NAME, "the-password", ORDERS)
+        tokens.redeem_refresh_token("the-refresh-token", ORDERS)
+        tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK)
+
+    secrets = (*("the-code", "the-password", "the-refresh-token", "a-refresh-token"), "the-oid")
+    within = ("_sign", "_sharing/sealed_flows", "entra/id_token", "entra/grants", "entra/answers")
+    assert told_at_every_line(work, secrets, within=within, one_in=12) == []

@@ -1,0 +1,132 @@
+"""The id token: who has signed in, and whether that is the sign-in that was begun.
+
+It comes from the token endpoint itself, over TLS, which vouches for its issuer in place of its
+signature (OpenID Connect Core, section 3.1.3.7, point 6). All else that it says is checked here:
+MSAL checks nothing of it any more.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+
+from .._runtime.secrecy import Hidden
+from .._runtime.values import Value
+from ..errors import InteractionRequiredError, TokenManagerError, TokenRequestError
+from ..identity.assertions import json_part
+
+__all__ = ["Expected", "check_id_token"]
+
+#: Seconds by which the clocks of two machines may differ.
+_SKEW = 60.0
+_TENANT = "{tenantid}"
+
+
+class Expected(Value):
+    """What an id token has to say."""
+
+    _hidden = frozenset({"nonce"})
+
+    #: Who issues the authority's tokens; ``{tenantid}`` in it is the tenant that the token names.
+    issuer: str
+    client_id: str
+    #: What the sign-in was begun with; empty where it had none.
+    nonce: str = ""
+    #: Seconds within which the user has to have signed in; None where that was not asked for.
+    max_age: float | None = None
+
+
+def check_id_token(text: Hidden, expected: Expected, now: float) -> Hidden:
+    """Reads an id token, and refuses one that is not what was asked for.
+
+    Args:
+        text: The token.
+        expected: What it has to say.
+        now: The wall clock, in seconds since 1970.
+
+    Returns:
+        Its claims, a dict.
+
+    Raises:
+        InteractionRequiredError: It is that of another sign-in, or the user signed in too long ago.
+        TokenRequestError: It cannot be read, has expired, or is another issuer's, or for another
+            app.
+    """
+    claims = _read(text)
+    _check_issuer(claims, expected.issuer)
+    _check_audience(claims, expected.client_id)
+    ends_at = _number(claims, "exp")
+    if ends_at is None or now - _SKEW > ends_at:
+        raise _refusal("has expired: set this machine's clock, and have the user sign in again")
+    given = Hidden(claims.cell_contents.get("nonce"))
+    if expected.nonce and not _same(given, expected.nonce):
+        raise InteractionRequiredError(
+            "the id token is not that of the sign-in that was begun (its nonce is another one): "
+            "begin another"
+        )
+    if expected.max_age is not None:
+        _check_age(_number(claims, "auth_time"), expected.max_age, now)
+    return claims
+
+
+def _read(text: Hidden) -> Hidden:
+    parts = Hidden(text.cell_contents.split("."))
+    claims = Hidden(None)
+    if len(parts.cell_contents) == 3:
+        claims = Hidden(json_part(Hidden(parts.cell_contents[1])))
+    try:
+        # What UTF-8 or JSON cannot say could be kept nowhere.
+        json.dumps(claims.cell_contents, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        claims = Hidden(None)
+    if claims.cell_contents is None:
+        raise _refusal("is no JWT that can be read: report it to the service")
+    return claims
+
+
+def _check_issuer(claims: Hidden, expected: str) -> None:
+    issuer, tenant = claims.cell_contents.get("iss"), claims.cell_contents.get("tid")
+    if _TENANT in expected:
+        named = isinstance(tenant, str) and tenant.replace("-", "").isalnum()
+        expected = expected.replace(_TENANT, tenant) if named else ""
+    if not expected or issuer != expected:
+        raise _refusal(
+            "is another issuer's than the authority's metadata names: check the authority's "
+            "address, and its tenant"
+        )
+
+
+def _check_audience(claims: Hidden, client_id: str) -> None:
+    audience, party = claims.cell_contents.get("aud"), claims.cell_contents.get("azp", client_id)
+    several = isinstance(audience, list)
+    if client_id not in (audience if several else [audience]) or (several and party != client_id):
+        raise _refusal("is for another app: check client_id=")
+
+
+def _check_age(signed_in_at: float | None, max_age: float, now: float) -> None:
+    if signed_in_at is None:
+        raise _refusal("does not say when the user signed in: leave max_age= out here")
+    if now - _SKEW > signed_in_at + max_age:
+        raise InteractionRequiredError(
+            f"the user signed in longer ago than max_age={max_age:g} s: begin another sign-in with "
+            "prompt='login'"
+        )
+
+
+def _same(given: Hidden, expected: str) -> bool:
+    text = given.cell_contents if isinstance(given.cell_contents, str) else ""
+    return hmac.compare_digest(text.encode(errors="replace"), expected.encode())
+
+
+def _number(claims: Hidden, name: str) -> float | None:
+    """Reads a time (NumericDate, RFC 7519, section 2); None where there is none."""
+    value = claims.cell_contents.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    seconds = float(max(-1e11, min(value, 1e11)))
+    return seconds if math.isfinite(seconds) else None
+
+
+def _refusal(what: str) -> TokenManagerError:
+    return TokenRequestError(f"the id token {what}")

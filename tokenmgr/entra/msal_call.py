@@ -1,0 +1,79 @@
+"""One call of MSAL: what it is given as a proof, and what comes of it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from .._runtime.stack import handled_now, let_interruptions_pass
+from ..identity.proofs import KeyPair, NoProof, Proof, SecretText
+from .answers import Answer
+
+if TYPE_CHECKING:
+    import msal
+    from typing_extensions import Self
+
+__all__ = ["MsalCall", "forgetful_cache", "msal_credential"]
+
+
+class MsalCall:
+    """One call of MSAL, and what came of it.
+
+    What MSAL raises is caught here, to be raised anew without what led to it: its frames hold the
+    request, with the secret.
+    """
+
+    application: msal.ClientApplication | None = None
+    answer: Answer = Answer({})
+    failure: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._handled = handled_now()
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        if exc is None:
+            return False
+        let_interruptions_pass(exc, self._handled)
+        if not isinstance(exc, Exception):  # such as a greenlet's end
+            raise exc.with_traceback(None)
+        self.failure = exc.with_traceback(None)
+        return True
+
+
+@cache
+def _forgetful() -> Any:
+    import msal
+
+    class ForgetfulCache(msal.TokenCache):  # type: ignore[misc]  # it ships no types
+        """What an application of one call keeps: nothing.
+
+        MSAL's own logs what it is told, at level DEBUG: authorization codes, PKCE verifiers and
+        device codes among it.
+        """
+
+        def add(self, event: Any, now: Any = None) -> None:
+            """Does nothing."""
+
+    return ForgetfulCache
+
+
+def forgetful_cache() -> Any:
+    """Makes a cache for an application of MSAL's, in which nothing is."""
+    return _forgetful()()
+
+
+def msal_credential(proof: Proof) -> str | dict[str, Any] | None:
+    """Gives a proof as MSAL takes it."""
+    if isinstance(proof, NoProof):
+        return None
+    if isinstance(proof, SecretText):
+        return proof.text
+    if isinstance(proof, KeyPair):
+        return {
+            "private_key": proof.private_key,
+            "public_certificate": "".join(proof.certificates),
+            # MSAL sends a whole chain only to where the key is named by its SHA-1 thumbprint.
+            **({"thumbprint": proof.thumbprint} if len(proof.certificates) > 1 else {}),
+        }
+    return {"client_assertion": lambda: proof.text}
