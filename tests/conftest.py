@@ -31,6 +31,7 @@ hypothesis.settings.load_profile("untimed")
 #: Coverage slows each of them by half and learns nothing from them that others do not show.
 _UNCOVERED = (
     "test_sessions_killed.py",
+    "test_signed_in_storm.py",
     "explorer",
     "benchmarks",
     "test_fleet.py",
