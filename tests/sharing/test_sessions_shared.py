@@ -358,6 +358,24 @@ def test_who_takes_a_name_over_leaves_nothing_of_the_former_one(app, store):
     assert len(records(store)) == 2
 
 
+def test_who_looks_in_the_middle_of_a_take_over_has_no_token_put_where_it_is_not(app, store):
+    worker = Worker(app, store)
+    worker.begin(ANN, "job").get_access_token()
+    shared, looked = worker.shared("job"), []
+
+    def before(operation: str) -> None:
+        if operation == "put" and not looked:
+            looked.append(operation)
+            shared.look()  # which still finds ann's, in another thread of this worker
+
+    store.before = before
+    bobs = worker.begin(BOB, "job").get_access_token()
+    assert looked
+    assert len(records(store)) == 2
+    assert Worker(app, store).get("job") == bobs
+    assert len(app.asked) == 2
+
+
 def test_a_refused_session_leaves_nothing(app, store):
     worker = Worker(app, store)
     worker.begin(ANN, "job").get_access_token()

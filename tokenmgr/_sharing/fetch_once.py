@@ -249,13 +249,13 @@ class SharedToken:
         due = record.token.refresh_at
         return not wanted.fresh or due is None or self._context.clock.wall() < due
 
-    def _put(self, record: Record) -> bool:
+    def _put(self, record: Record, slot: Slot | None = None) -> bool:
         # Where the clock was set during the fetch, the two disagree, and the shorter is safe.
         ends = record.token.expires_at
         ttl = min(ends - self._context.clock.wall(), ends - record.obtained_at)
         with suppress(StoreAwayError):
             if ttl > 0:
-                self._slot.write(record, ttl)
+                (slot or self._slot).write(record, ttl)
             return True
         return False
 

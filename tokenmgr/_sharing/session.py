@@ -294,10 +294,12 @@ class _Turn:
         self._session = session
         self._key = key
         self.before: SessionRecord | None = session.known
+        #: What it has kept.
+        self.kept: SessionRecord | None = None
 
     def begin(self, signed_in: SignedIn, *, called: str, user: str) -> float:
         record = self._session.begun(self.before, self._key, signed_in, called=called, user=user)
-        kept = self._session.keep(record, self.before)
+        self.kept = kept = self._session.keep(record, self.before)
         if self.before is not None:
             self._session.take_over(self.before)
         return kept.ends_at
@@ -305,7 +307,8 @@ class _Turn:
     def carry_on(self, refresh_token: Hidden) -> float:
         assert self.before is not None, "there is a session"  # noqa: S101
         record = self._session.carried_on(self.before, self._key, refresh_token)
-        return self._session.keep(record, self.before).ends_at
+        self.kept = kept = self._session.keep(record, self.before)
+        return kept.ends_at
 
     def end(self, because: Callable[[], TokenManagerError]) -> None:
         assert self.before is not None, "there is a session"  # noqa: S101

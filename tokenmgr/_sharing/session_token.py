@@ -47,8 +47,8 @@ class SessionToken(SharedToken):
     def __init__(
         self, sealed: SealedStore, session: SharedSession, key: TokenKey, source: _Source
     ) -> None:
-        slot = _SessionSlot(session, key, source)
-        super().__init__(sealed, key, source.read_proof, slot=cast("Slot", slot))
+        self._place = _SessionSlot(session, key, source)
+        super().__init__(sealed, key, source.read_proof, slot=cast("Slot", self._place))
         self._session = session
         self._source = source
 
@@ -70,12 +70,12 @@ class SessionToken(SharedToken):
                 found = self._search(lease, wanted)
             except StoreAwayError:
                 raise away() from None
-            record, asked_at = found, None
+            record, asked_at, session = found, None, self._place.whose
             if record is None:
                 asked_at = self._context.clock.elapsed()
-                record = self._fetch(ask, proof)
-                self._put(record)
-            self._source.took(self._session.known)
+                record, session = self._fetch(ask, proof)
+                self._put(record, self._place.slot_of(session, record))
+            self._source.took(session)
             return record, asked_at
         except Exception as exc:
             self._leave_verdict(lease, exc)
@@ -83,10 +83,14 @@ class SessionToken(SharedToken):
         finally:
             lease.give_back()
 
-    def _fetch(self, ask: Callable[..., AccessToken], proof: Proof | None) -> Record:
+    def _fetch(
+        self, ask: Callable[..., AccessToken], proof: Proof | None
+    ) -> tuple[Record, SessionRecord]:
         wall, turn = self._context.clock.wall(), self._session.turn(self._key)
         token = ask(turn=turn) if proof is None else ask(proof=proof, turn=turn)
-        return new_record(token, wall, self._context.policy)
+        # Not what is known by now: who has looked in the middle of it knows of the last one.
+        assert turn.kept is not None, "the source keeps it first"  # noqa: S101
+        return new_record(token, wall, self._context.policy), turn.kept
 
 
 class _SessionSlot:
@@ -98,6 +102,8 @@ class _SessionSlot:
         self._source = source
         #: The place of the last session's token.
         self._last: tuple[str, Slot] | None = None
+        #: The session whose token was found last.
+        self.whose: SessionRecord | None = None
         #: The last token that was found there, or put.
         self._in_hand: tuple[str, Record] | None = None
 
@@ -114,6 +120,7 @@ class _SessionSlot:
             if session is not None and self._source.admits(session) and self._in_hand is not None:
                 epoch, record = self._in_hand
                 if epoch == session.epoch and serves(record):
+                    self.whose = session
                     return record
             raise
         self._source.check(session)
@@ -121,15 +128,13 @@ class _SessionSlot:
             return None
         found = self._slot(session.epoch).read(serves)
         if found is not None:
-            self._in_hand = session.epoch, found
+            self.whose, self._in_hand = session, (session.epoch, found)
         return found
 
-    def write(self, record: Record, ttl: float) -> None:
-        """Keeps a record for ``ttl`` seconds, in place of what is there."""
-        session = self._session.known
-        if session is not None:
-            self._in_hand = session.epoch, record
-            self._slot(session.epoch).write(record, ttl)
+    def slot_of(self, session: SessionRecord, record: Record) -> Slot:
+        """Gives where the token of a session lies, which has just been fetched."""
+        self._in_hand = session.epoch, record
+        return self._slot(session.epoch)
 
     def remove(self, secret: str) -> None:
         """Takes away the record of this token, where it is still the one that lies there."""
