@@ -455,9 +455,9 @@ def test_a_code_is_redeemed_once_and_for_its_nonce_alone(entra, web, kept):
     assert kept.signed_in == []
 
 
-@pytest.mark.parametrize("code", ["", None, 5, "x" * 20_000])
+@pytest.mark.parametrize("code", ["", None, 5, "x" * 20_000, "\ud800"])
 def test_a_code_that_is_none_is_not_sent(entra, web, kept, code):
-    with pytest.raises(TokenRequestError):
+    with pytest.raises(TokenRequestError, match="the code is none"):
         web().redeem_auth_code(code, ORDERS, redirect_uri=CALLBACK)
     assert entra.count() == 0
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ..._runtime.secrecy import Hidden, Unpicklable
+from ..._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from ..._session import SignedIn
 from ...errors import ConfigurationError, InteractionRequiredError, TokenRequestError
 from ...token import RESERVED_SCOPES
@@ -203,7 +203,8 @@ def redeem(
         InteractionRequiredError: The code is none any more, or nothing repeats the nonce.
         TokenManagerError: There is nothing to be had.
     """
-    if not isinstance(code.cell_contents, str) or not 0 < len(code.cell_contents) <= _LONGEST:
+    text = isinstance(code.cell_contents, str) and is_unicode(code.cell_contents)
+    if not text or not 0 < len(code.cell_contents) <= _LONGEST:
         raise TokenRequestError("the code is none: pass the one that the redirect brought")
     given = _checked(redirect_uri, {"claims": claims})
     flow = {
