@@ -196,6 +196,26 @@ def test_an_answer_to_another_sign_in_is_refused_and_the_own_one_still_counts(en
     assert tokens.complete_auth_code(mine, answer).account.username == ANN
 
 
+@pytest.mark.parametrize("tenant", [None, "common"])
+def test_an_answer_of_another_issuer_is_refused_and_nobody_is_sent_its_code(
+    entra, web, kept, tenant
+):
+    tokens = web(authority=entra.authority(*([tenant] if tenant else [])))
+    issuers = []
+    tokens._own.client.prepare(lambda _: None, hear=issuers.append)
+    for issuer in ("https://honest.example", f"{issuers[0]}/x", issuers[0].upper()):
+        flow = begin(tokens)
+        answer = entra.authorize(flow.auth_uri, ANN)
+        refused(tokens, flow, answer | {"iss": issuer}, match="issuer")
+        refused(tokens, flow, answer, match="completed before")
+    assert entra.count() == 0
+
+    flow = begin(tokens)
+    answer = entra.authorize(flow.auth_uri, ANN)
+    own_issuer = issuers[0].replace("{tenantid}", "11111111-2222-3333-4444-555555555555")
+    assert tokens.complete_auth_code(flow, answer | {"iss": own_issuer}).account.username == ANN
+
+
 def test_a_code_of_another_sign_in_is_refused_by_the_service(entra, web, kept):
     tokens = web()
     mine, other = begin(tokens), begin(tokens)

@@ -16,6 +16,7 @@ from ...errors import ConfigurationError, InteractionRequiredError, TokenRequest
 from ...token import RESERVED_SCOPES
 from ..answers import Answer, error_from_answer
 from ..client import Client
+from ..id_token import is_issuer
 from .sign_in import claims_of, hint, sign_in
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def begin(client: Client, scopes: tuple[str, ...], redirect_uri: str, **asked: A
             ``claims`` and ``state``, each None where it is left out.
 
     Returns:
-        The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, and the ``nonce_sent``.
+        The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, the ``nonce_sent``, and
+        the ``issuer`` that has been asked.
 
     Raises:
         ConfigurationError: An argument cannot be right.
@@ -67,7 +69,9 @@ def begin(client: Client, scopes: tuple[str, ...], redirect_uri: str, **asked: A
         own = given | {"response_mode": "form_post"}
         return application.initiate_auth_code_flow(list(scopes), **own)
 
-    flow = client.prepare(initiate)
+    issuers: list[str] = []
+    flow = client.prepare(initiate, hear=issuers.append)
+    flow.cell_contents["issuer"] = issuers[0]
     sent = _parameters(flow)
     flow.cell_contents["nonce_sent"] = sent.get("nonce", "")
     _set(flow, response_mode=given["response_mode"])
@@ -122,6 +126,7 @@ class Arrived(Unpicklable):
             )
         self._code = Hidden(_one(query, "code"))
         self._state = Hidden(_one(query, "state"))
+        self._issuer = _one(query, "iss")
         names = ("error", "error_description", "suberror", "error_uri", "claims")
         self._refused = Answer({name: _one(query, name) for name in names})
 
@@ -130,16 +135,21 @@ class Arrived(Unpicklable):
         state = Hidden(str(flow.cell_contents["state"]).encode())
         return hmac.compare_digest(self._state.cell_contents.encode(), state.cell_contents)
 
-    def code(self, host: str) -> Hidden:
+    def code(self, flow: Hidden, host: str) -> Hidden:
         """Gives the code.
 
         Args:
+            flow: The sign-in that it is the answer to.
             host: Who has answered, for the message.
 
         Raises:
+            InteractionRequiredError: It is another issuer who has answered, and whose code it is
+                (RFC 9207): the one who was asked is not to have it.
             ConsentRequiredError: The user, or an administrator, has refused.
             TokenManagerError: The service has, or there is no code.
         """
+        if self._issuer and not is_issuer(self._issuer, flow.cell_contents["issuer"]):
+            raise not_the_answer()
         if self._refused.get("error"):
             raise error_from_answer(self._refused, host=host)
         if not self._code.cell_contents:
@@ -307,6 +317,6 @@ def _one(query: Hidden, name: str) -> str:
 def not_the_answer() -> InteractionRequiredError:
     """Says that what has arrived is the answer to another sign-in."""
     return InteractionRequiredError(
-        "what came back is the answer to another sign-in (its state is another one), or was made "
-        "up: nothing is kept of it; begin another sign-in"
+        "what came back is the answer to another sign-in (its state or issuer is another one), or "
+        "was made up: nothing is kept of it; begin another sign-in"
     )
