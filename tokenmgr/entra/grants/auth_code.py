@@ -39,6 +39,8 @@ _PROMPTS = ("login", "select_account", "consent", "none", "create")
 _MODES = ("form_post", "query")
 #: The longest parameter that the service sends a browser back with, in characters.
 _LONGEST = 16_384
+#: Seconds that a sign-in may be ago, where it is asked for: some thirty years.
+_LONGEST_AGE = 1_000_000_000
 #: What an app tells that runs its own redirect, which has no PKCE of ours.
 _OF_PKCE = ("code_challenge", "code_challenge_method")
 
@@ -276,9 +278,10 @@ def _checked(redirect_uri: str, asked: dict[str, Any]) -> dict[str, Any]:
         "claims_challenge": claims_of(asked.get("claims")),
         "max_age": asked.get("max_age"),
     }
-    age = given["max_age"]
-    if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 0):
-        raise ConfigurationError("max_age= is a whole number of seconds, 0 or more")
+    age: Any = given["max_age"]
+    whole = isinstance(age, int) and not isinstance(age, bool)
+    if age is not None and not (whole and 0 <= age <= _LONGEST_AGE):
+        raise ConfigurationError(f"max_age= is a whole number of seconds, 0 to {_LONGEST_AGE:,}")
     return given
 
 
