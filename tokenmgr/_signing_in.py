@@ -59,7 +59,7 @@ class SigningIn(Unpicklable):
         if not arrived.is_of(flow):
             raise auth_code.not_the_answer()
         flows.use(flow)
-        code = arrived.code(self._client.authority.host)
+        code = arrived.code(flow, self._client.authority.host)
         wanted = tuple(flow.cell_contents.pop("asked"))
         return self._keep(auth_code.complete(self._client, flow, code, wanted), wanted)
 
@@ -114,7 +114,7 @@ class SigningIn(Unpicklable):
             arrived = self._wait_for(lambda: loopback.arrived, give_up_at)
         finally:
             loopback.close()
-        code = arrived.code(self._client.authority.host)
+        code = arrived.code(flow, self._client.authority.host)
         return self._keep(auth_code.complete(self._client, flow, code, wanted), wanted)
 
     def sign_in_with_password(

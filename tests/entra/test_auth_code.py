@@ -197,6 +197,26 @@ def test_an_answer_to_another_sign_in_is_refused_and_the_own_one_still_counts(en
     assert tokens.complete_auth_code(mine, answer).account.username == ANN
 
 
+@pytest.mark.parametrize("tenant", [None, "common"])
+def test_an_answer_of_another_issuer_is_refused_and_nobody_is_sent_its_code(
+    entra, web, kept, tenant
+):
+    tokens = web(authority=entra.authority(*([tenant] if tenant else [])))
+    issuers = []
+    tokens._own.client.prepare(lambda _: None, hear=issuers.append)
+    for issuer in ("https://honest.example", f"{issuers[0]}/x", issuers[0].upper()):
+        flow = begin(tokens)
+        answer = entra.authorize(flow.auth_uri, ANN)
+        refused(tokens, flow, answer | {"iss": issuer}, match="issuer")
+        refused(tokens, flow, answer, match="completed before")
+    assert entra.count() == 0
+
+    flow = begin(tokens)
+    answer = entra.authorize(flow.auth_uri, ANN)
+    own_issuer = issuers[0].replace("{tenantid}", "11111111-2222-3333-4444-555555555555")
+    assert tokens.complete_auth_code(flow, answer | {"iss": own_issuer}).account.username == ANN
+
+
 def test_a_code_of_another_sign_in_is_refused_by_the_service(entra, web, kept):
     tokens = web()
     mine, other = begin(tokens), begin(tokens)
@@ -397,7 +417,7 @@ def test_a_closed_registry_signs_nobody_in(entra, web, kept):
         *({"redirect_uri": uri} for uri in ("", None, 5, "no uri", "https://x/\n", "h://" * 900)),
         *({"prompt": prompt} for prompt in ("loud", 5)),
         *({"response_mode": mode} for mode in ("fragment", 5)),
-        *({"max_age": age} for age in (-1, 1.5, True, "5")),
+        *({"max_age": age} for age in (-1, 1.5, True, "5", 10**400)),
         *({"claims": claims} for claims in ("{", "[]", 5, "[" * 100_000, "{}" + " " * 20_000)),
         *({name: "x" * 3_000} for name in ("login_hint", "domain_hint")),
         {"login_hint": "\ud800"},
@@ -483,9 +503,9 @@ def test_a_code_is_redeemed_once_and_for_its_nonce_alone(entra, web, kept):
     assert kept.signed_in == []
 
 
-@pytest.mark.parametrize("code", ["", None, 5, "x" * 20_000])
+@pytest.mark.parametrize("code", ["", None, 5, "x" * 20_000, "\ud800"])
 def test_a_code_that_is_none_is_not_sent(entra, web, kept, code):
-    with pytest.raises(TokenRequestError):
+    with pytest.raises(TokenRequestError, match="the code is none"):
         web().redeem_auth_code(code, ORDERS, redirect_uri=CALLBACK)
     assert entra.count() == 0
 

@@ -312,15 +312,19 @@ def test_a_service_may_say_it_in_its_own_way(answering, clock, kept):
     assert (flow._code.interval, flow.expires_in, flow.message) == (1, 86_400, "Do this.")
 
 
+def test_a_message_tells_a_terminal_nothing(answering):
+    assert answering(message="Do this.\nThen that.").message == "Do this.\nThen that."
+    for odd in ("\x1b[2JDo this.", "Do this.\rThen that.", "Do \u202ethis"):
+        assert answering(message=odd).message.startswith("To sign in, open https://idp.example/")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         *({"device_code": code} for code in (None, "", 5, "a b", "x" * 5_000)),
         *({"user_code": code} for code in (None, "", ["x"], "a\nb", "x" * 5_000)),
-        *(
-            {"verification_uri": uri}
-            for uri in (None, "http://x", "javascript:x", "https://x\n", 5)
-        ),
+        *({"verification_uri": uri} for uri in (None, "http://x", "javascript:x", 5)),
+        *({"verification_uri": f"https://x/{odd}"} for odd in ("\x1b[2J", "\n", " y")),
         *({"expires_in": seconds} for seconds in (None, 0, -1, "soon", True)),
     ],
     ids=lambda changes: str(changes)[:40],

@@ -192,6 +192,12 @@ def test_a_user_signs_in_with_a_password(entra, request, kept, kind):
     assert kept.scopes == [(ORDERS,)]
 
 
+def test_a_name_that_no_header_can_say_signs_in_too(entra, public, kept):
+    name = "łucja@contoso.com"
+    entra.add_user(name)
+    assert with_password(public(), name, entra.password(name), ORDERS).account.username == name
+
+
 def test_a_password_that_is_wrong_is_told_and_not_shown(entra, public, kept):
     with pytest.raises(InteractionRequiredError, match="type their name") as caught:
         with_password(public(), ANN, "hunter2-of-ann")
@@ -216,7 +222,10 @@ def test_no_other_service_is_told_a_password(entra, public, kept):
 
 @pytest.mark.parametrize(
     ("username", "password"),
-    [("", "p"), (ANN, ""), (None, "p"), (ANN, None), (ANN, 5), (ANN, "p" * 2_000), (ANN, "\ud800")],
+    [
+        *[("", "p"), (ANN, ""), (None, "p"), (ANN, None), (ANN, 5), (ANN, "p" * 2_000)],
+        *[(ANN, "\ud800"), (f"{ANN}\r\nX-Evil: 1", "p"), (f"{ANN}\x00", "p")],
+    ],
     ids=lambda value: repr(value)[:9],
 )
 def test_what_is_no_password_is_not_sent(entra, public, kept, username, password):

@@ -73,6 +73,14 @@ def test_a_user_is_known_by_client_info_first_then_by_oid_and_tid(sign_in):
     assert sign_in(claims).account.home_account_id == f"the-oid.{TENANT}"
 
 
+@pytest.mark.parametrize("kind", ["oidc", "adfs"])
+def test_a_user_of_another_provider_does_not_choose_whose_session_theirs_is(sign_in, rough, kind):
+    authority = Authority.oidc(rough.authority) if kind == "oidc" else Authority.adfs(rough.url)
+    claims = {"oid": "the-oid", "tid": TENANT, "sub": "mallory"}
+    got = sign_in(claims, authority=authority)
+    assert got.account.home_account_id == "mallory.127.0.0.1"
+
+
 @pytest.mark.parametrize(
     "info",
     [

@@ -13,17 +13,20 @@ __all__ = ["account_of"]
 _NAMES = ("preferred_username", "upn", "unique_name", "email")
 
 
-def account_of(claims: Hidden, home_account_id: str = "") -> Account:
+def account_of(claims: Hidden, home_account_id: str, *, in_directory: bool) -> Account:
     """Makes the account that claims tell of.
 
     Args:
         claims: What an id token says, or an assertion that the service has taken; a dict.
         home_account_id: What the service has called the account; empty where it has not.
+        in_directory: Whether it is one of Microsoft's directories that says so. Of any other issuer
+            the ``sub`` alone is nobody else's (OpenID Connect Core, section 5.7): an ``oid`` may be
+            what its users type into their profiles.
     """
     said = claims.cell_contents
     texts = {name: value for name, value in said.items() if isinstance(value, str)}
     username = next((texts[name] for name in _NAMES if texts.get(name)), "")
-    if not home_account_id and texts.get("oid") and texts.get("tid"):
+    if not home_account_id and in_directory and texts.get("oid") and texts.get("tid"):
         home_account_id = f"{texts['oid']}.{texts['tid']}"
     elif not home_account_id and texts.get("sub"):
         host = urlsplit(texts.get("iss", "")).hostname or ""

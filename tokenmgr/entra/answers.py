@@ -205,8 +205,11 @@ def device_code_of(answer: Answer, status: int) -> dict[str, Any]:
     texts["verification_uri"] = texts["verification_uri"] or answer.text("verification_url") or ""
     numbers = {name: _seconds(answer.get(name)) for name in ("expires_in", "interval")}
     whole = _is_visible(texts["device_code"]) and texts["user_code"].isprintable()
-    whole = whole and texts["user_code"] != "" and _is_visible(texts["verification_uri"])
-    whole = whole and texts["verification_uri"].startswith("https://")
+    whole = whole and texts["user_code"] != "" and texts["verification_uri"].startswith("https://")
+    whole = whole and _is_visible(texts["verification_uri"])
+    # It is shown in a terminal, which does whatever it is told by a control character.
+    if not texts["message"].replace("\n", "").isprintable():
+        texts["message"] = ""
     life, longest = numbers["expires_in"], max(map(len, texts.values()))
     if not whole or life is None or life <= 0 or longest > _LONGEST_OF_DEVICES:
         raise ServiceUnavailableError(

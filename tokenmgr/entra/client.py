@@ -269,7 +269,12 @@ class Client:
         return str(endpoint.cell_contents)
 
     def prepare(
-        self, work: Callable[[Any], Any], key: TokenKey | None = None, *, documented: bool = True
+        self,
+        work: Callable[[Any], Any],
+        key: TokenKey | None = None,
+        *,
+        documented: bool = True,
+        hear: Callable[[str], object] | None = None,
     ) -> Hidden:
         """Has MSAL do what needs no proof of who the app is, such as begin a sign-in.
 
@@ -277,6 +282,7 @@ class Client:
             work: The call of MSAL, of a public client.
             key: What it is for, where the service is asked for more than its metadata.
             documented: Whether endpoints are taken as they are documented.
+            hear: Is told the issuer of the authority's tokens.
 
         Returns:
             What MSAL gives, hidden.
@@ -294,6 +300,8 @@ class Client:
                 assert error is not None, "there is a failure"  # noqa: S101
                 raise error
         exchange.remember()
+        if hear is not None:
+            hear(exchange.issuer)
         return given
 
     def end_session_endpoint(self) -> str:

@@ -16,7 +16,7 @@ from .._runtime.values import Value
 from ..errors import InteractionRequiredError, TokenManagerError, TokenRequestError
 from ..identity.assertions import json_part
 
-__all__ = ["Expected", "check_id_token"]
+__all__ = ["Expected", "check_id_token", "is_issuer"]
 
 #: Seconds by which the clocks of two machines may differ.
 _SKEW = 60.0
@@ -68,6 +68,15 @@ def check_id_token(text: Hidden, expected: Expected, now: float) -> Hidden:
     if expected.max_age is not None:
         _check_age(_number(claims, "auth_time"), expected.max_age, now)
     return claims
+
+
+def is_issuer(issuer: str, expected: str) -> bool:
+    """Whether an issuer is the expected one; ``{tenantid}`` in that is any tenant."""
+    before, of_all, behind = expected.partition(_TENANT)
+    if not of_all or issuer == expected:
+        return issuer == expected
+    tenant = issuer.removeprefix(before).removesuffix(behind)
+    return issuer == f"{before}{tenant}{behind}" and tenant.replace("-", "").isalnum()
 
 
 def _read(text: Hidden) -> Hidden:

@@ -61,7 +61,7 @@ def users_of(
         said = Answer({"refresh_token": tokens[home].get("secret")})
         refresh_token = Hidden(said.refresh_token)
         if refresh_token.cell_contents and _is_at(account, home, own.authority, realms):
-            whose = account_of(account.claims, home)
+            whose = account_of(account.claims, home, in_directory=True)
             whose = whose._replace(username=account.username or whose.username)
             users.append(SignedIn(_NO_TOKEN, refresh_token, whose, own.authority.url))
     return users

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ..._runtime.secrecy import Hidden, Unpicklable
+from ..._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from ..._session import SignedIn
 from ...errors import ConfigurationError, InteractionRequiredError, TokenRequestError
 from ...token import RESERVED_SCOPES
 from ..answers import Answer, error_from_answer
 from ..client import Client
+from ..id_token import is_issuer
 from .authorization_request import AuthorizationRequest
 from .sign_in import hint, sign_in
 
@@ -52,7 +53,8 @@ def begin(client: Client, scopes: tuple[str, ...], request: AuthorizationRequest
         request: What the authority's page is asked for.
 
     Returns:
-        The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, and the ``nonce_sent``.
+        The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, the ``nonce_sent``, and
+        the ``issuer`` that has been asked.
 
     Raises:
         TokenManagerError: The authority's metadata cannot be had.
@@ -61,7 +63,9 @@ def begin(client: Client, scopes: tuple[str, ...], request: AuthorizationRequest
     def initiate(application: msal.ClientApplication) -> Any:
         return application.initiate_auth_code_flow(list(scopes), **request.of_msal())
 
-    flow = client.prepare(initiate)
+    issuers: list[str] = []
+    flow = client.prepare(initiate, hear=issuers.append)
+    flow.cell_contents["issuer"] = issuers[0]
     sent = _parameters(flow)
     flow.cell_contents["nonce_sent"] = sent.get("nonce", "")
     _set(flow, response_mode=request.response_mode)
@@ -115,6 +119,7 @@ class Arrived(Unpicklable):
             )
         self._code = Hidden(_one(query, "code"))
         self._state = Hidden(_one(query, "state"))
+        self._issuer = _one(query, "iss")
         names = ("error", "error_description", "suberror", "error_uri", "claims")
         self._refused = Answer({name: _one(query, name) for name in names})
 
@@ -123,16 +128,21 @@ class Arrived(Unpicklable):
         state = Hidden(str(flow.cell_contents["state"]).encode())
         return hmac.compare_digest(self._state.cell_contents.encode(), state.cell_contents)
 
-    def code(self, host: str) -> Hidden:
+    def code(self, flow: Hidden, host: str) -> Hidden:
         """Gives the code.
 
         Args:
+            flow: The sign-in that it is the answer to.
             host: Who has answered, for the message.
 
         Raises:
+            InteractionRequiredError: It is another issuer who has answered, and whose code it is
+                (RFC 9207): the one who was asked is not to have it.
             ConsentRequiredError: The user, or an administrator, has refused.
             TokenManagerError: The service has, or there is no code.
         """
+        if self._issuer and not is_issuer(self._issuer, flow.cell_contents["issuer"]):
+            raise not_the_answer()
         if self._refused.get("error"):
             raise error_from_answer(self._refused, host=host)
         if not self._code.cell_contents:
@@ -194,7 +204,8 @@ def redeem(
         InteractionRequiredError: The code is none any more, or nothing repeats the nonce.
         TokenManagerError: There is nothing to be had.
     """
-    if not isinstance(code.cell_contents, str) or not 0 < len(code.cell_contents) <= _LONGEST:
+    text = isinstance(code.cell_contents, str) and is_unicode(code.cell_contents)
+    if not text or not 0 < len(code.cell_contents) <= _LONGEST:
         raise TokenRequestError("the code is none: pass the one that the redirect brought")
     # Its own redirect has no PKCE of ours, and the nonce is checked here.
     flow = {**request.of_msal(), **_NEITHER, "scope": [*scopes, *RESERVED_SCOPES]}
@@ -259,6 +270,6 @@ def _one(query: Hidden, name: str) -> str:
 def not_the_answer() -> InteractionRequiredError:
     """Says that what has arrived is the answer to another sign-in."""
     return InteractionRequiredError(
-        "what came back is the answer to another sign-in (its state is another one), or was made "
-        "up: nothing is kept of it; begin another sign-in"
+        "what came back is the answer to another sign-in (its state or issuer is another one), or "
+        "was made up: nothing is kept of it; begin another sign-in"
     )

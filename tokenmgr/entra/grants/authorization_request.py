@@ -13,6 +13,8 @@ __all__ = ["AuthorizationRequest"]
 
 _PROMPTS = ("login", "select_account", "consent", "none", "create")
 _MODES = ("form_post", "query")
+#: Seconds that a sign-in may be ago, where it is asked for: some thirty years.
+_LONGEST_AGE = 1_000_000_000
 
 
 class AuthorizationRequest(Value):
@@ -44,9 +46,12 @@ class AuthorizationRequest(Value):
         hint("login_hint", self.login_hint)
         hint("domain_hint", self.domain_hint)
         claims_of(self.claims)
-        age = self.max_age
-        if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 0):
-            raise ConfigurationError("max_age= is a whole number of seconds, 0 or more")
+        age: object = self.max_age
+        whole = isinstance(age, int) and not isinstance(age, bool) and 0 <= age <= _LONGEST_AGE
+        if age is not None and not whole:
+            raise ConfigurationError(
+                f"max_age= is a whole number of seconds, 0 to {_LONGEST_AGE:,}"
+            )
 
     def of_msal(self) -> dict[str, Any]:
         """Gives what MSAL's authorization code flow is begun with."""

@@ -115,7 +115,8 @@ class ByAssertion(Unpicklable):
             if answer.id_token.cell_contents:
                 expected = Expected(issuer, client_id)
                 claims = check_id_token(answer.id_token, expected, self._wall())
-        return account_of(claims, answer.home_account_id)
+        in_directory = self.client.authority.tenant is not None
+        return account_of(claims, answer.home_account_id, in_directory=in_directory)
 
 
 class BySignIn(Unpicklable):

@@ -40,8 +40,10 @@ def redeem_password(
         TokenManagerError: There is nothing to be had.
     """
     name = hint("username", username)
+    # What the service could not be sent would look as if that one were in trouble.
+    named = name is not None and name.isprintable()
     text = isinstance(password.cell_contents, str) and is_unicode(password.cell_contents)
-    if name is None or not text or not 0 < len(password.cell_contents) <= _LONGEST:
+    if not named or not text or not 0 < len(password.cell_contents) <= _LONGEST:
         raise ConfigurationError(
             f"a user name and a password of up to {_LONGEST} characters are needed to sign in"
         )

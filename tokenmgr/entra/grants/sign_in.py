@@ -142,7 +142,9 @@ def sign_in(
             "the service gave no id token, so that nobody can say when the user signed in: leave "
             "max_age= out here"
         )
-    account = account_of(claims, answer.home_account_id)
+    account = account_of(
+        claims, answer.home_account_id, in_directory=client.authority.tenant is not None
+    )
     if not account.home_account_id:
         account = account._replace(home_account_id=secrets.token_urlsafe(_NAME_BYTES))
     refresh_token = Hidden(answer.refresh_token)

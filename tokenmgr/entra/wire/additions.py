@@ -10,6 +10,9 @@ from ..._runtime.secrecy import Hidden
 
 __all__ = ["complete", "merged"]
 
+#: The header of what routes a request to the user's region.
+_ROUTING = "X-AnchorMailbox"
+
 
 def complete(request: Hidden, claims: Hidden, extra: Hidden) -> None:
     """Adds what the app says besides; of what MSAL says itself, it adds to the claims alone.
@@ -21,6 +24,7 @@ def complete(request: Hidden, claims: Hidden, extra: Hidden) -> None:
         claims: The claims as JSON (OpenID Connect Core 1.0, section 5.5); empty when none.
         extra: The parameters, as pairs.
     """
+    _drop_odd_routing(request)
     body = Hidden(request.cell_contents.get("data") or {})
     if "grant_type" not in body.cell_contents:  # a device code is asked for
         return
@@ -30,6 +34,16 @@ def complete(request: Hidden, claims: Hidden, extra: Hidden) -> None:
         **body.cell_contents,
         **({"claims": claims.cell_contents} if claims.cell_contents else {}),
     }
+
+
+def _drop_odd_routing(request: Hidden) -> None:
+    """Drops the routing where no header can say it: MSAL puts there what a user has typed.
+
+    It is but a hint, and the user's name is in the body too.
+    """
+    headers = Hidden(request.cell_contents.get("headers") or {})
+    if not str(headers.cell_contents.get(_ROUTING, "")).isascii():
+        del headers.cell_contents[_ROUTING]
 
 
 def merged(one: str | None, other: str) -> str:
