@@ -351,7 +351,8 @@ class SignIns:
         return self._own.begin_sessions().user(given, self)
 
     def _signing_in(self) -> SigningIn:
-        self._own.check_open()
+        # What would keep their session is told now, and not when the user has signed in.
+        self._own.begin_sessions()
         with no_fork():
             from ._signing_in import SigningIn
 
