@@ -496,7 +496,9 @@ def test_a_registry_finds_its_users(clock):
         for name in (5, b"ann", "\ud800"):
             with pytest.raises(ConfigurationError, match="username="):
                 tokens.users(name)
-        for home in ("", 5, None, "x" * 3_000):
+        with pytest.raises(SessionNotFoundError, match="nobody is signed in"):
+            tokens.user("")
+        for home in (5, None, "x" * 3_000):
             with pytest.raises(ConfigurationError, match="home_account_id="):
                 tokens.user(home)
         held = tokens.user("ann.home")
