@@ -380,8 +380,9 @@ class TokenRegistry(SignIns, Unpicklable):
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
-        What was imported is in it too, as long as it is valid: of users who have sessions now with
-        the refresh tokens of those, and without who has signed out. The authority is asked for its
+        What was imported into this registry is in it too, as long as it is valid: of users who have
+        sessions now with the refresh tokens of those, and without who has signed out. Users who
+        have signed in here are not: MSAL has them do so again. The authority is asked for its
         metadata where that is not known yet: do not call it from an event loop.
 
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.
