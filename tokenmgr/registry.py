@@ -186,7 +186,8 @@ class TokenRegistry(SignIns, Unpicklable):
         ``AZURE_FEDERATED_TOKEN_FILE``. ``AZURE_REGIONAL_AUTHORITY_NAME`` is ``azure_region=``
         (``tryautodetect`` finds it out) where the authority has regions, and ``TOKENMGR_STORE`` and
         ``TOKENMGR_ENCRYPTION_KEY`` (one key or several, with commas between them) are ``store=``
-        and ``encryption_key=``, where these are left out.
+        and ``encryption_key=``, where these are left out. It has a credential: a public client is
+        made by the constructor.
 
         Args:
             **settings: As for :class:`TokenRegistry`.

@@ -100,5 +100,5 @@ def _check(scopes: tuple[str, ...]) -> None:
         raise InvalidScopeError(
             f"{scope!r} is no scope for client credentials: they take {{resource}}/.default, such "
             "as 'https://graph.microsoft.com/.default'. A user's token is given by their session, "
-            "as in user.manager(…)"
+            "by user.manager()"
         )
