@@ -31,7 +31,7 @@ _LOOK_EVERY = 0.05
 
 
 class AuthCodeFlow(Value, Unpicklable):
-    """A sign-in with a browser that has begun."""
+    """A sign-in with a browser that has begun: send it to ``auth_uri``, and keep ``text``."""
 
     _hidden = frozenset({"auth_uri", "text"})
 
@@ -45,7 +45,8 @@ class AuthCodeFlow(Value, Unpicklable):
 class DeviceCodeFlow(Unpicklable):
     """A sign-in on another device that has begun: show :attr:`message`, and :meth:`wait`.
 
-    It asks the service as often as that one allows, and only while somebody waits.
+    For a message of your own there are ``verification_uri``, ``user_code`` and ``expires_in``
+    (seconds). It asks the service as often as that one allows, and only while somebody waits.
     """
 
     def __init__(
