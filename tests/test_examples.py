@@ -5,13 +5,15 @@ import contextlib
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import celery
 import pytest
 import redis_servers
 import requests
+from fork_marks import needs_fork
 from programs import read_until, run, running
 from waiting import until
 
@@ -171,6 +173,106 @@ def test_the_web_api_tells_its_callers_what_to_do(entra):
         assert answer.status_code == 503
         assert 25 <= int(answer.headers["Retry-After"]) <= 35
         assert ANN not in answer.text
+
+
+class Browser:
+    """A browser at the web app, which keeps its cookies, and who sits before it."""
+
+    def __init__(self, url: str, entra: EntraEmulator, username: str) -> None:
+        self._url, self._entra, self._username = url, entra, username
+        self._http = requests.Session()
+
+    def get(self, path: str = "/", **params: str) -> requests.Response:
+        return self._http.get(self._url + path, params=params, allow_redirects=False, timeout=30)
+
+    def press_sign_out(self) -> str:
+        answer = self._http.post(f"{self._url}/sign-out", allow_redirects=False, timeout=30)
+        assert answer.status_code == 302
+        return answer.headers["Location"]
+
+    def go_to_entra(self, **does: bool) -> dict[str, str]:
+        """Is sent to the sign-in page; gives what the app is told of what came of it."""
+        answer = self.get()
+        assert answer.status_code == 302, answer.text
+        return dict(self._entra.authorize(answer.headers["Location"], self._username, **does))
+
+    def sign_in(self, **does: bool) -> dict[str, str]:
+        """Signs in; gives what the app was told."""
+        told = self.go_to_entra(**does)
+        answer = self.get("/signed-in", **told)
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/")
+        return told
+
+    def shows(self) -> str:
+        answer = self.get()
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+
+@contextmanager
+def web_app(entra: EntraEmulator, folder: Path) -> Iterator[Callable[[str], Browser]]:
+    """The web app, served by two workers: makes browsers at it, each of a user."""
+    entra.protect_api(audience="https://graph.microsoft.com", scopes=["User.Read"])
+    entra.add_redirect_uri("http://127.0.0.1/signed-in")
+    with running(
+        *("-m", "gunicorn", "--chdir=examples", "--workers=2", "--bind=127.0.0.1:0", "web_app:app"),
+        stderr=subprocess.STDOUT,
+        GRAPH_URL=f"{entra.url}/graph/v1.0",
+        FLASK_SECRET_KEY="the key of the app's cookies",
+        TOKENMGR_STORE=f"sqlite:///{folder}/users.db",
+        TOKENMGR_ENCRYPTION_KEY="0123456789-the-key-of-all-records",
+        **entra.environment(),
+    ) as process:
+        url = re.findall(r"http://[\d.:]+", read_until(process, "Listening at: "))[-1]
+
+        def browser(username: str) -> Browser:
+            entra.add_user(username)
+            return Browser(url, entra, username)
+
+        yield browser
+
+
+@needs_fork
+def test_the_web_app_knows_its_users_apart_in_every_worker(entra, tmp_path):
+    with web_app(entra, tmp_path) as browser:
+        ann, bob = browser(ANN), browser("bob@contoso.com")
+        ann.sign_in()
+        bob.sign_in()
+        for _ in range(8):
+            assert f"<h1>{ANN}</h1>" in ann.shows()
+            assert "<h1>bob@contoso.com</h1>" in bob.shows()
+        assert (entra.count(), entra.api_calls) == (2, 16)
+        elsewhere = browser(ANN)
+        elsewhere.sign_in()
+        away = ann.press_sign_out()
+        assert away.startswith(entra.url)
+        assert "/oauth2/v2.0/logout?" in away
+        for _ in range(4):
+            assert ann.get().status_code == 302, "to the sign-in page"
+            assert "bob@contoso.com" in bob.shows()
+        assert elsewhere.get().status_code == 302, "the user's session is erased, wherever they are"
+        assert ann.press_sign_out() == "/"
+
+
+@needs_fork
+def test_the_web_app_asks_its_users_for_what_entra_wants_of_them(entra, tmp_path):
+    with web_app(entra, tmp_path) as browser:
+        ann = browser(ANN)
+        told = ann.go_to_entra(accept=False)
+        assert ann.get("/signed-in", **told).status_code == 403
+        stranger = browser("eve@contoso.com")
+        told = ann.sign_in()
+        for who in (stranger, ann):
+            assert who.get("/signed-in", **told).status_code == 400, "an answer serves once"
+        assert ANN in ann.shows()
+        entra.require_mfa(ANN)
+        entra.revoke_tokens()
+        ann.sign_in(mfa=True)
+        assert ANN in ann.shows()
+        entra.fail_next(path="graph")
+        answer = ann.get()
+        assert (answer.status_code, "try again later" in answer.text) == (503, True)
+        assert ANN in ann.shows()
 
 
 @contextmanager

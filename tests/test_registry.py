@@ -142,6 +142,7 @@ def registry(**overrides: object) -> TokenRegistry:
         (lambda: registry().manager(""), ConfigurationError, "no scope"),
         (lambda: registry().manager(1), ConfigurationError, "string"),
         (lambda: registry().manager("User.Read"), InvalidScopeError, "/.default"),
+        (lambda: registry().manager("User.Read"), InvalidScopeError, "by user.manager"),
         (lambda: registry().manager("/.default"), InvalidScopeError, "/.default"),
         (lambda: registry().manager(SCOPE, ORDERS), InvalidScopeError, "one scope at a time"),
         (

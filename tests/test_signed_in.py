@@ -496,7 +496,9 @@ def test_a_registry_finds_its_users(clock):
         for name in (5, b"ann", "\ud800"):
             with pytest.raises(ConfigurationError, match="username="):
                 tokens.users(name)
-        for home in ("", 5, None, "x" * 3_000):
+        with pytest.raises(SessionNotFoundError, match="nobody is signed in"):
+            tokens.user("")
+        for home in (5, None, "x" * 3_000):
             with pytest.raises(ConfigurationError, match="home_account_id="):
                 tokens.user(home)
         held = tokens.user("ann.home")
@@ -518,9 +520,22 @@ def test_users_of_b2c_sign_in_although_it_has_no_on_behalf_of(clock):
         assert tokens.user("ann.home").username == "ann@contoso.com"
 
 
+def test_a_closed_registry_does_not_say_that_nobody_is_signed_in(clock):
+    tokens = registry(clock=clock)
+    assert tokens.users() == []
+    tokens.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        tokens.users()
+
+
 def test_a_store_needs_an_explicit_key_for_users_too(store):
     with registry(store=store) as tokens:
-        for call in (tokens.users, lambda: tokens.user("ann.home")):
+        for call in (
+            tokens.users,
+            lambda: tokens.user("ann.home"),
+            # before the user is sent anywhere, and not when they are back
+            lambda: tokens.begin_auth_code(READ, redirect_uri="http://localhost/signed-in"),
+        ):
             with pytest.raises(ConfigurationError, match="encryption_key="):
                 call()
 

@@ -14,7 +14,7 @@ from .entra.client import Client
 from .entra.grants.beginnings import BySignIn
 from .entra.grants.refresh_token import not_found
 from .entra.logout import logout_address
-from .errors import ConfigurationError, TokenManagerError
+from .errors import ConfigurationError, SessionNotFoundError, TokenManagerError
 from .sessions import UserSession
 
 if TYPE_CHECKING:
@@ -105,6 +105,12 @@ class Sessions(KeptSessions):
             StoreError: The store cannot say.
             ConfigurationError: No account is called so, or they are closed.
         """
+        if isinstance(home_account_id.cell_contents, str) and not home_account_id.cell_contents:
+            # What a web session has of who has not signed in.
+            raise SessionNotFoundError(
+                "no account is called by an empty text: nobody is signed in here; have the user "
+                "sign in"
+            )
         name = self._names.of_account(home_account_id)
         seen, _ = self.account(name)
         return UserSession(self, name, registry, seen)

@@ -281,7 +281,7 @@ class SignIns:
 
         With a ``store=`` they are those of all workers: of this app at this authority, the last
         1,000; :meth:`user` finds all others too. The store is asked whether each of them is there
-        still: do not call it from an event loop.
+        still: an event loop calls it by ``asyncio.to_thread()``.
 
         Args:
             username: Those of whom the service has called so, in upper or lower case; None for all.
@@ -297,15 +297,16 @@ class SignIns:
     def user(self, home_account_id: str) -> UserSession:
         """Gives the session of a user who is signed in, in whichever process.
 
-        It asks the store: do not call it from an event loop.
+        It asks the store: an event loop calls it by ``asyncio.to_thread()``.
 
         Example:
             >>> tokens = TokenRegistry.from_env()  # doctest: +SKIP
-            >>> ann = tokens.user(web_session["account"])  # doctest: +SKIP
+            >>> ann = tokens.user(web_session.get("user", ""))  # doctest: +SKIP
             >>> ann.manager("https://graph.microsoft.com/Mail.Read").headers()  # doctest: +SKIP
 
         Args:
-            home_account_id: What :attr:`UserSession.home_account_id` gave.
+            home_account_id: What :attr:`UserSession.home_account_id` gave; an empty text, as of a
+                web session that has none yet, is nobody's.
 
         Raises:
             SessionNotFoundError: Nobody is signed in who is called so: have the user sign in.
@@ -317,7 +318,8 @@ class SignIns:
         return self._own.begin_sessions().user(given, self)
 
     def _signing_in(self) -> SigningIn:
-        self._own.check_open()
+        # What would keep their session is told now, and not when the user has signed in.
+        self._own.begin_sessions()
         with no_fork():
             from ._signing_in import SigningIn
 

@@ -57,7 +57,7 @@ class SigningIn(Unpicklable):
         flow = flows.open(begun, self._whose(), browser)
         arrived = auth_code.Arrived(query)
         if not arrived.is_of(flow):
-            raise auth_code.not_the_answer()
+            raise auth_code.not_the_answer(arrived)
         flows.use(flow)
         code = arrived.code(flow, self._client.authority.host)
         wanted = tuple(flow.cell_contents.pop("asked"))

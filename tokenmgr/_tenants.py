@@ -96,6 +96,7 @@ class Tenant(Unpicklable):
         Raises:
             ConfigurationError: The store's key is derived from the credential, or it is closed.
         """
+        self.check_open()
         if self.sessions is not None:
             return self.sessions
         sessions = self.app.sessions_at(self.client)

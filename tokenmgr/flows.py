@@ -46,7 +46,7 @@ class SignInOptions(TypedDict, total=False):
 
 
 class AuthCodeFlow(Value, Unpicklable):
-    """A sign-in with a browser that has begun."""
+    """A sign-in with a browser that has begun: send it to ``auth_uri``, and keep ``text``."""
 
     _hidden = frozenset({"auth_uri", "text"})
 
@@ -60,7 +60,8 @@ class AuthCodeFlow(Value, Unpicklable):
 class DeviceCodeFlow(Unpicklable):
     """A sign-in on another device that has begun: show :attr:`message`, and :meth:`wait`.
 
-    It asks the service as often as that one allows, and only while somebody waits.
+    For a message of your own there are ``verification_uri``, ``user_code`` and ``expires_in``
+    (seconds). It asks the service as often as that one allows, and only while somebody waits.
     """
 
     def __init__(

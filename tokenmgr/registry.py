@@ -186,7 +186,8 @@ class TokenRegistry(SignIns, Unpicklable):
         ``AZURE_FEDERATED_TOKEN_FILE``. ``AZURE_REGIONAL_AUTHORITY_NAME`` is ``azure_region=``
         (``tryautodetect`` finds it out) where the authority has regions, and ``TOKENMGR_STORE`` and
         ``TOKENMGR_ENCRYPTION_KEY`` (one key or several, with commas between them) are ``store=``
-        and ``encryption_key=``, where these are left out.
+        and ``encryption_key=``, where these are left out. It has a credential: a public client is
+        made by the constructor.
 
         Args:
             **settings: As for :class:`TokenRegistry`.
@@ -380,8 +381,9 @@ class TokenRegistry(SignIns, Unpicklable):
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
-        What was imported is in it too, as long as it is valid: of users who have sessions now with
-        the refresh tokens of those, and without who has signed out. The authority is asked for its
+        What was imported into this registry is in it too, as long as it is valid: of users who have
+        sessions now with the refresh tokens of those, and without who has signed out. Users who
+        have signed in here are not: MSAL has them do so again. The authority is asked for its
         metadata where that is not known yet: do not call it from an event loop.
 
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.

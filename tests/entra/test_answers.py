@@ -64,7 +64,7 @@ def refused(service, **fault):
         (1002012, "invalid_scope", InvalidScopeError, "{resource}/.default"),
         (70011, "invalid_scope", InvalidScopeError, "{resource}/.default"),
         (500011, "invalid_resource", InvalidScopeError, "service principal"),
-        (65001, "invalid_grant", ConsentRequiredError, "administrator consent"),
+        (65001, "invalid_grant", ConsentRequiredError, "the user sign in for this scope"),
         (50076, "invalid_grant", InteractionRequiredError, "this error's claims"),
         (50079, "invalid_grant", InteractionRequiredError, "this error's claims"),
         (50158, "invalid_grant", InteractionRequiredError, "this error's claims"),

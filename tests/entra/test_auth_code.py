@@ -189,9 +189,10 @@ def test_an_answer_to_another_sign_in_is_refused_and_the_own_one_still_counts(en
     mine, other = begin(tokens), begin(tokens)
     answer = dict(entra.authorize(mine.auth_uri, ANN))
 
-    for state in (query_of(other.auth_uri)["state"], "", "\ud800", "é", answer["state"][:-1]):
-        refused(tokens, mine, answer | {"state": state}, match="state")
-    refused(tokens, mine, {"code": answer["code"]}, match="state")
+    for state in (query_of(other.auth_uri)["state"], "\ud800", "é", answer["state"][:-1]):
+        refused(tokens, mine, answer | {"state": state}, match="its state is another one")
+    for nothing in ({}, {"code": answer["code"]}, answer | {"state": ""}):
+        refused(tokens, mine, nothing, match="of the form where response_mode= is form_post")
 
     assert kept.signed_in == []
     assert tokens.complete_auth_code(mine, answer).account.username == ANN
@@ -255,11 +256,16 @@ def test_a_sign_in_is_its_apps_and_its_authoritys_alone(entra, web, kept):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "é", "a" * 200_000, None, 5, base64.b64encode(b"x" * 99)],
+    ["x", "é", "a" * 200_000, 5, base64.b64encode(b"x" * 99)],
     ids=lambda text: repr(text)[:9],
 )
 def test_a_text_that_is_none_is_refused(web, kept, text):
     refused(web(), text, {"code": "a-code", "state": "a-state"}, match="or is none")
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_a_web_session_without_a_text_is_told_what_that_may_come_of(web, kept, text):
+    refused(web(), text, {"code": "a-code", "state": "a-state"}, match="SameSite=Lax")
 
 
 def test_a_text_that_was_changed_is_refused(entra, web, kept):

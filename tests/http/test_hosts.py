@@ -295,6 +295,14 @@ def test_a_scope_that_names_no_server_asks_for_hosts(scope):
     assert 'BearerAuth(manager, hosts="api.contoso.com")' in str(caught.value)
 
 
+def test_a_scope_that_graph_alone_knows_is_to_be_named_in_full():
+    with pytest.raises(ConfigurationError, match="in full, as in https://graph"):
+        HostBinding.of(["User.Read"])
+    with pytest.raises(ConfigurationError) as caught:
+        HostBinding.of(["api://orders/.default"])
+    assert "in full" not in str(caught.value)
+
+
 def test_hosts_that_are_given_replace_those_of_the_scopes():
     binding = HostBinding.of(["https://graph.microsoft.com/.default"], hosts="api.contoso.com")
     assert binding.allows("https://api.contoso.com/")

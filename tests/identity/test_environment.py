@@ -194,6 +194,11 @@ def test_ad_fs_has_no_tenant_that_another_could_contradict() -> None:
 # ── What it says wrong ──────────────────────────────────────────────────────────────────────
 
 
+def test_who_has_no_credential_is_led_to_a_public_client() -> None:
+    with pytest.raises(ConfigurationError, match=r"public client.* TokenRegistry\(client_id="):
+        settings_from(but(AZURE_CLIENT_SECRET=None))
+
+
 @pytest.mark.parametrize("empty", [None, "", " \n"])
 @pytest.mark.parametrize(
     ("missing", "named"),

@@ -80,6 +80,12 @@ class SealedFlows(Unpicklable):
         """
         from .seal import BrokenSealError
 
+        if not text.cell_contents:
+            raise InteractionRequiredError(
+                "this web session has no sign-in that was begun: none was, it was completed "
+                "before, or the browser brought no cookie, as it does where response_mode= is "
+                "form_post and the cookie SameSite=Lax; begin another"
+            )
         sealed, described = _sealed_of(text), _described(whose, browser)
         content = Hidden(None)
         for key in self._keys.at_hand():

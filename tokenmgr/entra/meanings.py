@@ -90,7 +90,11 @@ _MEANINGS: dict[int, Meaning] = {
         InvalidScopeError,
         "the tenant does not know the resource: check its name, and add its service principal",
     ),
-    65001: Meaning(ConsentRequiredError, "have an administrator consent to the app's permissions"),
+    65001: Meaning(
+        ConsentRequiredError,
+        "have the user sign in for this scope, where they may consent to it themselves, or an "
+        "administrator consent to the app's permissions",
+    ),
     50076: _SIGN_IN,
     50079: _SIGN_IN,
     50158: _SIGN_IN,

@@ -87,9 +87,11 @@ class HostBinding:
         scopes = tuple(scopes)
         derived = tuple(dict.fromkeys(_hosts_of(scopes)))
         if not derived:
+            short = not any("/" in scope for scope in scopes)
+            whole = ", or the scope in full, as in https://graph.microsoft.com/User.Read"
             raise ConfigurationError(
                 f"no host follows from the scope {' '.join(scopes)}: name where the token may go, "
-                'as in BearerAuth(manager, hosts="api.contoso.com")'
+                f'as in BearerAuth(manager, hosts="api.contoso.com"){whole if short else ""}'
             )
         return cls(derived)
 

@@ -120,7 +120,8 @@ def _credential(env: _Variables) -> ClientCredential:
         return WorkloadIdentity(env["AZURE_FEDERATED_TOKEN_FILE"])
     raise ConfigurationError(
         "nothing proves who the app is: set AZURE_CLIENT_SECRET, or "
-        "AZURE_CLIENT_CERTIFICATE_PATH, or AZURE_FEDERATED_TOKEN_FILE"
+        "AZURE_CLIENT_CERTIFICATE_PATH, or AZURE_FEDERATED_TOKEN_FILE. A public client, which "
+        "signs users in, is made by TokenRegistry(client_id=, authority=)"
     )
 
 

@@ -128,6 +128,11 @@ class Arrived(Unpicklable):
         state = Hidden(str(flow.cell_contents["state"]).encode())
         return hmac.compare_digest(self._state.cell_contents.encode(), state.cell_contents)
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it says of no sign-in that it is its answer."""
+        return not self._state.cell_contents
+
     def code(self, flow: Hidden, host: str) -> Hidden:
         """Gives the code.
 
@@ -267,8 +272,13 @@ def _one(query: Hidden, name: str) -> str:
     return str(text.cell_contents.encode(errors="replace").decode())
 
 
-def not_the_answer() -> InteractionRequiredError:
-    """Says that what has arrived is the answer to another sign-in."""
+def not_the_answer(arrived: Arrived) -> InteractionRequiredError:
+    """Says that what has arrived is the answer to another sign-in, or none."""
+    if arrived.is_nothing:
+        return InteractionRequiredError(
+            "what came back has no state, and answers no sign-in: pass all parameters of the "
+            "redirect, those of the form where response_mode= is form_post; begin another sign-in"
+        )
     return InteractionRequiredError(
         "what came back is the answer to another sign-in (its state or issuer is another one), or "
         "was made up: nothing is kept of it; begin another sign-in"

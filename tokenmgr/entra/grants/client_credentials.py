@@ -99,5 +99,6 @@ def _check(scopes: tuple[str, ...]) -> None:
     if not scope.endswith("/.default") or scope == "/.default":
         raise InvalidScopeError(
             f"{scope!r} is no scope for client credentials: they take {{resource}}/.default, such "
-            "as 'https://graph.microsoft.com/.default'"
+            "as 'https://graph.microsoft.com/.default'. A user's token is given by their session, "
+            "by user.manager()"
         )
