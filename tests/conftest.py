@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import trustme
 from support import FakeClock, FakeSource, make_manager
 
 from tokenmgr import AccessTokenManager
@@ -74,6 +75,19 @@ def entra() -> Iterator[EntraEmulator]:
     """A local Entra of the test's own, over real TLS."""
     with EntraEmulator() as emulator:
         yield emulator
+
+
+@pytest.fixture(scope="session")
+def tls() -> trustme.CA:
+    """What signs the certificates of servers that are not the emulator."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(tls: trustme.CA) -> Iterator[str]:
+    """The path of what a client has to trust for that."""
+    with tls.cert_pem.tempfile() as path:
+        yield path
 
 
 @pytest.fixture

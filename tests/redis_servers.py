@@ -143,6 +143,16 @@ def running_server(binary: Path, *options: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def store_url(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of a store: a SQLite file in a folder, or a server of one of the binaries."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/tokens.db"
+        return
+    with running_server(BINARIES[kind]) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
 def running_cluster(binary: Path) -> Iterator[list[Server]]:
     """Three masters that have the slots between them."""
     with _folder() as folder, contextlib.ExitStack() as stack:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import pytest
+
 from tokenmgr import AccessToken, AccessTokenManager, ClientSecret, RefreshPolicy, TokenKey
 from tokenmgr._context import Context, new_context
 from tokenmgr._engine.cell import Cell
@@ -26,6 +28,8 @@ KEY = TokenKey(
 )
 
 STORE_KEY = "what the records of the tests are sealed with"
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 #: No jitter and no back-off, so that a test says exactly when what is due.
 EXACT = RefreshPolicy(jitter=0.0, backoff_base=0.0)
@@ -230,3 +234,10 @@ def in_threads(count: int, work: Callable[[], object], timeout: float = 30.0) ->
         thread.join(timeout)
     assert len(outcomes) == count, "a thread is stuck"
     return outcomes
+
+
+def unset(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Has variables be unset that this machine may have, in upper and in lower case."""
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fleet_worker import FORK, Watched
 from fork_marks import unwarned_forks
-from redis_servers import BINARIES, running_server
+from redis_servers import BINARIES, store_url
 from support import SCOPE
 
 from tokenmgr import InteractionRequiredError, TokenManagerError, TokenRegistry
@@ -114,11 +114,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def url(kind: str, tmp_path: Path) -> Iterator[str]:
-    if kind == "sqlite":
-        yield f"sqlite:///{tmp_path}/tokens.db"
-    else:
-        with running_server(BINARIES[kind]) as server:
-            yield server.url
+    with store_url(kind, tmp_path) as url:
+        yield url
 
 
 def kill_workers(worker: Worker, kills: int) -> None:

@@ -112,15 +112,7 @@ class App(Unpicklable):
         )
         credential = _checked(secret)
         #: The app at the authority that the program has named.
-        self.client: Client = Client(
-            authority,
-            client_id,
-            credential,
-            connection=self.connection,
-            context=self.context,
-            cae=cae,
-            particulars=particulars_of(authority, credential, added),
-        )
+        self.client: Client = self._client(authority, client_id, credential, added, cae=cae)
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
         self._credential, self._keys = credential, keys
         self._most_users = _number_of(max_users)
@@ -132,6 +124,25 @@ class App(Unpicklable):
         """Makes its lock anew in the child."""
         #: Guards which tenants and users there are; never held while anything waits.
         self.lock = threading.RLock()
+
+    def _client(
+        self,
+        authority: Authority,
+        client_id: str,
+        credential: ClientCredential | None,
+        added: Hidden,
+        *,
+        cae: bool,
+    ) -> Client:
+        return Client(
+            authority,
+            client_id,
+            credential,
+            connection=self.connection,
+            context=self.context,
+            cae=cae,
+            particulars=particulars_of(authority, credential, added),
+        )
 
     def _seal(
         self, store: Hidden, keys: Hidden, credential: ClientCredential | None, namespace: str

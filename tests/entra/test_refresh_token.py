@@ -6,14 +6,13 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from emulator_clients import claims_of
 from programs import run
-from redis_servers import BINARIES, running_server
+from redis_servers import BINARIES, store_url
 from reporting import Broken, told_at_every_line, told_of
 from support import FakeClock
 
@@ -50,11 +49,8 @@ def tokens(entra, clock) -> Iterator[TokenRegistry]:
 
 @pytest.fixture(params=["sqlite", *list(BINARIES)[:1]])
 def url(request, tmp_path: Path) -> Iterator[str]:
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            yield f"sqlite:///{tmp_path}/tokens.db"
-        else:
-            yield stack.enter_context(running_server(BINARIES[request.param])).url
+    with store_url(request.param, tmp_path) as url:
+        yield url
 
 
 def begin(entra, tokens: TokenRegistry, name: str = ANN, scope: str = READ) -> str:

@@ -12,20 +12,10 @@ pytest.register_assert_rewrite("sdk_scenarios")
 
 from http_api import serve  # noqa: E402 - what it asserts is told only after that
 from sdk_scenarios import SdkApi  # noqa: E402 - the same
+from support import PROXIES, unset  # noqa: E402 - the same
 
 from tokenmgr import TokenRegistry  # noqa: E402 - the same
 from tokenmgr.emulator import EntraEmulator  # noqa: E402 - the same
-
-
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="session")
-def ca_file(authority: trustme.CA) -> Iterator[str]:
-    with authority.cert_pem.tempfile() as path:
-        yield path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,9 +31,9 @@ def _sdks_are_imported(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def served(authority: trustme.CA) -> Iterator[SdkApi]:
+def served(tls: trustme.CA) -> Iterator[SdkApi]:
     api = SdkApi()
-    server = serve(api, authority)
+    server = serve(api, tls)
     yield api
     server.close()
 
@@ -81,6 +71,4 @@ def tokens(entra: EntraEmulator) -> Iterator[TokenRegistry]:
 
 @pytest.fixture(autouse=True)
 def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    unset(monkeypatch, *PROXIES, "OPENAI_API_KEY", "OPENAI_BASE_URL")

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def account(authority: trustme.CA) -> Iterator[str]:
-    with azurite.running_azurite(authority) as address:
+def account(tls: trustme.CA) -> Iterator[str]:
+    with azurite.running_azurite(tls) as address:
         yield address
 
 

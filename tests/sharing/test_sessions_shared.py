@@ -14,7 +14,7 @@ from fake_users import assertion
 from fleet_worker import Watched
 from hypothesis import given
 from hypothesis import strategies as st
-from redis_servers import BINARIES, running_server
+from redis_servers import BINARIES, store_url
 from support import KEY, STORE_KEY, FakeClock, HandRefresher, RecordingStore, in_threads
 from waiting import until
 
@@ -49,23 +49,10 @@ RECORD = SessionRecord(
 )
 
 
-@pytest.fixture
-def app(clock: FakeClock) -> SessionApp:
-    return SessionApp(clock)
-
-
-@pytest.fixture
-def store(clock: FakeClock) -> RecordingStore:
-    return RecordingStore(clock)
-
-
 @pytest.fixture(params=["sqlite", *BINARIES])
 def url(request, tmp_path: Path) -> Iterator[str]:
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            yield f"sqlite:///{tmp_path}/tokens.db"
-        else:
-            yield stack.enter_context(running_server(BINARIES[request.param])).url
+    with store_url(request.param, tmp_path) as url:
+        yield url
 
 
 def records(store: RecordingStore) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import json
 import pytest
 from fake_sessions import SessionApp, Worker, user_of
 from fake_users import READ
-from support import STORE_KEY, FakeClock, RecordingStore, in_threads
+from support import STORE_KEY, RecordingStore, in_threads
 from waiting import until
 
 from tokenmgr import InteractionRequiredError, SessionNotFoundError
@@ -17,16 +17,6 @@ from tokenmgr._sharing.seal import SealingKey
 from tokenmgr.events import RecordRefused
 
 OLD, NEW = "the key of old, 0123456789-0123456789", "the new key, 9876543210-9876543210"
-
-
-@pytest.fixture
-def app(clock: FakeClock) -> SessionApp:
-    return SessionApp(clock)
-
-
-@pytest.fixture
-def store(clock: FakeClock) -> RecordingStore:
-    return RecordingStore(clock)
 
 
 def records(store: RecordingStore) -> dict[str, bytes]:

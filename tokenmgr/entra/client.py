@@ -17,7 +17,6 @@ from .._context import Context, new_context
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, is_unicode
 from ..errors import (
-    AuthorityError,
     ConfigurationError,
     InvalidCredentialError,
     ServiceUnavailableError,
@@ -228,14 +227,11 @@ class Client:
                     call.answer = Answer(grant(call.application))
                 error = self._error(call, proof, exchange)
                 if error is None:
-                    token = self._token(call, key, exchange)
-                    if hear_all is not None:
-                        hear_all(exchange.said, exchange.issuer)
-                    return token
-                refused = isinstance(error, InvalidCredentialError) and not tried_again
-                renewed = self._credential.reread(proof) if refused else None
+                    return self._token(call.answer, key, exchange, hear_all)
+                refused = proof if isinstance(error, InvalidCredentialError) else None
+                renewed = self._credential.reread(refused) if refused and not tried_again else None
                 if renewed is None:
-                    self._refused = proof if isinstance(error, InvalidCredentialError) else None
+                    self._refused = refused
                     raise error
                 proof, tried_again = renewed, True
 
@@ -295,9 +291,8 @@ class Client:
             with MsalCall() as call, no_fork():
                 call.application = self._application(NoProof(), exchange, cae=self.cae)
                 given = Hidden(work(call.application))
-            if call.failure is not None:
-                error = self._error(call, NoProof(), exchange)
-                assert error is not None, "there is a failure"  # noqa: S101
+            error = call.error(exchange, self.authority.host)
+            if error is not None:
                 raise error
         exchange.remember()
         if hear is not None:
@@ -315,30 +310,30 @@ class Client:
         exchange.remember()
         return str(json.loads(response.text).get("end_session_endpoint") or "")
 
-    def _token(self, call: MsalCall, key: TokenKey, exchange: Exchange) -> AccessToken:
+    def _token(
+        self,
+        answer: Answer,
+        key: TokenKey,
+        exchange: Exchange,
+        hear_all: Callable[[Answer, str], object] | None,
+    ) -> AccessToken:
         token = token_from_answer(
-            call.answer,
+            answer,
             asked_at=exchange.asked_at,
             scopes=key.scopes,
             status=exchange.status,
             host=self.authority.host,
         )
         exchange.remember()
+        if hear_all is not None:
+            hear_all(exchange.said, exchange.issuer)
         return token
 
     def _error(self, call: MsalCall, proof: Proof, exchange: Exchange) -> TokenManagerError | None:
         """Gives the error to raise, where the call brought no token."""
-        if isinstance(call.failure, TokenManagerError):
-            return call.failure
-        # MSAL lets through whatever breaks inside it. Without an application it is the metadata,
-        # which will be the same next time.
-        if call.failure is not None and call.application is None:
-            exchange.forget()
-            return self._nonsense(AuthorityError, "metadata", call.failure, exchange)
-        if call.failure is not None:
-            return self._nonsense(ServiceUnavailableError, "answer", call.failure, exchange)
-        if "access_token" in call.answer:
-            return None
+        error = call.error(exchange, self.authority.host)
+        if error is not None or "access_token" in call.answer:
+            return error
         return error_from_answer(
             call.answer,
             host=self.authority.host,
@@ -374,15 +369,6 @@ class Client:
             "http_client": exchange,
             **self.particulars.of_msal(),
         }
-
-    def _nonsense(
-        self, kind: type[TokenManagerError], what: str, exc: Exception, exchange: Exchange
-    ) -> TokenManagerError:
-        return kind(
-            f"MSAL could not make sense of {self.authority.host}'s {what} "
-            f"({type(exc).__name__}): check the authority's address",
-            status=exchange.status,
-        )
 
 
 def _token_endpoint(application: msal.ClientApplication) -> str:

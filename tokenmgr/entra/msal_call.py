@@ -6,12 +6,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .._runtime.stack import handled_now, let_interruptions_pass
+from ..errors import AuthorityError, ServiceUnavailableError, TokenManagerError
 from ..identity.proofs import KeyPair, NoProof, Proof, SecretText
 from .answers import Answer
 
 if TYPE_CHECKING:
     import msal
     from typing_extensions import Self
+
+    from .wire.exchange import Exchange
 
 __all__ = ["MsalCall", "forgetful_cache", "msal_credential"]
 
@@ -39,6 +42,28 @@ class MsalCall:
             raise exc.with_traceback(None)
         self.failure = exc.with_traceback(None)
         return True
+
+    def error(self, exchange: Exchange, host: str) -> TokenManagerError | None:
+        """Gives the error that a failure stands for; None where MSAL gave something.
+
+        Args:
+            exchange: What it asked through.
+            host: Whom it asked.
+        """
+        if self.failure is None or isinstance(self.failure, TokenManagerError):
+            return self.failure
+        # MSAL lets through whatever breaks inside it. Without an application it is the metadata,
+        # which will be the same next time.
+        kind: type[TokenManagerError] = ServiceUnavailableError
+        if self.application is None:
+            exchange.forget()
+            kind = AuthorityError
+        return kind(
+            f"MSAL could not make sense of {host}'s "
+            f"{'metadata' if self.application is None else 'answer'} "
+            f"({type(self.failure).__name__}): check the authority's address",
+            status=exchange.status,
+        )
 
 
 @cache

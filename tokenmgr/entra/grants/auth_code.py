@@ -147,7 +147,7 @@ class Arrived(Unpicklable):
             TokenManagerError: The service has, or there is no code.
         """
         if self._issuer and not is_issuer(self._issuer, flow.cell_contents["issuer"]):
-            raise not_the_answer()
+            raise not_the_answer(self)
         if self._refused.get("error"):
             raise error_from_answer(self._refused, host=host)
         if not self._code.cell_contents:

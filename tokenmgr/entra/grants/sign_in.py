@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..._runtime.secrecy import Hidden, is_unicode
-from ..._session import SignedIn
+from ..._session import Account, SignedIn
 from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError, TokenRequestError
 from ...token import RESERVED_SCOPES, normalize_scopes
 from ..accounts import account_of
@@ -133,11 +133,19 @@ def sign_in(
     except TokenManagerError as exc:
         raise _without(exc, secret) from None
     answer, issuer = came[0]
+    account = _account(answer, Expected(issuer, client.client_id, nonce, max_age), client.wall())
+    refresh_token = Hidden(answer.refresh_token)
+    if kept is not None and not refresh_token.cell_contents:
+        refresh_token = kept
+    return SignedIn(token, refresh_token, account, client.authority.url)
+
+
+def _account(answer: Answer, expected: Expected, now: float) -> Account:
+    """Gives who has signed in; a name is made up for who has none."""
     claims, id_token = Hidden({}), answer.id_token
     if id_token.cell_contents:
-        expected = Expected(issuer, client.client_id, nonce, max_age)
-        claims = check_id_token(id_token, expected, client.wall())
-    elif max_age is not None:
+        claims = check_id_token(id_token, expected, now)
+    elif expected.max_age is not None:
         raise TokenRequestError(
             "the service gave no id token, so that nobody can say when the user signed in: leave "
             "max_age= out here"
@@ -147,10 +155,7 @@ def sign_in(
     )
     if not account.home_account_id:
         account = account._replace(home_account_id=secrets.token_urlsafe(_NAME_BYTES))
-    refresh_token = Hidden(answer.refresh_token)
-    if kept is not None and not refresh_token.cell_contents:
-        refresh_token = kept
-    return SignedIn(token, refresh_token, account, client.authority.url)
+    return account
 
 
 def _without(error: TokenManagerError, secret: Hidden) -> TokenManagerError:
