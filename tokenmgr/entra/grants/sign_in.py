@@ -133,18 +133,18 @@ def sign_in(
     except TokenManagerError as exc:
         raise _without(exc, secret) from None
     answer, issuer = came[0]
-    account = _account(answer, Expected(issuer, client.client_id, nonce, max_age), client.wall())
+    account = _account(client, answer, Expected(issuer, client.client_id, nonce, max_age))
     refresh_token = Hidden(answer.refresh_token)
     if kept is not None and not refresh_token.cell_contents:
         refresh_token = kept
     return SignedIn(token, refresh_token, account, client.authority.url)
 
 
-def _account(answer: Answer, expected: Expected, now: float) -> Account:
+def _account(client: Client, answer: Answer, expected: Expected) -> Account:
     """Gives who has signed in; a name is made up for who has none."""
     claims, id_token = Hidden({}), answer.id_token
     if id_token.cell_contents:
-        claims = check_id_token(id_token, expected, now)
+        claims = check_id_token(id_token, expected, client.wall())
     elif expected.max_age is not None:
         raise TokenRequestError(
             "the service gave no id token, so that nobody can say when the user signed in: leave "
