@@ -64,13 +64,13 @@ class SignIns:
             ConfigurationError: An argument cannot be right, or the registry is closed.
             TokenManagerError: The authority's metadata cannot be had.
         """
-        browser, named = "", Hidden(browser)
+        browser, login_hint, named, who = "", None, Hidden(browser), Hidden(login_hint)
         return self._signing_in().begin_auth_code(
             scopes,
             named,
             redirect_uri,
             prompt=prompt,
-            login_hint=login_hint,
+            login_hint=who,
             domain_hint=domain_hint,
             max_age=max_age,
             response_mode=response_mode,
@@ -147,13 +147,14 @@ class SignIns:
             ConfigurationError: An argument cannot be right, or the registry is closed.
             TokenManagerError: The authority's metadata cannot be had.
         """
+        login_hint, who = None, Hidden(login_hint)
         return self._signing_in().request_url(
             scopes,
             redirect_uri,
             state=state,
             nonce=nonce,
             prompt=prompt,
-            login_hint=login_hint,
+            login_hint=who,
             domain_hint=domain_hint,
             response_mode=response_mode,
             claims=claims,
@@ -249,10 +250,11 @@ class SignIns:
             ConsentRequiredError: The user, or an administrator, has said no.
             TokenManagerError: There is nothing to be had.
         """
+        login_hint, who = None, Hidden(login_hint)
         return self._signing_in().sign_in(
             scopes,
             prompt=prompt,
-            login_hint=login_hint,
+            login_hint=who,
             domain_hint=domain_hint,
             max_age=max_age,
             claims=claims,
@@ -285,7 +287,7 @@ class SignIns:
             TokenManagerError: There is nothing to be had.
             StoreError: The store cannot keep the session.
         """
-        password, given = "", Hidden(password)
+        username, password, name, given = "", "", Hidden(username), Hidden(password)
         warnings.warn(
             "sign_in_with_password() works for no account with multi-factor authentication, a "
             "federated or a personal one, and has this program see the password: use "
@@ -293,7 +295,7 @@ class SignIns:
             UserWarning,
             stacklevel=2,
         )
-        return self._signing_in().sign_in_with_password(username, given, scopes, claims)
+        return self._signing_in().sign_in_with_password(name, given, scopes, claims)
 
     def redeem_refresh_token(self, text: str, *scopes: str | Iterable[str]) -> UserSession:
         """Makes a session of a refresh token that was got elsewhere, such as by another library.

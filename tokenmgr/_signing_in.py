@@ -121,7 +121,7 @@ class SigningIn(Unpicklable):
         return self._keep(auth_code.complete(self._client, flow, code, wanted), wanted)
 
     def sign_in_with_password(
-        self, username: str, secret: Hidden, scopes: Given, claims: str | None
+        self, username: Hidden, secret: Hidden, scopes: Given, claims: str | None
     ) -> UserSession:
         """Redeems a password."""
         wanted = sign_in_scopes(self._client, scopes)

@@ -53,7 +53,7 @@ def begin(client: Client, scopes: tuple[str, ...], redirect_uri: str, **asked: A
         scopes: What the first access token is for.
         redirect_uri: Where the user comes back to.
         **asked: ``prompt``, ``login_hint``, ``domain_hint``, ``max_age``, ``response_mode``,
-            ``claims`` and ``state``, each None where it is left out.
+            ``claims`` and ``state``, each None where it is left out; ``login_hint`` is hidden.
 
     Returns:
         The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, the ``nonce_sent``, and
@@ -68,15 +68,14 @@ def begin(client: Client, scopes: tuple[str, ...], redirect_uri: str, **asked: A
     def initiate(application: msal.ClientApplication) -> Any:
         # MSAL warns of every other mode. A browser that comes back by a form, from another site,
         # brings no cookie that is SameSite=Lax, and so it is for the program to choose.
-        own = given | {"response_mode": "form_post"}
-        return application.initiate_auth_code_flow(list(scopes), **own)
+        own = Hidden(given.cell_contents | {"response_mode": "form_post"})
+        return application.initiate_auth_code_flow(list(scopes), **own.cell_contents)
 
     issuers: list[str] = []
     flow = client.prepare(initiate, hear=issuers.append)
     flow.cell_contents["issuer"] = issuers[0]
-    sent = _parameters(flow)
-    flow.cell_contents["nonce_sent"] = sent.get("nonce", "")
-    _set(flow, response_mode=given["response_mode"])
+    flow.cell_contents["nonce_sent"] = _parameters(flow).get("nonce", "")
+    _set(flow, response_mode=given.cell_contents["response_mode"])
     return flow
 
 
@@ -221,9 +220,9 @@ def redeem(
     given = _checked(redirect_uri, {"claims": claims})
     flow = {
         "state": "its own",
-        "redirect_uri": given["redirect_uri"],
+        "redirect_uri": given.cell_contents["redirect_uri"],
         "scope": [*scopes, *RESERVED_SCOPES],
-        "claims_challenge": given["claims_challenge"],
+        "claims_challenge": given.cell_contents["claims_challenge"],
         # Its own redirect has no PKCE of ours, and the nonce is checked here.
         "code_verifier": "",
         "nonce": "",
@@ -249,36 +248,43 @@ def redeem(
 
 
 def _parameters(flow: Hidden) -> dict[str, str]:
-    address = urlsplit(flow.cell_contents["auth_uri"])
-    return dict(parse_qsl(address.query, keep_blank_values=True))
+    address = Hidden(urlsplit(flow.cell_contents["auth_uri"]))
+    return dict(parse_qsl(address.cell_contents.query, keep_blank_values=True))
 
 
 def _set(flow: Hidden, **parameters: str | None) -> None:
     """Sets parameters of the address that the user is sent to; takes those away that are None."""
-    wanted = {n: v for n, v in {**_parameters(flow), **parameters}.items() if v is not None}
-    address = urlsplit(flow.cell_contents["auth_uri"])
-    flow.cell_contents["auth_uri"] = urlunsplit(address._replace(query=urlencode(wanted)))
+    wanted = Hidden({**_parameters(flow), **parameters})
+    for name in [name for name in wanted.cell_contents if wanted.cell_contents[name] is None]:
+        del wanted.cell_contents[name]
+    address = Hidden(urlsplit(flow.cell_contents["auth_uri"]))
+    query = Hidden(urlencode(wanted.cell_contents))
+    flow.cell_contents["auth_uri"] = urlunsplit(
+        address.cell_contents._replace(query=query.cell_contents)
+    )
 
 
-def _checked(redirect_uri: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a sign-in is asked for, as MSAL takes it."""
+def _checked(redirect_uri: str, asked: dict[str, Any]) -> Hidden:
+    """What a sign-in is asked for, as MSAL takes it, a dict."""
     uri = hint("redirect_uri", redirect_uri)
     if uri is None or not uri.isprintable() or not urlsplit(uri).scheme:
         raise ConfigurationError(
             "redirect_uri= is the address that the user comes back to, as the app's registration "
             "has it, such as https://app.contoso.com/signed-in"
         )
-    given = {
-        "redirect_uri": uri,
-        "state": hint("state", asked.get("state")),
-        "prompt": _one_of("prompt", asked.get("prompt"), _PROMPTS),
-        "response_mode": _one_of("response_mode", asked.get("response_mode"), _MODES),
-        "login_hint": hint("login_hint", asked.get("login_hint")),
-        "domain_hint": hint("domain_hint", asked.get("domain_hint")),
-        "claims_challenge": claims_of(asked.get("claims")),
-        "max_age": asked.get("max_age"),
-    }
-    age: Any = given["max_age"]
+    given = Hidden(
+        {
+            "redirect_uri": uri,
+            "state": hint("state", asked.get("state")),
+            "prompt": _one_of("prompt", asked.get("prompt"), _PROMPTS),
+            "response_mode": _one_of("response_mode", asked.get("response_mode"), _MODES),
+            "login_hint": hint("login_hint", asked.get("login_hint", Hidden(None)).cell_contents),
+            "domain_hint": hint("domain_hint", asked.get("domain_hint")),
+            "claims_challenge": claims_of(asked.get("claims")),
+            "max_age": asked.get("max_age"),
+        }
+    )
+    age: Any = asked.get("max_age")
     whole = isinstance(age, int) and not isinstance(age, bool)
     if age is not None and not (whole and 0 <= age <= _LONGEST_AGE):
         raise ConfigurationError(f"max_age= is a whole number of seconds, 0 to {_LONGEST_AGE:,}")
