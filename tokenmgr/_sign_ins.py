@@ -60,9 +60,9 @@ class SignIns:
             ConfigurationError: An argument cannot be right, or the registry is closed.
             TokenManagerError: The authority's metadata cannot be had.
         """
-        browser, named = "", Hidden(browser)
+        browser, options, named, asked = "", {}, Hidden(browser), Hidden(options)
         signing_in = self._signing_in()
-        request = _request(redirect_uri, response_mode=response_mode, **options)
+        request = _request(redirect_uri, asked, response_mode=response_mode)
         return signing_in.begin_auth_code(scopes, named, request)
 
     def complete_auth_code(
@@ -130,8 +130,9 @@ class SignIns:
             ConfigurationError: An argument cannot be right, or the registry is closed.
             TokenManagerError: The authority's metadata cannot be had.
         """
+        options, asked = {}, Hidden(options)
         signing_in = self._signing_in()
-        request = _request(redirect_uri, response_mode=response_mode, **options)
+        request = _request(redirect_uri, asked, response_mode=response_mode)
         return signing_in.request_url(scopes, request, state, nonce)
 
     def redeem_auth_code(
@@ -162,7 +163,7 @@ class SignIns:
         code, given = "", Hidden(code)
         signing_in = self._signing_in()
         return signing_in.redeem_auth_code(
-            given, scopes, _request(redirect_uri, claims=claims), nonce
+            given, scopes, _request(redirect_uri, Hidden({"claims": claims})), nonce
         )
 
     def begin_device_code(
@@ -220,8 +221,9 @@ class SignIns:
             ConsentRequiredError: The user, or an administrator, has said no.
             TokenManagerError: There is nothing to be had.
         """
+        options, asked = {}, Hidden(options)
         return self._signing_in().sign_in(
-            scopes, port=port, timeout=timeout, open_browser=open_browser, options=options
+            scopes, port=port, timeout=timeout, open_browser=open_browser, asked=asked
         )
 
     def sign_in_with_password(
@@ -249,7 +251,7 @@ class SignIns:
             TokenManagerError: There is nothing to be had.
             StoreError: The store cannot keep the session.
         """
-        password, given = "", Hidden(password)
+        username, password, name, given = "", "", Hidden(username), Hidden(password)
         warnings.warn(
             "sign_in_with_password() works for no account with multi-factor authentication, a "
             "federated or a personal one, and has this program see the password: use "
@@ -257,7 +259,7 @@ class SignIns:
             UserWarning,
             stacklevel=2,
         )
-        return self._signing_in().sign_in_with_password(username, given, scopes, claims)
+        return self._signing_in().sign_in_with_password(name, given, scopes, claims)
 
     def redeem_refresh_token(self, text: str, *scopes: str | Iterable[str]) -> UserSession:
         """Makes a session of a refresh token that was got elsewhere, such as by another library.
@@ -326,10 +328,10 @@ class SignIns:
         return SigningIn(self._own, self)
 
 
-def _request(redirect_uri: str, **options: Any) -> AuthorizationRequest:
+def _request(redirect_uri: str, asked: Hidden, **more: Any) -> AuthorizationRequest:
     from .entra.grants.authorization_request import AuthorizationRequest
 
-    return AuthorizationRequest(redirect_uri=redirect_uri, **options)
+    return AuthorizationRequest(redirect_uri=redirect_uri, **more, **asked.cell_contents)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

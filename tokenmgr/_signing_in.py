@@ -14,7 +14,7 @@ from .entra.grants import auth_code, brought_refresh_token, device_code, passwor
 from .entra.grants.authorization_request import AuthorizationRequest
 from .entra.grants.sign_in import check_public, sign_in_scopes
 from .errors import ConfigurationError, TokenTimeoutError
-from .flows import AuthCodeFlow, DeviceCodeFlow, SignInOptions
+from .flows import AuthCodeFlow, DeviceCodeFlow
 from .sessions import UserSession
 
 __all__ = ["SigningIn"]
@@ -94,7 +94,7 @@ class SigningIn(Unpicklable):
         port: int | None,
         timeout: float | None,
         open_browser: Callable[[str], object] | None,
-        options: SignInOptions,
+        asked: Hidden,
     ) -> UserSession:
         """Goes through the authorization code grant with a browser of this machine."""
         from .entra.grants.interactive import Loopback
@@ -104,7 +104,9 @@ class SigningIn(Unpicklable):
         loopback = Loopback(0 if port is None else port)
         try:
             request = AuthorizationRequest(
-                redirect_uri=loopback.redirect_uri, response_mode="form_post", **options
+                redirect_uri=loopback.redirect_uri,
+                response_mode="form_post",
+                **asked.cell_contents,
             )
             flow = auth_code.begin(self._client, wanted, request)
             loopback.wait_for(flow)
@@ -118,7 +120,7 @@ class SigningIn(Unpicklable):
         return self._keep(auth_code.complete(self._client, flow, code, wanted), wanted)
 
     def sign_in_with_password(
-        self, username: str, secret: Hidden, scopes: Given, claims: str | None
+        self, username: Hidden, secret: Hidden, scopes: Given, claims: str | None
     ) -> UserSession:
         """Redeems a password."""
         wanted = sign_in_scopes(self._client, scopes)

@@ -103,7 +103,8 @@ class DeviceCodeFlow(Unpicklable):
         """Waits until the user has signed in. A coroutine awaits :meth:`await_`.
 
         Args:
-            timeout: Seconds to wait; for as long as the code is good when left out.
+            timeout: Seconds to wait, and for as long as a request takes that is under way then; for
+                as long as the code is good when left out.
 
         Raises:
             TokenTimeoutError: The user has not signed in yet: it may be waited for again.

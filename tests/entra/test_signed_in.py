@@ -243,7 +243,12 @@ def test_nothing_is_told_wherever_a_sign_in_breaks(sign_in, registry):
             tokens.sign_in_with_password(NAME, "the-password", ORDERS)
         tokens.redeem_refresh_token("the-refresh-token", ORDERS)
         tokens.redeem_auth_code("the-code", ORDERS, redirect_uri=CALLBACK)
+        tokens.begin_auth_code(ORDERS, redirect_uri=CALLBACK, login_hint=NAME)
+        tokens.authorization_request_url(ORDERS, redirect_uri=CALLBACK, login_hint=NAME)
 
-    secrets = (*("the-code", "the-password", "the-refresh-token", "a-refresh-token"), "the-oid")
-    within = ("_sign", "_sharing/sealed_flows", "entra/id_token", "entra/grants", "entra/answers")
+    secrets = ("the-code", "the-password", "the-refresh-token", "a-refresh-token", "the-oid", NAME)
+    within = (
+        *("_sign", "_sharing/sealed_flows", "entra/id_token", "entra/grants", "entra/answers"),
+        "entra/accounts",
+    )
     assert told_at_every_line(work, secrets, within=within, one_in=12) == []

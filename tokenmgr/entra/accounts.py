@@ -23,12 +23,21 @@ def account_of(claims: Hidden, home_account_id: str, *, in_directory: bool) -> A
             the ``sub`` alone is nobody else's (OpenID Connect Core, section 5.7): an ``oid`` may be
             what its users type into their profiles.
     """
-    said = claims.cell_contents
-    texts = {name: value for name, value in said.items() if isinstance(value, str)}
-    username = next((texts[name] for name in _NAMES if texts.get(name)), "")
-    if not home_account_id and in_directory and texts.get("oid") and texts.get("tid"):
-        home_account_id = f"{texts['oid']}.{texts['tid']}"
-    elif not home_account_id and texts.get("sub"):
-        host = urlsplit(texts.get("iss", "")).hostname or ""
-        home_account_id = f"{texts['sub']}.{host}"
-    return Account(home_account_id, username, claims)
+    home_account_id, home = "", Hidden(home_account_id)
+    if not home.cell_contents and in_directory and _has(claims, "oid", "tid"):
+        home = Hidden("{oid}.{tid}".format_map(claims.cell_contents))
+    elif not home.cell_contents and _has(claims, "sub"):
+        host = urlsplit(_text(claims, "iss")).hostname or ""
+        home = Hidden(f"{_text(claims, 'sub')}.{host}")
+    username = Hidden(next((_text(claims, name) for name in _NAMES if _has(claims, name)), ""))
+    return Account(home.cell_contents, username.cell_contents, claims)
+
+
+def _has(claims: Hidden, *names: str) -> bool:
+    return all(_text(claims, name) for name in names)
+
+
+def _text(claims: Hidden, name: str) -> str:
+    """Gives a claim that is a text; an empty one for any other."""
+    said = Hidden(claims.cell_contents.get(name))
+    return said.cell_contents if isinstance(said.cell_contents, str) else ""

@@ -235,15 +235,20 @@ def redeem(
 
 
 def _parameters(flow: Hidden) -> dict[str, str]:
-    address = urlsplit(flow.cell_contents["auth_uri"])
-    return dict(parse_qsl(address.query, keep_blank_values=True))
+    address = Hidden(urlsplit(flow.cell_contents["auth_uri"]))
+    return dict(parse_qsl(address.cell_contents.query, keep_blank_values=True))
 
 
 def _set(flow: Hidden, **parameters: str | None) -> None:
     """Sets parameters of the address that the user is sent to; takes those away that are None."""
-    wanted = {n: v for n, v in {**_parameters(flow), **parameters}.items() if v is not None}
-    address = urlsplit(flow.cell_contents["auth_uri"])
-    flow.cell_contents["auth_uri"] = urlunsplit(address._replace(query=urlencode(wanted)))
+    wanted = Hidden({**_parameters(flow), **parameters})
+    for name in [name for name in wanted.cell_contents if wanted.cell_contents[name] is None]:
+        del wanted.cell_contents[name]
+    address = Hidden(urlsplit(flow.cell_contents["auth_uri"]))
+    query = Hidden(urlencode(wanted.cell_contents))
+    flow.cell_contents["auth_uri"] = urlunsplit(
+        address.cell_contents._replace(query=query.cell_contents)
+    )
 
 
 def _one(query: Hidden, name: str) -> str:

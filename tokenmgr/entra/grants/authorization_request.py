@@ -26,6 +26,8 @@ class AuthorizationRequest(Value):
         ConfigurationError: One of them cannot be right.
     """
 
+    _hidden = frozenset({"login_hint"})
+
     redirect_uri: str
     response_mode: str | None = None
     prompt: str | None = None

@@ -20,7 +20,7 @@ _LONGEST = 1_024
 
 def redeem_password(
     client: Client,
-    username: str,
+    username: Hidden,
     password: Hidden,
     scopes: tuple[str, ...],
     claims: str | None,
@@ -29,7 +29,7 @@ def redeem_password(
 
     Args:
         client: The app, at its authority.
-        username: Who.
+        username: Who, a text.
         password: Their password, a text.
         scopes: What the access token is for.
         claims: What the sign-in is to satisfy.
@@ -39,9 +39,9 @@ def redeem_password(
         InteractionRequiredError: They do not belong together, or it takes more than a password.
         TokenManagerError: There is nothing to be had.
     """
-    name = hint("username", username)
+    name = Hidden(hint("username", username.cell_contents))
     # What the service could not be sent would look as if that one were in trouble.
-    named = name is not None and name.isprintable()
+    named = name.cell_contents is not None and name.cell_contents.isprintable()
     text = isinstance(password.cell_contents, str) and is_unicode(password.cell_contents)
     if not named or not text or not 0 < len(password.cell_contents) <= _LONGEST:
         raise ConfigurationError(
@@ -51,7 +51,7 @@ def redeem_password(
 
     def grant(application: msal.ClientApplication) -> Any:
         return application.acquire_token_by_username_password(
-            name, password.cell_contents, list(scopes), claims_challenge=asked
+            name.cell_contents, password.cell_contents, list(scopes), claims_challenge=asked
         )
 
     return sign_in(client, grant, "password", scopes, secret=password, plain=True)

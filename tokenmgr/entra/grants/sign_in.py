@@ -78,11 +78,13 @@ def hint(name: str, value: str | None) -> str | None:
     Raises:
         ConfigurationError: It is no text, or too long.
     """
-    if value is None or value == "":
+    value, given = None, Hidden(value)
+    if given.cell_contents in (None, ""):
         return None
-    if not isinstance(value, str) or len(value) > _LONGEST_HINT or not is_unicode(value):
+    text = isinstance(given.cell_contents, str) and is_unicode(given.cell_contents)
+    if not text or len(given.cell_contents) > _LONGEST_HINT:
         raise ConfigurationError(f"{name}= is a text of up to {_LONGEST_HINT} characters")
-    return value
+    return str(given.cell_contents)
 
 
 def check_public(client: Client, what: str) -> None:
