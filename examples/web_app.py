@@ -2,8 +2,9 @@
 
 Their browser holds a signed cookie with the id of their account, and no token. Whichever worker
 they come to finds them in the store, and calls Graph with their token, which is renewed in silence.
-The app is found in the environment, as in the other examples. Its registration has the redirect URI
-``http://localhost:8000/signed-in``, of the platform "Web". See README.md next to it.
+The app is found in the environment, as in the other examples. Its registration has these redirect
+URIs of the platform "Web": ``http://localhost:8000/signed-in`` and, for who has signed out,
+``http://localhost:8000/``. See README.md next to it.
 
     pip install tokenmgr flask gunicorn requests
     export FLASK_SECRET_KEY=… TOKENMGR_STORE=sqlite:///users.db TOKENMGR_ENCRYPTION_KEY=…
