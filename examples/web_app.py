@@ -36,7 +36,7 @@ PAGE = """<!doctype html><title>{{ title }}</title><h1>{{ title }}</h1>
 {% if session.user %}
 <form method="post" action="{{ url_for('sign_out') }}"><button>Sign out</button></form>
 {% else %}
-<a href="{{ url_for('me') }}">Sign in</a>
+<a href="{{ url_for('sign_in') }}">Sign in</a>
 {% endif %}"""
 
 app = Flask(__name__)
@@ -66,11 +66,17 @@ def me() -> ResponseReturnValue:
 
 
 @app.errorhandler(InteractionRequiredError)
-def sign_in(error: InteractionRequiredError) -> ResponseReturnValue:
-    """Sends the browser to Entra, which is told what it has wanted of the user, if anything."""
-    flow = tokens.begin_auth_code(
-        SCOPE, redirect_uri=url_for("signed_in", _external=True), claims=error.claims
-    )
+def ask_to_sign_in(error: InteractionRequiredError) -> ResponseReturnValue:
+    """Has the user sign in (again), and keeps what Entra has wanted of them, if anything."""
+    session["claims"] = error.claims
+    return redirect(url_for("sign_in"))
+
+
+@app.get("/sign-in")
+def sign_in() -> ResponseReturnValue:
+    """Sends the browser to Entra."""
+    back = url_for("signed_in", _external=True)
+    flow = tokens.begin_auth_code(SCOPE, redirect_uri=back, claims=session.pop("claims", None))
     session["flow"] = flow.text
     return redirect(flow.auth_uri)
 
