@@ -2,8 +2,9 @@
 
 Their browser holds a signed cookie with the id of their account, and no token. Whichever worker
 they come to finds them in the store, and calls Graph with their token, which is renewed in silence.
-The app is found in the environment, as in the other examples. Its registration has the redirect URI
-``http://localhost:8000/signed-in``, of the platform "Web". See README.md next to it.
+The app is found in the environment, as in the other examples. Its registration has these redirect
+URIs of the platform "Web": ``http://localhost:8000/signed-in`` and, for who has signed out,
+``http://localhost:8000/``. See README.md next to it.
 
     pip install tokenmgr flask gunicorn requests
     export FLASK_SECRET_KEY=… TOKENMGR_STORE=sqlite:///users.db TOKENMGR_ENCRYPTION_KEY=…
@@ -35,7 +36,7 @@ PAGE = """<!doctype html><title>{{ title }}</title><h1>{{ title }}</h1>
 {% if session.user %}
 <form method="post" action="{{ url_for('sign_out') }}"><button>Sign out</button></form>
 {% else %}
-<a href="{{ url_for('me') }}">Sign in</a>
+<a href="{{ url_for('sign_in') }}">Sign in</a>
 {% endif %}"""
 
 app = Flask(__name__)
@@ -65,11 +66,17 @@ def me() -> ResponseReturnValue:
 
 
 @app.errorhandler(InteractionRequiredError)
-def sign_in(error: InteractionRequiredError) -> ResponseReturnValue:
-    """Sends the browser to Entra, which is told what it has wanted of the user, if anything."""
-    flow = tokens.begin_auth_code(
-        SCOPE, redirect_uri=url_for("signed_in", _external=True), claims=error.claims
-    )
+def ask_to_sign_in(error: InteractionRequiredError) -> ResponseReturnValue:
+    """Has the user sign in (again), and keeps what Entra has wanted of them, if anything."""
+    session["claims"] = error.claims
+    return redirect(url_for("sign_in"))
+
+
+@app.get("/sign-in")
+def sign_in() -> ResponseReturnValue:
+    """Sends the browser to Entra."""
+    back = url_for("signed_in", _external=True)
+    flow = tokens.begin_auth_code(SCOPE, redirect_uri=back, claims=session.pop("claims", None))
     session["flow"] = flow.text
     return redirect(flow.auth_uri)
 

@@ -193,6 +193,8 @@ class Browser:
     def go_to_entra(self, **does: bool) -> dict[str, str]:
         """Is sent to the sign-in page; gives what the app is told of what came of it."""
         answer = self.get()
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/sign-in")
+        answer = self.get("/sign-in")
         assert answer.status_code == 302, answer.text
         return dict(self._entra.authorize(answer.headers["Location"], self._username, **does))
 
@@ -258,6 +260,9 @@ def test_the_web_app_knows_its_users_apart_in_every_worker(entra, tmp_path):
 def test_the_web_app_asks_its_users_for_what_entra_wants_of_them(entra, tmp_path):
     with web_app(entra, tmp_path) as browser:
         ann = browser(ANN)
+        entra.fail_next(99, path="discovery")
+        assert ann.get("/sign-in").status_code == 503
+        entra.recover()
         told = ann.go_to_entra(accept=False)
         assert ann.get("/signed-in", **told).status_code == 403
         stranger = browser("eve@contoso.com")
