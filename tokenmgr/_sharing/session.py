@@ -55,6 +55,10 @@ def _ended_meanwhile() -> InteractionRequiredError:
     )
 
 
+def _stand(record: SessionRecord | None) -> tuple[str, int] | None:
+    return None if record is None else (record.epoch, record.serial)
+
+
 class SharedSession:
     """A session, as all workers share it.
 
@@ -91,6 +95,8 @@ class SharedSession:
         """Makes its lock anew."""
         #: Guards the fields above; nothing is read or written under it.
         self._lock = threading.RLock()
+        #: What is known, as long as it is being written; nobody goes on with that in a child.
+        self._unwritten: SessionRecord | None = None
 
     def look(self) -> SessionRecord | None:
         """Gives the session as it stands; None where there is none.
@@ -98,18 +104,30 @@ class SharedSession:
         Raises:
             StoreAwayError: The store cannot say.
         """
-        found = self._place.read()
-        with self._lock:
-            known, newest = self.known, None
-            if found is not None and not self.is_over:
-                newest = newest_of(known, found)
-            put_back = newest is not None and newest is not found
-            if newest is not None and newest.ends_at <= self._context.clock.wall():
-                newest = None
-            self.known, self.because = newest, None if newest else self.because
+        while True:
+            before = _stand(self.known)
+            found = self._place.read()
+            with self._lock:
+                # Else another thread has begun it or carried it on since, and what was read is old.
+                if _stand(self.known) == before:
+                    newest, put_back = self._take_in(found)
+                    break
         if put_back:
             self._place.refuse("older than the one that is known")
         return newest
+
+    def _take_in(self, found: SessionRecord | None) -> tuple[SessionRecord | None, bool]:
+        """Takes in what was read, with the lock; says whether an older record was put back."""
+        if self._unwritten is not None and self.known is self._unwritten:
+            return self.known, False  # it is yet to take the place of what was read
+        newest = None
+        if found is not None and not self.is_over:
+            newest = newest_of(self.known, found)
+        put_back = newest is not None and newest is not found
+        if newest is not None and newest.ends_at <= self._context.clock.wall():
+            newest = None
+        self.known, self.because = newest, None if newest else self.because
+        return newest, put_back
 
     def token_slot(self, key: TokenKey, tag: str) -> Slot:
         """Gives the place of an access token.
@@ -140,7 +158,14 @@ class SharedSession:
             InteractionRequiredError: It was ended meanwhile.
         """
         # Here first, before anything can come in between: nobody else has it.
-        self._know(record)
+        self._unwritten = record
+        try:
+            self._know(record)
+            return self._put(record, before)
+        finally:
+            self._unwritten = None
+
+    def _put(self, record: SessionRecord, before: SessionRecord | None) -> SessionRecord:
         with suppress(StoreAwayError):
             newest = self._place.read()
             if before is not None and record.epoch == before.epoch:
