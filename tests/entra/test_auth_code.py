@@ -190,7 +190,7 @@ def test_an_answer_to_another_sign_in_is_refused_and_the_own_one_still_counts(en
     answer = dict(entra.authorize(mine.auth_uri, ANN))
 
     for state in (query_of(other.auth_uri)["state"], "\ud800", "é", answer["state"][:-1]):
-        refused(tokens, mine, answer | {"state": state}, match="its state is another one")
+        refused(tokens, mine, answer | {"state": state}, match="its state or issuer is another one")
     for nothing in ({}, {"code": answer["code"]}, answer | {"state": ""}):
         refused(tokens, mine, nothing, match="of the form where response_mode= is form_post")
 

@@ -306,8 +306,6 @@ def test_a_service_may_say_it_in_its_own_way(answering, clock, kept):
 
     flow = answering(verification_uri=None, verification_url="https://x.example/", interval=None)
     assert (flow.verification_uri, flow._code.interval) == ("https://x.example/", 5)
-    flow = answering(message="Go\x1b]0;x\x07 there\nnow\u202e.")
-    assert flow.message == "Go ]0;x  there\nnow ."
     flow = answering(interval=0, expires_in=1e9, message="Do this.")
     assert (flow._code.interval, flow.expires_in, flow.message) == (1, 86_400, "Do this.")
 

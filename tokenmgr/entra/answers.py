@@ -216,9 +216,6 @@ def device_code_of(answer: Answer, status: int) -> dict[str, Any]:
             "the service's answer holds no device code of use: begin again later", status=status
         )
     interval = numbers["interval"]
-    # It is shown in a terminal, which what is not printable would command.
-    shown = (c if c.isprintable() or c == "\n" else " " for c in texts["message"])
-    texts["message"] = "".join(shown)
     return {
         **texts,
         "expires_in": min(int(life), _LONGEST_FLOW),
