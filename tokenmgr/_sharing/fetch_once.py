@@ -187,7 +187,7 @@ class SharedToken:
         """Waits until the worker that has the lease has it no more.
 
         Returns:
-            Whether it was seen to end, and not to pass to another.
+            Whether it was seen to end, and not to pass to another in its time.
 
         Raises:
             StoreAwayError: It outlives itself, or has passed to others for too long.
@@ -201,7 +201,9 @@ class SharedToken:
                 raise ConfigurationError("this registry is closed: make a new TokenRegistry")
             pause = min(pause * _LONGER, _LONGEST_PAUSE)
             if lease.look() is None or lease.holder != holder:
-                return lease.holder is None and holder is not None
+                # Who had it for longer than it lasts had died, and another one may have it already.
+                ended = lease.holder is None or clock.elapsed() - began >= lease.ttl
+                return ended and holder is not None
         self._context.emit(LeaseOutlived(clock.wall(), self._key))
         # Whoever has it for longer than it lasts is none who fetches, and keeps nobody else.
         if clock.elapsed() - began >= lease.ttl and lease.clear():
