@@ -12,7 +12,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 import trustme
-from support import FakeClock, FakeSource, make_manager
+from fake_sessions import SessionApp
+from support import FakeClock, FakeSource, RecordingStore, make_manager
 
 from tokenmgr import AccessTokenManager
 from tokenmgr.emulator import EntraEmulator, tokens
@@ -68,6 +69,18 @@ def _few_signing_keys() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "_new_key", lambda: made(next(turns)))
         yield
+
+
+@pytest.fixture
+def app(clock: FakeClock) -> SessionApp:
+    """An app that gives its sessions whatever they ask for."""
+    return SessionApp(clock)
+
+
+@pytest.fixture
+def store(clock: FakeClock) -> RecordingStore:
+    """A store of this process, which notes what is done to it."""
+    return RecordingStore(clock)
 
 
 @pytest.fixture

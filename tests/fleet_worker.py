@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from forking import DEADLINE, Child
+from later import Later
 from support import SCOPE
 
 from tokenmgr import ConfigurationError, TokenRegistry
-from tokenmgr._runtime.clock import SYSTEM_CLOCK
 from tokenmgr.stores import open_store
 
 if TYPE_CHECKING:
@@ -211,19 +211,6 @@ class Fleet:
             self._attempts.release()
 
 
-class Shifted:
-    """The machine's clock, later."""
-
-    def __init__(self) -> None:
-        self.by = 0.0
-
-    def elapsed(self) -> float:
-        return SYSTEM_CLOCK.elapsed() + self.by
-
-    def wall(self) -> float:
-        return SYSTEM_CLOCK.wall() + self.by
-
-
 class Worker:
     """A process with a manager, which calls its methods one after another as it is told."""
 
@@ -247,7 +234,7 @@ class Worker:
         self._child.outcome()
 
     def _live(self) -> None:
-        clock = Shifted()
+        clock = Later()
         with self._fleet.registry(clock=clock, **self._settings) as tokens:
             manager = tokens.manager(SCOPE)
             while (order := self._there.recv()) is not None:

@@ -37,11 +37,6 @@ ANN_AGAIN = assertion("ann", oid="ann's object", exp=1_800_005_000)
 
 
 @pytest.fixture
-def app(clock: FakeClock) -> SessionApp:
-    return SessionApp(clock)
-
-
-@pytest.fixture
 def worker(app: SessionApp) -> Worker:
     return Worker(app)
 

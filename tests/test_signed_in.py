@@ -12,7 +12,7 @@ from fake_sessions import SessionApp, Worker, user_of
 from fake_users import READ, assertion
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
-from support import FakeClock, HandRefresher, RecordingStore, in_threads, settle
+from support import HandRefresher, RecordingStore, in_threads, settle
 
 from tokenmgr import (
     Authority,
@@ -29,16 +29,6 @@ from tokenmgr._sharing.session_names import SessionNames
 
 WRITE = "https://graph.microsoft.com/Mail.Send"
 TENANT = "0f0f0f0f-1111-2222-3333-444444444444"
-
-
-@pytest.fixture
-def app(clock: FakeClock) -> SessionApp:
-    return SessionApp(clock)
-
-
-@pytest.fixture
-def store(clock: FakeClock) -> RecordingStore:
-    return RecordingStore(clock)
 
 
 @pytest.fixture(params=["alone", "shared"])

@@ -15,11 +15,11 @@ import pytest
 from emulator_clients import claims_of
 from fleet_worker import FORK
 from fork_marks import unwarned_forks
+from later import Later
 from redis_servers import BINARIES, running_server
 from support import SCOPE
 
 from tokenmgr import StoreError, TokenRegistry
-from tokenmgr._runtime.clock import SYSTEM_CLOCK
 from tokenmgr.emulator import EntraEmulator
 
 if not hasattr(os, "fork"):
@@ -36,19 +36,6 @@ KEY = "what the records of the tests are sealed with"
 T = TypeVar("T")
 READ = "https://graph.microsoft.com/User.Read"
 REFRESH = "refresh_token"
-
-
-class Later:
-    """The machine's clock, so many seconds on."""
-
-    def __init__(self) -> None:
-        self.by = 0.0
-
-    def elapsed(self) -> float:
-        return SYSTEM_CLOCK.elapsed() + self.by
-
-    def wall(self) -> float:
-        return SYSTEM_CLOCK.wall() + self.by
 
 
 @pytest.fixture(params=["sqlite", *list(BINARIES)[:1]])

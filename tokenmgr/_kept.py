@@ -14,9 +14,10 @@ from ._engine.cell import Cell
 from ._runtime.clock import Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.secrecy import Hidden, Unpicklable
+from .errors import ConfigurationError
 from .manager import AccessTokenManager, cell_of, manager_of
 
-__all__ = ["KeptCell", "KeptManagers"]
+__all__ = ["Keeper", "KeptCell", "KeptManagers"]
 
 #: So many of those that have failed are kept while their back-off lasts.
 _MOST_FAILED = 256
@@ -103,6 +104,34 @@ class KeptManagers(Unpicklable):
         cells = _alive_of(alive)
         self.forget(cells)
         return [cell.manager() for cell in cells]
+
+
+class Keeper(Unpicklable):
+    """Who keeps managers at one tenant, beside those of all others."""
+
+    #: Those that are kept, of all tenants.
+    _all: KeptManagers
+    #: The cells of all that anybody has, by what is secret.
+    _alive: Hidden
+    _closed = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no manager, here or in anybody's hands."""
+        return not self._alive.cell_contents
+
+    def close(self) -> None:
+        """Lets all tokens go."""
+        with self._all.lock:
+            self._closed = True
+            managers = self._all.let_go(self._alive.cell_contents)
+        for manager in managers:
+            manager.close()
+
+    def _check_open(self) -> None:
+        """Refuses to go on once it is closed. With the lock held."""
+        if self._closed:
+            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
 
 
 def _alive_of(cells: weakref.WeakValueDictionary[Any, C]) -> list[C]:

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._context import Context
-from ._kept import KeptCell, KeptManagers
+from ._kept import Keeper, KeptCell, KeptManagers
 from ._runtime.forks import no_fork
-from ._runtime.secrecy import Hidden, Unpicklable
+from ._runtime.secrecy import Hidden
 from .entra.client import Client
 from .entra.grants.beginnings import Beginning, ByAssertion
 from .entra.grants.refresh_token import SessionSource
@@ -51,7 +51,7 @@ class _SessionCell(KeptCell):
         self.sessions.hear(self, seconds)
 
 
-class KeptSessions(Unpicklable):
+class KeptSessions(Keeper):
     """The sessions of an app at one tenant. Those of all tenants have one bound.
 
     Args:
@@ -99,12 +99,6 @@ class KeptSessions(Unpicklable):
         #: The cells of all that anybody has, and their sessions.
         self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _SessionCell]())
         self._sessions: Hidden = Hidden(weakref.WeakValueDictionary[str, "SharedSession"]())
-        self._closed = False
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is no manager, here or in anybody's hands."""
-        return not self._alive.cell_contents
 
     def _own_store(self) -> SealedStore:
         with no_fork():
@@ -199,24 +193,12 @@ class KeptSessions(Unpicklable):
             cell.manager().close()
         session.end()
 
-    def close(self) -> None:
-        """Lets all tokens go."""
-        with self._all.lock:
-            self._closed = True
-            managers = self._all.let_go(self._alive.cell_contents)
-        for manager in managers:
-            manager.close()
-
     def close_store(self) -> None:
         """Closes what nobody shares; after the sessions of all tenants."""
         if self._shown is None:
             self._sealed.closed = True
 
     # With the lock held:
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigurationError("this registry is closed: make a new TokenRegistry")
 
     def _session(self, name: Hidden) -> SharedSession:
         with no_fork():

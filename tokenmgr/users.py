@@ -12,8 +12,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ._context import Context
-from ._kept import KeptCell, KeptManagers
-from ._runtime.secrecy import Hidden, Unpicklable
+from ._kept import Keeper, KeptCell, KeptManagers
+from ._runtime.secrecy import Hidden
 from .entra.client import Client
 from .entra.grants.on_behalf_of import OnBehalfOfSource, home_of
 from .errors import ConfigurationError
@@ -48,7 +48,7 @@ class _UserCell(KeptCell):
         self.users.hear(self, seconds)
 
 
-class Users(Unpicklable):
+class Users(Keeper):
     """The managers of users, of one app at one tenant. Those of all tenants have one bound.
 
     Args:
@@ -82,16 +82,10 @@ class Users(Unpicklable):
         self._all: _Kept = _Kept(most, context) if beside is None else beside._all  # noqa: SLF001
         #: The cells of all that anybody has.
         self._alive: Hidden = Hidden(weakref.WeakValueDictionary[Any, _UserCell]())
-        self._closed = False
 
     def at(self, client: Client) -> Users:
         """Makes those of the same app at another tenant."""
         return Users(self._most, client, self._context, self._sealed, self)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is no manager, here or in anybody's hands."""
-        return not self._alive.cell_contents
 
     def manager(self, text: Hidden, given: Scopes) -> AccessTokenManager:
         """Gives the manager of a user's token.
@@ -126,8 +120,7 @@ class Users(Unpicklable):
         assertion = UserAssertion(text)
         assertion.check_time(self._context.clock.wall())
         with self._all.lock:
-            if self._closed:
-                raise ConfigurationError("this registry is closed: make a new TokenRegistry")
+            self._check_open()
             cell: _UserCell | None = self._alive.cell_contents.get(wanted.cell_contents)
             if cell is None:
                 cell = self._new_cell(wanted, assertion, scopes)
@@ -163,11 +156,3 @@ class Users(Unpicklable):
                 self._all.keep(cell, cell.ends_at)
             else:
                 self._all.keep_failed(cell, seconds)
-
-    def close(self) -> None:
-        """Lets all tokens go."""
-        with self._all.lock:
-            self._closed = True
-            managers = self._all.let_go(self._alive.cell_contents)
-        for manager in managers:
-            manager.close()

@@ -1,20 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from fake_sessions import SessionApp
-from support import FakeClock, RecordingStore
 
 from tokenmgr._sharing import leases
-
-
-@pytest.fixture
-def app(clock: FakeClock) -> SessionApp:
-    return SessionApp(clock)
-
-
-@pytest.fixture
-def store(clock: FakeClock) -> RecordingStore:
-    return RecordingStore(clock)
 
 
 @pytest.fixture(autouse=True)
