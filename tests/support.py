@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -180,6 +181,12 @@ def make_context(
         refresher=refresher or HandRefresher(clock),
         workers=workers or context.workers,
     )
+
+
+def collect(context: Context) -> None:
+    """Collects what nobody holds any more, once the workers have ended, which may hold it still."""
+    context.settle(30)
+    gc.collect()
 
 
 def make_sealed(

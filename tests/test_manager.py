@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from support import (
     FakeSource,
     HandRefresher,
     RecordingStore,
+    collect,
     in_threads,
     make_manager,
     settle,
@@ -604,7 +604,7 @@ def test_ever_new_claims_leave_few_tokens_behind(clock: FakeClock, source: FakeS
     waiting.join(30)
     assert got == ["token-1"]  # whoever waits for claims of before still gets them
     assert manager.get_access_token() == "token-30"
-    gc.collect()
+    collect(manager._cell.context)
     plans = [each[2] for each in refresher._queue]
     assert sum(plan.live and plan.renewable() is not None for plan in plans) == 1
 

@@ -12,7 +12,7 @@ from fake_sessions import SessionApp, Worker, user_of
 from fake_users import READ, assertion
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
-from support import FakeClock, HandRefresher, RecordingStore, in_threads, settle
+from support import FakeClock, HandRefresher, RecordingStore, collect, in_threads, settle
 from waiting import until
 
 from tokenmgr import (
@@ -500,7 +500,7 @@ def test_managers_of_sessions_are_bounded_and_the_least_recently_used_go(app, cl
     worker.begin(ANN, "job 0").get_access_token()
     worker.begin(ANN, "job 3").get_access_token()
     assert {name for name, _ in worker.kept} == {"job 0", "job 2", "job 3"}
-    gc.collect()
+    collect(worker.context)
     assert len(worker.sessions._alive.cell_contents) == 3
     # Who has made room is found again, in the store.
     assert user_of(worker.get("job 1")) == "ann"

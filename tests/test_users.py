@@ -13,7 +13,7 @@ from fake_users import READ, TENANT, World, assertion
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
 from reporting import told_at_every_line, told_of
-from support import FakeClock, HandRefresher, in_threads, settle
+from support import FakeClock, HandRefresher, collect, in_threads, settle
 from waiting import until
 
 from tokenmgr import (
@@ -524,12 +524,12 @@ def test_what_has_failed_is_forgotten_when_its_time_is_over(clock):
     for number in range(400):
         with pytest.raises(ThrottledError):
             world.get(assertion(f"user {number}"))
-    gc.collect()
+    collect(world.context)
     assert len(world.failed) == len(world.users._alive.cell_contents) == 256
     clock.advance(200)
     with pytest.raises(ThrottledError):
         world.get(ANN)
-    gc.collect()
+    collect(world.context)
     assert len(world.users._alive.cell_contents) == 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import threading
 import weakref
@@ -12,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from support import FakeClock, FakeSource, make_manager, settle
+from support import FakeClock, FakeSource, collect, make_manager, settle
 from waiting import until
 
 from tokenmgr import (
@@ -705,7 +704,7 @@ def test_no_frame_of_a_caller_hangs_on_the_error_that_a_key_keeps(
     source.gate.set()
     crowd.join()
     ask()  # it is too early to ask the service again
-    gc.collect()
+    collect(manager._cell.context)
     assert source.fetches == 1
     assert manager._cell._failures.error is not None
     assert [each() for each in left] == [None] * 4

@@ -19,6 +19,7 @@ from support import (
     FakeSource,
     HandRefresher,
     HandWorkers,
+    collect,
     make_context,
     make_manager,
     settle,
@@ -476,8 +477,9 @@ def test_keys_that_are_closed_or_collected_leave_the_queue(
     collected = make_manager(clock, source, refresher=refresher)
     collected.get_access_token()
     assert refresher.step() is not None
+    context = collected._cell.context
     del collected
-    gc.collect()
+    collect(context)
     assert refresher.step() is None
     assert len(refresher._queue) == len(refresher._ready) == 0
 

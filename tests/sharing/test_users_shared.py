@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from emulator_clients import claims_of
 from fake_users import READ, FakeApp, World, assertion
 from redis_servers import BINARIES, running_server
-from support import FakeClock, HandRefresher, RecordingStore, in_threads
+from support import FakeClock, HandRefresher, RecordingStore, collect, in_threads
 from waiting import until
 
 from tokenmgr import InteractionRequiredError, ThrottledError, TokenManagerError
@@ -202,7 +201,7 @@ def test_who_has_made_room_finds_the_token_in_the_store(clock):
     world = World(clock, most=1, app=fleet.app, store=fleet.store, on_event=fleet.events.append)
     token = world.get(ANN)
     world.get(BOB)
-    gc.collect()
+    collect(world.context)
     assert world.kept == {BOB}
     assert world.get(ANN) == token
     assert len(fleet.app.asked) == 2
