@@ -204,7 +204,7 @@ def test_an_answer_of_another_issuer_is_refused_and_nobody_is_sent_its_code(
 ):
     tokens = web(authority=entra.authority(*([tenant] if tenant else [])))
     issuers = []
-    tokens._own.client.prepare(lambda _: None, hear=issuers.append)
+    tokens._own.client.prepare(lambda _: None, hear=lambda issuer, _: issuers.append(issuer))
     for issuer in ("https://honest.example", f"{issuers[0]}/x", issuers[0].upper()):
         flow = begin(tokens)
         answer = entra.authorize(flow.auth_uri, ANN)
