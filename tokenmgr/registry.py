@@ -10,9 +10,10 @@ from weakref import ref
 from ._app import App, RegistrySettings
 from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
-from ._runtime.loops import running_loop
+from ._runtime.loops import in_thread
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._sign_ins import SignIns
+from ._signed_in import SignedInUsers
 from ._tenants import Tenant, Tenants
 from .events import Event, TokenStatus
 from .identity.assertions import text_of
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
 
-class TokenRegistry(SignIns, Unpicklable):
+class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
     """The tokens of one app at one authority: ask it for a manager of each scope.
 
     Making one reads nothing and asks nobody. It is safe to share between threads and event
@@ -441,10 +442,7 @@ class TokenRegistry(SignIns, Unpicklable):
 
     async def aclose(self) -> None:
         """Does as :meth:`close`, and never blocks the event loop."""
-        running_loop()
-        import asyncio
-
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     def __enter__(self) -> Self:
         return self

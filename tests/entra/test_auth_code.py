@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import logging
+import threading
+import time
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -20,6 +22,7 @@ from tokenmgr import (
     ConfigurationError,
     ConsentRequiredError,
     InteractionRequiredError,
+    SessionNotFoundError,
     TokenManagerError,
     TokenRequestError,
 )
@@ -454,6 +457,35 @@ async def test_a_coroutine_completes_it_and_the_loop_turns(entra, web, kept):
     got = await tokens.acomplete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
     assert got.account.username == ANN
     assert turns.done()
+
+
+async def test_a_coroutine_begins_it_and_the_loop_turns(rough, registry):
+    turned = threading.Event()
+
+    def answer(handler):
+        assert turned.wait(30), "the loop does not turn"
+        handler.answer(200, json.dumps(rough.metadata))
+
+    rough.on_get = answer
+    asyncio.get_running_loop().call_later(0.0, turned.set)
+    flow = await registry().abegin_auth_code(ORDERS, redirect_uri=CALLBACK, login_hint=ANN)
+    assert query_of(flow.auth_uri)["login_hint"] == ANN
+
+
+async def test_coroutines_find_who_has_signed_in_and_the_loop_turns(entra, web):
+    store, threads = RecordingStore(FakeClock(wall=time.time())), set()
+    settings = {"store": store, "encryption_key": KEY}
+    one, two = web(**settings), web(**settings)
+    flow = begin(one)
+    ann = await one.acomplete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
+    store.before = lambda operation: threads.add(threading.get_ident())
+    found = await two.auser(ann.home_account_id)
+    assert (found.username, [each.username for each in await two.ausers(ANN)]) == (ANN, [ANN])
+    assert await two.ausers("bob@contoso.com") == []
+    with pytest.raises(SessionNotFoundError):
+        await two.auser("nobody")
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_nothing_of_it_is_logged(entra, web, kept, caplog):
