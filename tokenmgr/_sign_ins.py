@@ -52,7 +52,7 @@ class SignIns:
             browser: What tells this browser from others, such as the id of its web session. The
                 flow is completed with the same one alone.
             **options: ``prompt``, ``login_hint``, ``domain_hint``, ``max_age`` and ``claims``: see
-                :class:`~tokenmgr.flows.SignInOptions`.
+                :class:`~tokenmgr.SignInOptions`.
 
         Raises:
             ConfigurationError: An argument cannot be right, or the registry is closed.
