@@ -30,11 +30,14 @@ class DelegatedScopes:
         names: The permissions. ``.default`` stands for the one that every app is consented to:
             ``User.Read`` of Microsoft Graph, ``user_impersonation`` of everything else.
         openid: Those of OpenID Connect: ``openid``, ``profile``, ``email``, ``offline_access``.
+        short: Those of the permissions that were asked for without their resource, as those of
+            Microsoft Graph may be.
     """
 
     resource: str
     names: tuple[str, ...]
     openid: frozenset[str]
+    short: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> DelegatedScopes:
@@ -60,8 +63,14 @@ class DelegatedScopes:
         names: dict[str, list[str]] = {}
         for resource, name in (_split(word, text) for word in words):
             names.setdefault(resource, []).append(name)
+        short = {_GRAPH: frozenset(word for word in words if "/" not in word)}
         return tuple(
-            cls(resource, _permissions(resource, tuple(of_it), text), openid)
+            cls(
+                resource,
+                _permissions(resource, tuple(of_it), text),
+                openid,
+                short.get(resource, frozenset()),
+            )
             for resource, of_it in (names or {_GRAPH: []}).items()
         )
 
@@ -74,11 +83,16 @@ class DelegatedScopes:
 
     @property
     def granted(self) -> str:
-        """The ``scope`` of the answer."""
+        """The ``scope`` of the answer: each as it was asked for.
+
+        The device authorization grant's page has an answer with Graph's short names, and that of
+        the authorization code grant one with the long ones, each to a request that has them so:
+        https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code#successful-authentication-response.
+        """
         prefix = f"{self.resource}/" if self.resource else ""
         return " ".join(
             [
-                *(f"{prefix}{name}" for name in self.names),
+                *(name if name in self.short else f"{prefix}{name}" for name in self.names),
                 *sorted(self.openid - {"offline_access"}),
             ]
         )
