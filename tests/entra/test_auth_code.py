@@ -100,6 +100,26 @@ def test_a_user_signs_in_at_another_provider_which_sends_no_client_info(entra, w
     assert claims["sub"] in got.account.home_account_id or claims.get("oid")
 
 
+def test_a_user_signs_in_at_ad_fs_and_stays_signed_in_by_one_refresh_token(entra, web):
+    name = "zoe@corp.contoso.com"
+    entra.add_user(name, tenant="adfs")
+    clock = FakeClock(wall=time.time())
+    tokens = web(authority=entra.adfs_authority(), clock=clock)
+    flow = begin(tokens, max_age=100)
+
+    zoe = tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, name))
+
+    assert (zoe.username, zoe.claims["unique_name"]) == (name, "CORP\\zoe")
+    assert zoe.home_account_id == f"{zoe.claims['sub']}.127.0.0.1"
+    clock.advance(3_600)
+    stock = tokens.user(zoe.home_account_id).manager("api://stock/count")
+    for each in (zoe.manager(ORDERS), stock):
+        assert each.get_access_token()
+    shown = [each.form["refresh_token"] for each in entra.requests if "refresh_token" in each.form]
+    assert (len(shown), len(set(shown))) == (2, 1)
+    assert zoe.sign_out().startswith(f"{entra.adfs_authority()}/oauth2/logout?")
+
+
 def test_a_public_client_signs_in_too(entra, public, kept):
     tokens = public()
     flow = tokens.begin_auth_code(ORDERS, redirect_uri="http://localhost:1234")

@@ -16,8 +16,8 @@ __all__ = ["DEFAULT", "DelegatedScopes", "read_scopes"]
 DEFAULT = "/.default"
 
 _OPENID = frozenset({"openid", "profile", "email", "offline_access"})
-#: The resource that a scope without one is of.
-_GRAPH = "https://graph.microsoft.com"
+#: The resource that a scope without one is of; that of AD FS, which has no other permissions.
+_GRAPH, _USER_INFO = "https://graph.microsoft.com", "urn:microsoft:userinfo"
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def read_scopes(
     openid, words = _sorted_out(text or "")
     if authority.kind is AuthorityKind.B2C:
         return (_of_b2c(openid, words, client_id),)
+    if authority.kind is AuthorityKind.ADFS:
+        return (_of_adfs(openid, words, text or ""),)
     # Another provider's scopes are names, and it knows by itself whose they are.
     return (DelegatedScopes("", tuple(words), openid),)
 
@@ -132,6 +134,19 @@ def _of_b2c(openid: frozenset[str], words: list[str], client_id: str) -> Delegat
             90146, "invalid_scope", text + " for an access token, which is not supported."
         )
     return DelegatedScopes("".join(resources), tuple(name for _, _, name in pairs), openid)
+
+
+def _of_adfs(openid: frozenset[str], words: list[str], text: str) -> DelegatedScopes:
+    """Those of AD FS, as MSAL says them: of one resource by its full name, or of none.
+
+    https://learn.microsoft.com/windows-server/identity/ad-fs/development/ad-fs-openid-connect-oauth-concepts#scopes.
+    """
+    pairs = [word.rpartition("/") for word in words]
+    resources = {resource for resource, slash, _ in pairs if slash}
+    if len(resources) > 1:
+        raise EntraError(28000, scope=text)
+    resource = next(iter(resources), _USER_INFO)
+    return DelegatedScopes(resource, tuple(name for _, _, name in pairs), openid)
 
 
 def _sorted_out(text: str) -> tuple[frozenset[str], list[str]]:
