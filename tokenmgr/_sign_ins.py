@@ -98,7 +98,8 @@ class SignIns:
                 another.
             ConsentRequiredError: The user, or an administrator, has said no.
             TokenManagerError: There is nothing to be had.
-            StoreError: The store cannot keep the session.
+            StoreError: The store cannot keep the session: complete it again in this process, when
+                the store is back.
         """
         flow, query, browser, begun, said, named = (
             *("", None, ""),

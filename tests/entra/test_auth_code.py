@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ from reporting import told_of
 from sign_ins import ANN, CALLBACK, ORDERS
 from starlette.datastructures import QueryParams
 from support import FakeClock, RecordingStore, in_threads
+from waiting import until
 
 from tokenmgr import (
     ClientAssertion,
@@ -23,6 +25,7 @@ from tokenmgr import (
     ConsentRequiredError,
     InteractionRequiredError,
     SessionNotFoundError,
+    StoreError,
     TokenManagerError,
     TokenRequestError,
 )
@@ -345,6 +348,55 @@ def test_a_store_that_is_away_keeps_nobody_from_signing_in(entra, web, kept):
     store.error = OSError("away")
     tokens.complete_auth_code(flow, answer)
     refused(tokens, flow, answer, match="completed before")
+
+
+def test_what_the_store_cannot_keep_is_kept_by_completing_it_again(entra, web):
+    clock = FakeClock(wall=time.time())
+    store = RecordingStore(clock)
+    settings = {"store": store, "encryption_key": KEY, "clock": clock}
+    tokens = web(**settings)
+    flow = begin(tokens, browser="one")
+    answer = entra.authorize(flow.auth_uri, ANN)
+    store.error = OSError("away")
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            tokens.complete_auth_code(flow, answer, browser="one")
+        assert told_of(caught.value, (answer["code"], ANN)) == []
+    refused(tokens, flow, answer, match="another browser", browser="two")
+    store.error = None
+    clock.advance(60.0)  # by then it is asked again
+    found = []
+
+    def came():
+        with suppress(StoreError):
+            found.append(tokens.complete_auth_code(flow, answer, browser="one"))
+        return found
+
+    until(came)
+    assert (found[0].username, entra.count()) == (ANN, 1)
+    assert web(**settings).user(found[0].home_account_id).username == ANN
+    refused(tokens, flow, answer, match="completed before", browser="one")
+
+
+def test_what_is_held_for_a_store_that_is_away_is_bounded(entra, web, monkeypatch):
+    monkeypatch.setattr("tokenmgr._sharing.sealed_flows._MOST_HELD", 3)
+    clock = FakeClock(wall=time.time())
+    store = RecordingStore(clock)
+    store.error = OSError("away")
+    tokens = web(store=store, encryption_key=KEY, clock=clock)
+
+    def sign_in():
+        flow = begin(tokens)
+        with pytest.raises(StoreError):
+            tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
+
+    for _ in range(5):
+        sign_in()
+    held = tokens._own.app._flows._held.cell_contents
+    assert len(held) == 3
+    clock.advance(601.0)
+    sign_in()
+    assert len(held) == 1
 
 
 def test_a_worker_without_a_store_completes_what_another_with_the_same_secret_began(
