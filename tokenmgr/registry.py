@@ -383,9 +383,12 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
         What was imported into this registry is in it too, as long as it is valid: of users who have
-        sessions now with the refresh tokens of those, and without who has signed out. Users who
-        have signed in here are not: MSAL has them do so again. The authority is asked for its
-        metadata where that is not known yet: do not call it from an event loop.
+        sessions now with the refresh tokens of those, and without who has signed out. So are the
+        accounts and refresh tokens of those who have signed in here, whom :meth:`users` lists, for
+        ``acquire_token_silent()``; of a store that is away, those whom this process knows. Who goes
+        on with a refresh token there has to end the session here, as each is good once. The store
+        is asked, and the authority for its metadata where that is not known yet: do not call it
+        from an event loop.
 
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.
 
@@ -398,6 +401,7 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         return self._own.imported.dump(
             ((key, current.record) for key, current in held if now < current.valid_until),
             lambda home: self._own.begin_sessions().refresh_token(home),
+            self._own.signed_in(),
         )
 
     def import_cache(self, text: str) -> None:
