@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import (
         AuthorityError,
+        BearerRefusedError,
         ConfigurationError,
         ConsentRequiredError,
         HostNotAllowedError,
@@ -42,6 +43,7 @@ __all__ = [
     "AccessTokenManager",
     "Authority",
     "AuthorityError",
+    "BearerRefusedError",
     "Certificate",
     "ClientAssertion",
     "ClientSecret",

@@ -17,6 +17,7 @@
     ├── StoreError                    the shared cache cannot be used
     ├── HostNotAllowedError           a token was about to leave for a host that it is not bound to
     ├── InsufficientScopeError        an API wants ``scopes`` that the token does not have
+    ├── BearerRefusedError            a caller of this API has sent no bearer that is accepted
     └── SidecarError                  the Microsoft Entra SDK for AgentID gave no answer of use
 
 A message says what happened and what to do next. It never holds a secret: no token, client
@@ -29,6 +30,7 @@ from typing import Any
 
 __all__ = [
     "AuthorityError",
+    "BearerRefusedError",
     "ConfigurationError",
     "ConsentRequiredError",
     "HostNotAllowedError",
@@ -180,6 +182,34 @@ class InsufficientScopeError(TokenManagerError):
     def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **more: Any) -> None:
         super().__init__(message, **more)
         #: The scopes that the API wants.
+        self.scopes = scopes
+
+
+class BearerRefusedError(TokenManagerError):
+    """A caller of this API has sent no bearer that is accepted (RFC 6750, section 3.1).
+
+    The message says why, and what the caller does next. It holds nothing of the token, and may be
+    shown to the caller, as ``error_description``.
+
+    Args:
+        message: As for :class:`TokenManagerError`.
+        status: The HTTP status to answer with: 401, or 403 for a caller who is known, and may not.
+        error: ``invalid_token`` or ``insufficient_scope``; None where no bearer was sent at all.
+        scopes: The scopes that were needed, where they are missing.
+    """
+
+    status: int
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 401,
+        error: str | None = "invalid_token",
+        scopes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, error=error, status=status)
+        #: The scopes of which the caller needs one.
         self.scopes = scopes
 
 
