@@ -202,12 +202,20 @@ def _scopes(_: str, wire: str, value: Hidden) -> Query:
     return tuple((wire, each) for each in normalize_scopes(value.cell_contents))
 
 
-def _named(name: str, wire: str, value: Hidden) -> Query:
+def _headers(name: str, wire: str, value: Hidden) -> Query:
+    return _named(name, wire, value, lambda each: _TOKEN.fullmatch(each) is not None)
+
+
+def _parameters(name: str, wire: str, value: Hidden) -> Query:
+    return _named(name, wire, value, lambda each: 0 < len(each) <= 256 and each.isprintable())
+
+
+def _named(name: str, wire: str, value: Hidden, is_name: Callable[[str], bool]) -> Query:
     if not isinstance(value.cell_contents, Mapping):
         _refuse(name, "is a dict of texts")
     pairs: Hidden = Hidden([])
     for each in value.cell_contents:
-        if not isinstance(each, str) or not _TOKEN.fullmatch(each):
+        if not isinstance(each, str) or not is_name(each):
             _refuse(name, "has a name that is none")
         of_it = Hidden(value.cell_contents[each])
         pairs.cell_contents.extend(_line(name, f"{wire}.{each}", of_it))
@@ -233,8 +241,8 @@ _WRITERS: dict[str, tuple[str, _Writer]] = {
     "method": (_override("HttpMethod"), _line),
     "accept": (_override("AcceptHeader"), _media_type),
     "content_type": (_override("ContentType"), _media_type),
-    "extra_headers": (_override("ExtraHeaderParameters"), _named),
-    "extra_query": (_override("ExtraQueryParameters"), _named),
+    "extra_headers": (_override("ExtraHeaderParameters"), _headers),
+    "extra_query": (_override("ExtraQueryParameters"), _parameters),
     "tenant": (_acquire("Tenant"), _line),
     "force_refresh": (_acquire("ForceRefresh"), _flag),
     "claims": (_acquire("Claims"), _text),
