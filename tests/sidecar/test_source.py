@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from reporting import told_of
+from reporting import told_at_every_line, told_of
 from rough_sidecar import RoughSidecar, reply
 from sidecar_compliance import ANN, GUID, TENANT, asked, claims_of, jwt
 from support import STORE_KEY, FakeClock
@@ -281,3 +281,17 @@ def test_keys_tell_apart_what_is_not_the_same_token(client):
     ]
     assert len(set(keys)) == len(keys)
     assert key() == keys[0]
+
+
+@pytest.mark.traces
+def test_a_fetch_tells_no_secret_wherever_it_breaks(rough):
+    caller, token = jwt(exp=4e9, tid=TENANT, oid=GUID), jwt(exp=4e9, name="answered")
+
+    def work() -> None:
+        rough.answers = [reply({"authorizationHeader": f"Bearer {token}"})]
+        client = SidecarClient(rough.url, retries=0)
+        source = SidecarSource(client, "Graph", incoming_token=caller, fmi_path="the-path")
+        source.fetch_token()
+
+    secrets = (caller, token, "the-path")
+    assert told_at_every_line(work, secrets, within=("sidecar/",)) == []

@@ -16,7 +16,7 @@ from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import ConfigurationError, TokenManagerError
 from .answers import Received, received
 from .asking import Settings, Sidecar
-from .calls import Call, Send, Steps
+from .calls import Call, Outcome, Send, Steps
 from .results import DownstreamResponse, ValidatedToken
 from .trouble import Verify, checked_verify, late, unreachable, untrusted
 
@@ -183,8 +183,8 @@ class AsyncSidecarClient(Unpicklable):
                     await asyncio.sleep(step.seconds)
                 step = steps.send(answer)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            outcome: Outcome[T] = end.value
+        return outcome.get()
 
     async def _send(self, call: Call[Any], seconds: float) -> Received | TokenManagerError:
         client = self._client()

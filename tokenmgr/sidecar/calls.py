@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Generator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from .._runtime.secrecy import Hidden
 from ..errors import SidecarError, ThrottledError, TokenManagerError
 from .answers import Received
 
-__all__ = ["Call", "Pause", "Send", "Steps", "look", "readiness", "steps_of"]
+__all__ = ["Call", "Outcome", "Pause", "Send", "Steps", "look", "readiness", "steps_of"]
 
 T = TypeVar("T")
 
@@ -74,8 +74,23 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class Outcome(Generic[T]):
+    """What comes of a call. It is hidden: what ends a generator shows what that has returned.
+
+    Args:
+        value: What it is, hidden.
+    """
+
+    def __init__(self, value: Hidden) -> None:
+        self._value = value
+
+    def get(self) -> T:
+        """Gives it."""
+        return cast(T, self._value.cell_contents)
+
+
 #: What asks a client for these, and is told of answers.
-Steps = Generator[Send | Pause, Received | TokenManagerError | None, T]
+Steps = Generator[Send | Pause, Received | TokenManagerError | None, Outcome[T]]
 
 
 def steps_of(call: Call[T], *, timeout: float, retries: int) -> Steps[T]:
@@ -95,7 +110,7 @@ def steps_of(call: Call[T], *, timeout: float, retries: int) -> Steps[T]:
         answer = yield Send(call, deadline - time.monotonic())
         try:
             if isinstance(answer, Received):
-                return call.meaning(answer)
+                return Outcome(Hidden(call.meaning(answer)))
             if answer is not None:
                 raise answer
         except TokenManagerError as exc:
@@ -110,7 +125,7 @@ def steps_of(call: Call[T], *, timeout: float, retries: int) -> Steps[T]:
 def look(health: Call[bool]) -> Steps[bool]:
     """Looks once whether the sidecar is ready."""
     answer = yield Send(health, _LONGEST_LOOK)
-    return isinstance(answer, Received) and health.meaning(answer)
+    return Outcome(Hidden(isinstance(answer, Received) and health.meaning(answer)))
 
 
 def readiness(health: Call[bool], *, timeout: float, where: str) -> Steps[None]:
@@ -129,7 +144,7 @@ def readiness(health: Call[bool], *, timeout: float, where: str) -> Steps[None]:
         seconds = min(_LONGEST_LOOK, give_up_at - time.monotonic())
         answer = yield Send(health, max(0.001, seconds))
         if isinstance(answer, Received) and health.meaning(answer):
-            return
+            return Outcome(Hidden(None))
         if time.monotonic() + _LOOK_EVERY >= give_up_at:
             break
         yield Pause(_LOOK_EVERY)

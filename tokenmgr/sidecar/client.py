@@ -11,7 +11,7 @@ from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import TokenManagerError
 from .answers import Received
 from .asking import Settings, Sidecar
-from .calls import Send, Steps
+from .calls import Outcome, Send, Steps
 from .results import DownstreamResponse, ValidatedToken
 from .trouble import Verify
 from .wire import Wire
@@ -235,5 +235,5 @@ class SidecarClient(Unpicklable):
                     time.sleep(step.seconds)
                 step = steps.send(answer)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            outcome: Outcome[T] = end.value
+        return outcome.get()

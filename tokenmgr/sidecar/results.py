@@ -20,14 +20,13 @@ class _Headers(Mapping[str, str]):
     """Headers, whose names are found in any case."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-        self._names = {name.lower(): name for name in values}
+        self._values = {name.lower(): (name, value) for name, value in values.items()}
 
     def __getitem__(self, name: str) -> str:
-        return self._values[self._names[name.lower()]]
+        return self._values[name.lower()][1]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return (name for name, _ in self._values.values())
 
     def __len__(self) -> int:
         return len(self._values)
