@@ -8,6 +8,7 @@ import pytest
 from support import KEY, SCOPE, STORE_KEY, FakeClock, FakeSource
 
 from tokenmgr import AccessTokenManager, Authority, RefreshPolicy, TokenRegistry
+from tokenmgr.sidecar import AsyncSidecarClient, SidecarClient, SidecarSource
 from tokenmgr.stores import MemoryStore, RedisStore, SqliteStore
 
 MANAGER = """
@@ -22,6 +23,9 @@ sign_in_with_password status tenant user users
 """
 SESSION = """
 aend asign_out claims end home_account_id manager sign_out username
+"""
+SIDECAR = """
+base_url call_downstream_api close get_authorization_header healthy validate wait_until_ready
 """
 POLICY = """
 backoff_base backoff_cap jitter margin max_wait min_margin retry_after_cap skew
@@ -66,6 +70,15 @@ OBJECTS = {
     "a store in Redis": (
         lambda folder: RedisStore.from_url("redis://localhost"),
         "close delete from_url get lease put",
+    ),
+    "a sidecar": (lambda folder: SidecarClient(), SIDECAR),
+    "a sidecar, from coroutines": (
+        lambda folder: AsyncSidecarClient(),
+        SIDECAR.replace("close ", "").replace("\nbase_url", "\naclose base_url"),
+    ),
+    "a source": (
+        lambda folder: SidecarSource(SidecarClient(), "Graph", as_app=True),
+        "check ends_at fetch_token key manager",
     ),
     "a policy": (lambda folder: RefreshPolicy(), POLICY),
     "an authority": (lambda folder: Authority.entra("contoso.com"), AUTHORITY),

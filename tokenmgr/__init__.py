@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import (
         AuthorityError,
+        BearerRefusedError,
         ConfigurationError,
         ConsentRequiredError,
         HostNotAllowedError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         InteractionRequiredError,
         InvalidCredentialError,
         InvalidScopeError,
+        OverrideIgnoredError,
         ServiceUnavailableError,
         SessionNotFoundError,
         SidecarError,
@@ -42,6 +44,7 @@ __all__ = [
     "AccessTokenManager",
     "Authority",
     "AuthorityError",
+    "BearerRefusedError",
     "Certificate",
     "ClientAssertion",
     "ClientSecret",
@@ -52,6 +55,7 @@ __all__ = [
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
+    "OverrideIgnoredError",
     "RefreshPolicy",
     "ServiceUnavailableError",
     "SessionNotFoundError",

@@ -22,7 +22,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import ProxyManager
-from urllib3.connection import HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import EmptyPoolError
 from urllib3.util import Timeout
@@ -101,7 +101,7 @@ class _Response(http.client.HTTPResponse):
         return self._received.closed and not self._received.left_over
 
 
-class _Connection(HTTPSConnection):
+class _PlainConnection(HTTPConnection):
     #: The answer to the last request, if there was one.
     _answer: _Response | None = None
     #: When it was put back into its pool, on the monotonic clock.
@@ -112,17 +112,22 @@ class _Connection(HTTPSConnection):
         return self._answer
 
     def connect(self) -> None:
-        # A child that is forked in the middle of a handshake, by whichever thread, may hang in its
-        # own first one: OpenSSL has locks that a fork leaves locked.
-        with no_fork():
-            super().connect()
-        self._answer = None  # a proxy's, that it leads there
+        super().connect()
+        self._answer = None  # that of a connection before, or a proxy's, that it leads there
 
     @property
     def is_connected(self) -> bool:
         """Whether it may carry a request: it is open, and nothing lies on it unasked for."""
         answered = self._answer is None or self._answer.is_accounted_for
         return answered and self.sock is not None and _is_silent(self.sock)
+
+
+class _Connection(_PlainConnection, HTTPSConnection):
+    def connect(self) -> None:
+        # A child that is forked in the middle of a handshake, by whichever thread, may hang in its
+        # own first one: OpenSSL has locks that a fork leaves locked.
+        with no_fork():
+            super().connect()
 
     def _new_conn(self) -> socket.socket:
         with fork_allowed():  # without TLS as yet, and it can take long
@@ -184,8 +189,8 @@ class _Wait(threading.local):
     seconds: float | None = None
 
 
-class _Pool(HTTPSConnectionPool):
-    ConnectionCls = _Connection
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -204,6 +209,10 @@ class _Pool(HTTPSConnectionPool):
         if conn is not None:
             conn.used_at = time.monotonic()
         super()._put_conn(conn)
+
+
+class _Pool(_PlainPool, HTTPSConnectionPool):
+    ConnectionCls = _Connection
 
     def take(self, opened: ssl.SSLSocket) -> None:
         """Takes a connection that was opened elsewhere, and verified as this pool's are."""
@@ -232,11 +241,11 @@ def _close_unused(pool: Any, since: float) -> bool:
     return left
 
 
-_POOLS: dict[str, type] = {"http": HTTPConnectionPool, "https": _Pool}
+_POOLS: dict[str, type] = {"http": _PlainPool, "https": _Pool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Takes a request's read timeout for the whole answer. HTTPS, also through HTTP proxies."""
+    """Takes a request's read timeout for the whole answer, also through HTTP proxies."""
 
     def take(
         self, request: requests.PreparedRequest, opened: ssl.SSLSocket, *, verify: bool | str
