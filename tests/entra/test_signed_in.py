@@ -10,7 +10,7 @@ from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from reporting import told_at_every_line, told_of
+from reporting import Broken, told_at_every_line, told_of
 from sign_ins import CALLBACK, ORDERS
 
 from tokenmgr import ConsentRequiredError, InteractionRequiredError, TokenRequestError
@@ -397,3 +397,24 @@ def test_nothing_is_told_wherever_a_sign_in_breaks(sign_in, registry):
         "entra/accounts",
     )
     assert told_at_every_line(work, secrets, within=within, one_in=12) == []
+
+
+@pytest.mark.traces
+def test_nothing_is_told_wherever_a_later_answer_or_an_export_breaks(later):
+    begin, go_on, _, tokens = later
+
+    def work():
+        session = begin()
+        with suppress(InteractionRequiredError):
+            go_on(session, sub="another")
+        go_on(session, "api://other/read")
+        tokens.export_cache()
+
+    def no_thread(work):
+        raise RuntimeError("no thread runs here")
+
+    # The caller does it all, and an error's frames are his.
+    tokens._own.app.context.workers.do = no_thread
+    secrets = ("the-first", "the-second", "the-oid", "the-sub")
+    within = ("entra/id_token", "entra/grants/refresh_token", "entra/unified_users", "_sessions")
+    told = told_at_every_line(work, secrets, (Broken,), within=within, one_in=2); print("TOLD", *told, sep="\n"); assert told == []

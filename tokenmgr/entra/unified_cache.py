@@ -269,9 +269,9 @@ class UnifiedCache(Unpicklable):
         if not held and not users:
             return {}
         with no_fork():
-            import msal
+            from msal import SerializableTokenCache
 
-        cache = msal.SerializableTokenCache()
+        cache = SerializableTokenCache()
         endpoint = self._token_endpoint()
         for key, record in held:
             cache.add(schema.event(key, record, endpoint), now=record.obtained_at)
