@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from forgeries import ANN, Forger, encoded, own_key
-from forking import in_child
 from fork_marks import needs_fork
+from forking import in_child
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey
@@ -107,11 +107,14 @@ def test_threads_and_event_loops_ask_together(entra, tokens, api, ann, gate):
 
         return asyncio.run(several())[0]
 
-    works = [lambda: api.validate(ann), in_a_loop]
-    turns = iter(works * 10)
+    turns = iter([lambda: api.validate(ann), in_a_loop] * 10)
+
+    def take_a_turn():
+        return next(turns)()
+
     opener = threading.Timer(0, gate.set)
     opener.start()
-    callers = in_threads(20, lambda: next(turns)(), timeout=60)
+    callers = in_threads(20, take_a_turn, timeout=60)
     opener.join()
     assert all(isinstance(each, Caller) for each in callers)
     assert (asked(entra, "discovery"), asked(entra)) == (1, 1)
