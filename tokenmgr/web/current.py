@@ -7,15 +7,21 @@ thread of the program's own starts with nothing: run its function in ``contextva
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 from ..errors import ConfigurationError
 from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
-from ._api import Call, under_way
+from ._api import Call, as_names, under_way
 from .caller import Caller
 
-__all__ = ["caller", "on_behalf_of", "registry", "required"]
+__all__ = ["caller", "on_behalf_of", "registry", "require", "required"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _call() -> Call:
@@ -39,7 +45,7 @@ def caller() -> Caller:
     return _call().caller
 
 
-def required(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Caller:
+def require(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Caller:
     """Gives the current caller, who has one of the scopes, or of the roles.
 
     The rule is that of :meth:`BearerValidator.check() <tokenmgr.web.bearer.BearerValidator.check>`.
@@ -55,6 +61,36 @@ def required(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Caller
     call = _call()
     call.api.validator.check(call.caller, scopes=scopes, roles=roles)
     return call.caller
+
+
+def required(
+    *, scopes: Iterable[str] = (), roles: Iterable[str] = ()
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorates a view, sync or async, which only some callers may see: those of :func:`require`.
+
+    Args:
+        scopes: Delegated permissions.
+        roles: App roles.
+    """
+    needed_scopes, needed_roles = as_names(scopes, "scopes="), as_names(roles, "roles=")
+
+    def decorate(view: Callable[P, T]) -> Callable[P, T]:
+        if inspect.iscoroutinefunction(view):
+
+            @functools.wraps(view)
+            async def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
+                require(scopes=needed_scopes, roles=needed_roles)
+                return await view(*args, **kwargs)
+        else:
+
+            @functools.wraps(view)
+            def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
+                require(scopes=needed_scopes, roles=needed_roles)
+                return view(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def on_behalf_of(*scopes: str | Iterable[str]) -> AccessTokenManager:
