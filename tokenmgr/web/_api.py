@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from .._runtime.forks import renew_in_child
 from .._runtime.secrecy import Hidden, Unpicklable
@@ -20,45 +20,7 @@ from ..registry import TokenRegistry
 from .bearer import BearerValidator
 from .caller import Caller
 
-__all__ = ["Api", "Call", "RegistryGiven", "anonymous", "as_names", "is_anonymous", "under_way"]
-
-V = TypeVar("V")
-
-#: What marks a view that needs no bearer. Decorators that use functools.wraps() take it along.
-_MARK = "__tokenmgr_anonymous__"
-
-
-def anonymous(view: V) -> V:
-    """Lets everybody in: a decorator for a view, be it a function or a class.
-
-    Whoever sends a bearer that is accepted is the current caller there too.
-
-    Raises:
-        ConfigurationError: It cannot be marked, as a bound method.
-    """
-    try:
-        setattr(view, _MARK, True)
-    except AttributeError:
-        raise ConfigurationError(
-            f"{view!r} cannot be marked as anonymous: mark the function or the class"
-        ) from None
-    return view
-
-
-def is_anonymous(view: object) -> bool:
-    """Whether a view was marked by :func:`anonymous`."""
-    return getattr(view, _MARK, False) is True
-
-
-def as_names(given: Iterable[str], what: str) -> tuple[str, ...]:
-    """Takes scopes or roles, none of which is a text of its own.
-
-    Raises:
-        ConfigurationError: It is one text, whose letters nobody means.
-    """
-    if isinstance(given, str):
-        raise ConfigurationError(f"{what} takes several, as a list: [{given!r}]")
-    return tuple(given)
+__all__ = ["Api", "Call", "RegistryGiven", "under_way"]
 
 #: What a module's ``init_app`` takes for a registry; see :class:`Api`.
 RegistryGiven = TokenRegistry | Callable[[], TokenRegistry] | None

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from ..errors import ConfigurationError
 from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
-from ._api import Call, as_names, under_way
+from ._api import Call, under_way
+from ._marks import mark_needs, needs
 from .caller import Caller
 
 __all__ = ["caller", "on_behalf_of", "registry", "require", "required"]
@@ -45,7 +46,7 @@ def caller() -> Caller:
     return _call().caller
 
 
-def require(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Caller:
+def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -> Caller:
     """Gives the current caller, who has one of the scopes, or of the roles.
 
     The rule is that of :meth:`BearerValidator.check() <tokenmgr.web.bearer.BearerValidator.check>`.
@@ -56,39 +57,44 @@ def require(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Caller:
 
     Raises:
         BearerRefusedError: The caller has none of them (403); or as :func:`caller`.
-        ConfigurationError: No request is under way.
+        ConfigurationError: No request is under way, or it is no text that was given.
     """
     call = _call()
-    call.api.validator.check(call.caller, scopes=scopes, roles=roles)
+    needed = needs(scopes, roles)
+    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
     return call.caller
 
 
 def required(
-    *, scopes: Iterable[str] = (), roles: Iterable[str] = ()
+    scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorates a view, sync or async, which only some callers may see: those of :func:`require`.
 
     Args:
-        scopes: Delegated permissions.
-        roles: App roles.
+        scopes: Delegated permissions, such as ``"Orders.Read"``.
+        roles: App roles, such as ``"Orders.Read.All"``.
+
+    Raises:
+        ConfigurationError: The view is anonymous, or it is no text that was given.
     """
-    needed_scopes, needed_roles = as_names(scopes, "scopes="), as_names(roles, "roles=")
+    needed = needs(scopes, roles)
 
     def decorate(view: Callable[P, T]) -> Callable[P, T]:
         if inspect.iscoroutinefunction(view):
 
             @functools.wraps(view)
             async def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
-                require(scopes=needed_scopes, roles=needed_roles)
+                require(*needed)
                 return await view(*args, **kwargs)
         else:
 
             @functools.wraps(view)
             def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
-                require(scopes=needed_scopes, roles=needed_roles)
+                require(*needed)
                 return view(*args, **kwargs)
 
-        return checked
+        mark_needs(checked, needed)
+        return cast("Callable[P, T]", checked)
 
     return decorate
 

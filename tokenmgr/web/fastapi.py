@@ -38,7 +38,8 @@ except ImportError as _missing:
     ) from _missing
 
 from ..manager import AccessTokenManager
-from ._api import Api, RegistryGiven, anonymous, as_names, is_anonymous
+from ._api import Api, RegistryGiven
+from ._marks import Needs, anonymous, is_anonymous, needs
 from .caller import Caller
 from .current import caller, on_behalf_of, registry, require, required
 from .starlette import protect, ready
@@ -96,28 +97,22 @@ class _Bearer(SecurityBase):
     """Gives the caller, and shows in the OpenAPI document.
 
     Args:
-        scopes: The delegated permissions of which the caller needs one.
-        roles: The app roles of which the caller needs one.
-        shown: What it is shown with beside these.
+        needed: What the caller needs.
+        shown: What it is shown with; that is the same if left out.
     """
 
-    def __init__(
-        self,
-        scopes: tuple[str, ...] = (),
-        roles: tuple[str, ...] = (),
-        shown: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, needed: Needs | None = None, shown: tuple[str, ...] | None = None) -> None:
         self.model = _Scheme(bearerFormat="JWT")
         self.scheme_name = _NAME
-        self._scopes, self._roles = scopes, roles
-        self.shown = (*scopes, *roles, *shown)
+        self._needed = needed or needs((), ())
+        self.shown = (*self._needed.scopes, *self._needed.roles) if shown is None else shown
 
     async def __call__(self, asked: SecurityScopes) -> Any:
         # What is asked for by dependencies above, in FastAPI's own way: all of it is needed.
         for scope in asked.scopes:
             if scope not in self.shown:
-                require(scopes=[scope])
-        return self._give(require(scopes=self._scopes, roles=self._roles))
+                require([scope])
+        return self._give(require(*self._needed))
 
     def _give(self, caller: Caller) -> Any:
         return caller
@@ -137,7 +132,9 @@ class _OnBehalf(_Bearer):
 CurrentCaller = Annotated[Caller, Security(_Bearer())]
 
 
-def Required(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Any:  # noqa: N802 - as Depends is spelled
+def Required(  # noqa: N802 - spelled as Depends
+    scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()
+) -> Any:
     """Asks for a caller who has one of the scopes, or of the roles: a dependency.
 
     The rule is that of :meth:`BearerValidator.check() <tokenmgr.web.bearer.BearerValidator.check>`.
@@ -147,11 +144,11 @@ def Required(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Any:  
         scopes: Delegated permissions, such as ``"Orders.Read"``.
         roles: App roles, such as ``"Orders.Read.All"``.
     """
-    needed = _Bearer(as_names(scopes, "scopes="), as_names(roles, "roles="))
+    needed = _Bearer(needs(scopes, roles))
     return Security(needed, scopes=list(needed.shown))
 
 
-def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - as Depends is spelled
+def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
     """Asks for the manager of a token for another API, of the caller's: a dependency.
 
     It is an :class:`~tokenmgr.AccessTokenManager`, which asks Entra when it is asked for a token.
