@@ -20,7 +20,7 @@ from tokenmgr import (
 )
 from tokenmgr.errors import BearerRefusedError
 from tokenmgr.http.challenges import Answer, read
-from tokenmgr.web._refusals import refusal_of
+from tokenmgr.web._answers import refusal_of
 
 CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1?>~"}}}'
 INTERNAL = "AADSTS50076: tenant 4711, https://internal.contoso.com, trace 0815"
