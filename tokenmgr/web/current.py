@@ -185,7 +185,9 @@ class CallersManager(Unpicklable):
         claims: str | None = None,
     ) -> AccessToken:
         """Gives the current caller's token, with its times."""
-        return on_behalf_of(*self._scopes).get_token(min_ttl=min_ttl, timeout=timeout, claims=claims)
+        return on_behalf_of(*self._scopes).get_token(
+            min_ttl=min_ttl, timeout=timeout, claims=claims
+        )
 
     async def aget_token(
         self,
