@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -38,7 +40,7 @@ def app(registry: TokenRegistry) -> FastAPI:
 def test_one_client_of_the_program_sends_each_callers_own_token(app, entra):
     manager = CallersManager(READ)
     auth = BearerAuth(manager, hosts=[entra.url.removeprefix("https://")])
-    http = httpx.Client(auth=auth, verify=httpx.create_ssl_context(entra.ca_file))
+    http = httpx.Client(auth=auth, verify=ssl.create_default_context(cafile=entra.ca_file))
 
     @app.get("/graph")
     def graph() -> dict[str, object]:
