@@ -37,14 +37,18 @@ from . import (
     users_at_once,
     warm,
     web_bearer,
+    web_api,
 )
 from .figure import Section
 from .service import SCOPE, Service
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _DISTRIBUTIONS = (
-    *(peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS + keeper_peers.DISTRIBUTIONS),
     *web_bearer.DISTRIBUTIONS,
+    *peers.DISTRIBUTIONS,
+    *client_peers.DISTRIBUTIONS,
+    *keeper_peers.DISTRIBUTIONS,
+    *web_api.DISTRIBUTIONS,
 )
 
 
@@ -87,6 +91,8 @@ def _sections() -> Iterator[Section]:
     yield users_at_once.section()
     yield _alone(shared_anywhere.section)
     yield tenants.section()
+    # Alone, as nobody else is to have FastAPI in memory.
+    yield _alone(web_api.section)
     yield first_token.section()
     yield imports.section(rounds=15)
 
