@@ -17,11 +17,12 @@ _NAMES = ("registry", "audience", "tenants", "leeway")
 
 
 class Problem(NamedTuple):
-    """What is wrong with settings."""
+    """Something that is wrong with settings."""
 
     #: Which kind of problem it is, for those who silence one: 1 to 3.
     number: int
     message: str
+    #: What to do, as the end of a sentence.
     hint: str
 
 

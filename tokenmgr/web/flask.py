@@ -16,8 +16,12 @@ A view that anybody may call is marked :func:`anonymous`, and one that is for so
 What Flask answers by itself needs none: an unknown address, a method that a view does not have, and
 the ``OPTIONS`` by which a browser asks for permission (CORS). Files of the static folder do.
 
-Errors of tokenmgr that come out of a view become the answers that callers know what to do with:
-see :func:`~tokenmgr.web.refusal_of`. An application's own error handlers come before them.
+Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with the
+claims to sign in with), 403, and 503 with ``Retry-After``. An application's own handlers of these
+errors come first.
+
+A generator that goes on after its view finds the caller by ``flask.stream_with_context``, a thread
+by ``flask.copy_current_request_context`` or ``contextvars.copy_context()``.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Token
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 try:
     import flask
@@ -35,15 +39,15 @@ except ImportError as _missing:
         "tokenmgr.web.flask needs Flask: pip install 'tokenmgr[flask]'", name=_missing.name
     ) from _missing
 
-from ..errors import ConfigurationError
-from ._api import REFUSED, Api, current, current_caller, refusal_of
-from ._marks import anonymous, is_anonymous, mark_needs, needs, needs_of
+from ..errors import ConfigurationError, TokenManagerError
+from ..manager import AccessTokenManager
+from ..registry import TokenRegistry
+from . import current
+from ._api import Api, Call, RegistryGiven, under_way
+from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs, needs_of
+from ._refusals import refusal_of
 from ._settings import api_of
 from .caller import Caller
-
-if TYPE_CHECKING:
-    from ..manager import AccessTokenManager
-    from ..registry import TokenRegistry
 
 __all__ = [
     "anonymous",
@@ -57,17 +61,19 @@ __all__ = [
 
 #: Where an app has its Api, by Flask's custom.
 _KEY = "tokenmgr"
-#: Where a request has its caller, as threads find it that copy Flask's context (``g`` is not copied).
-_CALLER = "tokenmgr.caller"
-#: Where ``g`` has what undoes the context variable.
+#: Where a request has its call, as threads find it that copy Flask's context alone.
+_CALL = "tokenmgr.call"
+#: Where ``flask.g``, which is not copied, has what undoes the context variable.
 _UNDO = "_tokenmgr_undo"
+#: What every view needs that is not anonymous: a caller.
+_ANYBODY = Needs((), ())
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 def init_app(
     app: flask.Flask,
-    registry: TokenRegistry | Callable[[], TokenRegistry] | None = None,
+    registry: RegistryGiven = None,
     *,
     audience: str | Iterable[str] | None = None,
     tenants: Iterable[str] | None = None,
@@ -81,7 +87,8 @@ def init_app(
         app: The app; ``app.extensions["tokenmgr"]`` is what it has of tokenmgr.
         registry: The app's own registry, or what makes it when it is first needed, once for a
             process; left out, :meth:`TokenRegistry.from_env` is that. In the settings it may also
-            be the dotted path of either. One that is made here is closed as the program ends.
+            be the dotted path of either. Flask has no end of an app: one that is made here is closed
+            as the program ends.
         audience: As for :class:`~tokenmgr.web.bearer.BearerValidator`, and so are ``tenants`` and
             ``leeway``.
 
@@ -103,36 +110,43 @@ def init_app(
     before.insert(0, before.pop())  # whatever else comes before a view knows who calls
     app.teardown_request(_forget)
     handlers = app.error_handler_spec[None][None]
-    for kind in REFUSED:
-        if kind not in handlers:
-            app.register_error_handler(kind, _refuse)
+    if TokenManagerError not in handlers:
+        app.register_error_handler(TokenManagerError, _refuse)
 
 
 def caller() -> Caller:
-    """Says who has sent the current request. Threads that copy its context may ask too.
+    """Gives whoever has sent the request that is under way.
 
     Raises:
-        LookupError: There is no request, or its view is anonymous.
+        BearerRefusedError: The view is anonymous, and nobody who is accepted has called.
+        ConfigurationError: No request is under way.
     """
-    if flask.has_request_context():
-        found: Caller | None = flask.request.environ.get(_CALLER)
-        if found is not None:
-            return found
-    return current()
+    return _call().caller
 
 
 def on_behalf_of(*scopes: str | Iterable[str]) -> AccessTokenManager:
-    """Gives the manager of the caller's token for another API: see :meth:`TokenRegistry.on_behalf_of`.
+    """Gives the manager of the caller's token for another API.
+
+    It is this caller's for good: ask again in the next request.
+
+    Args:
+        *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
 
     Raises:
-        BearerRefusedError: An app calls by itself, so there is no user (403).
-        LookupError: There is no request, or its view is anonymous.
+        BearerRefusedError: An app has called by itself (403); or as :func:`caller`.
+        TokenManagerError: As :meth:`TokenRegistry.on_behalf_of()
+            <tokenmgr.TokenRegistry.on_behalf_of>` has it.
     """
-    return _api().on_behalf_of(*scopes, caller=caller())
+    call = _call()
+    return call.api.on_behalf_of(call.caller, *scopes)
 
 
 def registry() -> TokenRegistry:
-    """Gives the registry of the current app."""
+    """Gives the registry of the current app, in a request or in ``app.app_context()``.
+
+    Raises:
+        ConfigurationError: It cannot be made, or the app has not been given to :func:`init_app`.
+    """
     return _api().registry
 
 
@@ -160,7 +174,7 @@ def required(
         mark_needs(view, wanted)
 
         def check() -> None:
-            _api().validator.check(caller(), **wanted._asdict())
+            _check(_call(), wanted)
 
         @wraps(view)
         def checked(*args: Any, **kwargs: Any) -> Any:
@@ -190,22 +204,31 @@ def ready() -> flask.Response:
 def _api() -> Api:
     found: Api | None = flask.current_app.extensions.get(_KEY)
     if found is None:
-        raise ConfigurationError("this app has no bearers yet: call tokenmgr.web.flask.init_app(app)")
+        raise ConfigurationError("this app is not known here: call tokenmgr.web.flask.init_app(app)")
     return found
 
 
+def _call() -> Call:
+    found: Call | None = None
+    if flask.has_request_context():
+        found = flask.request.environ.get(_CALL)
+    return current._call() if found is None else found
+
+
+def _check(call: Call, wanted: Needs) -> None:
+    call.api.validator.check(call.caller, scopes=wanted.scopes, roles=wanted.roles)
+
+
 def _admit() -> None:
-    """Says who calls, or refuses it, before anything else is done for a request."""
+    """Says who calls, and refuses it to those who may not, before anything else is done."""
+    request = flask.request
+    call = _api().receive(request.headers.getlist("Authorization"))
+    request.environ[_CALL] = call
+    setattr(flask.g, _UNDO, under_way.set(call))
     marked = _marked()
-    known = None
     if marked and not is_anonymous(*marked):
-        api = _api()
-        known = api.authenticate(flask.request.headers.getlist("Authorization"))
-        for wanted in needs_of(*marked):
-            api.validator.check(known, **wanted._asdict())
-        flask.request.environ[_CALLER] = known
-    # Also where there is none: a request inside of another one is not of the other one's caller.
-    setattr(flask.g, _UNDO, current_caller.set(known))
+        for wanted in (_ANYBODY, *needs_of(*marked)):
+            _check(call, wanted)
 
 
 def _marked() -> tuple[object, ...]:
@@ -216,29 +239,35 @@ def _marked() -> tuple[object, ...]:
         return ()
     view = app.view_functions[rule.endpoint]
     kind = getattr(view, "view_class", None)
-    method = "get" if request.method == "HEAD" else request.method.lower()
-    blueprints = (app.blueprints[name] for name in request.blueprints)
-    return (view, kind, getattr(kind, method, None), *blueprints)
+    method = getattr(kind, request.method.lower(), None)
+    if method is None and request.method == "HEAD":
+        method = getattr(kind, "get", None)
+    return (view, kind, method, *(app.blueprints[name] for name in request.blueprints))
 
 
 def _forget(_: BaseException | None = None) -> None:
-    undo: Token[Caller | None] | None = flask.g.pop(_UNDO, None)
+    undo: Token[Call | None] | None = flask.g.pop(_UNDO, None)
     if undo is None:
         return
     try:
-        current_caller.reset(undo)
-    except ValueError:  # a server that ends a request in another context than it has begun it
-        current_caller.set(None)
+        under_way.reset(undo)
+    except ValueError:  # a server that ends a request in another context than it has begun it in
+        under_way.set(None)
 
 
-def _refuse(error: Exception) -> flask.Response:
+def _refuse(error: TokenManagerError) -> Any:
     refusal = refusal_of(error)
-    if refusal is None:
-        raise error
-    return _response(refusal.status, refusal.headers, refusal.body)
+    if refusal is not None:
+        return _response(refusal.status, refusal.headers, refusal.body)
+    # It is for whatever handler the app has of all errors; where it has none, this is a 500.
+    others = flask.current_app.error_handler_spec[None][None]
+    for kind in type(error).__mro__:
+        if issubclass(kind, Exception) and others.get(kind, _refuse) is not _refuse:
+            return flask.current_app.ensure_sync(others[kind])(error)
+    raise error
 
 
-def _response(status: int, headers: list[tuple[str, str]], body: dict[str, Any]) -> flask.Response:
+def _response(status: int, headers: list[tuple[str, str]], body: dict[str, str]) -> flask.Response:
     answer = flask.jsonify(body)
     answer.status_code = status
     answer.headers.extend(headers)
