@@ -14,7 +14,7 @@ from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._sign_ins import SignIns
 from ._tenants import Tenant, Tenants
-from .events import Event, TokenStatus
+from .events import Event, Health, TokenStatus, health_of
 from .identity.assertions import text_of
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential
@@ -377,6 +377,17 @@ class TokenRegistry(SignIns, Unpicklable):
     def status(self) -> list[TokenStatus]:
         """Says how each token stands, without its secret."""
         return [manager.status() for manager in self._own.members.all()]
+
+    def health(self) -> Health:
+        """Says whether this process can serve, for probes. Nobody is asked, and nothing is waited for.
+
+        It goes by the app's own tokens: a user's trouble is the user's. A valid token serves though
+        its renewal fails, and where nothing was asked for yet, nothing has failed. Where no token
+        is valid, and one could not be had, it is not ready; nor once it is closed.
+        """
+        if self._own.closed:
+            return Health(ready=False, reason="this registry is closed: make a new TokenRegistry")
+        return health_of(self.status())
 
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.

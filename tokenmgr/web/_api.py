@@ -97,7 +97,7 @@ class Api(Unpicklable):
         tenants: Iterable[str] | None = None,
         leeway: float = 60.0,
     ) -> None:
-        if registry is not None and not isinstance(registry, TokenRegistry) and not callable(registry):
+        if not (registry is None or isinstance(registry, TokenRegistry) or callable(registry)):
             raise ConfigurationError(
                 "registry= is a TokenRegistry, or a callable that makes one, such as "
                 f"TokenRegistry.from_env, and no {type(registry).__name__}"

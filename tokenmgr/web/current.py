@@ -7,15 +7,22 @@ thread of the program's own starts with nothing: run its function in ``contextva
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar, cast
 
 from ..errors import ConfigurationError
 from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
 from ._api import Call, under_way
+from ._marks import mark_needs, needs
 from .caller import Caller
 
-__all__ = ["caller", "on_behalf_of", "registry", "required"]
+__all__ = ["caller", "on_behalf_of", "registry", "require", "required"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _call() -> Call:
@@ -39,7 +46,7 @@ def caller() -> Caller:
     return _call().caller
 
 
-def required(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Caller:
+def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -> Caller:
     """Gives the current caller, who has one of the scopes, or of the roles.
 
     The rule is that of :meth:`BearerValidator.check() <tokenmgr.web.bearer.BearerValidator.check>`.
@@ -50,11 +57,46 @@ def required(*, scopes: Iterable[str] = (), roles: Iterable[str] = ()) -> Caller
 
     Raises:
         BearerRefusedError: The caller has none of them (403); or as :func:`caller`.
-        ConfigurationError: No request is under way.
+        ConfigurationError: No request is under way, or it is no text that was given.
     """
     call = _call()
-    call.api.validator.check(call.caller, scopes=scopes, roles=roles)
+    needed = needs(scopes, roles)
+    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
     return call.caller
+
+
+def required(
+    scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorates a view, sync or async, which only some callers may see: those of :func:`require`.
+
+    Args:
+        scopes: Delegated permissions, such as ``"Orders.Read"``.
+        roles: App roles, such as ``"Orders.Read.All"``.
+
+    Raises:
+        ConfigurationError: The view is anonymous, or it is no text that was given.
+    """
+    needed = needs(scopes, roles)
+
+    def decorate(view: Callable[P, T]) -> Callable[P, T]:
+        if inspect.iscoroutinefunction(view):
+
+            @functools.wraps(view)
+            async def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
+                require(*needed)
+                return await view(*args, **kwargs)
+        else:
+
+            @functools.wraps(view)
+            def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
+                require(*needed)
+                return view(*args, **kwargs)
+
+        mark_needs(checked, needed)
+        return cast("Callable[P, T]", checked)
+
+    return decorate
 
 
 def on_behalf_of(*scopes: str | Iterable[str]) -> AccessTokenManager:
