@@ -50,7 +50,7 @@ from ._api import Call, under_way
 from ._django_settings import api
 from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs
 from ._refusals import refusal_of
-from .current import caller, on_behalf_of
+from .current import caller, on_behalf_of, require
 
 if TYPE_CHECKING:
     from django.views.generic import View as _View
@@ -65,6 +65,7 @@ __all__ = [
     "on_behalf_of",
     "ready",
     "registry",
+    "require",
     "required",
 ]
 
@@ -101,23 +102,23 @@ def registry() -> TokenRegistry:
 def required(
     scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()
 ) -> Callable[[View], View]:
-    """Has a view want a bearer, of a caller who has one of these: see ``BearerValidator.check``.
+    """Decorates a view, sync or async, which only some callers may see: those of :func:`require`.
 
-    It is for functions, with ``async`` or without, and for methods of class-based views. It needs
-    no middleware. A class as a whole has :class:`BearerRequiredMixin`.
+    It needs no middleware. Methods of class-based views take it as functions do; a class as a whole
+    has :class:`BearerRequiredMixin`. Where there are several, each has to be met.
 
     Args:
-        scopes: Delegated permissions, of which a user needs one.
-        roles: App roles, of which an app that calls by itself needs one.
+        scopes: Delegated permissions, such as ``"Orders.Read"``.
+        roles: App roles, such as ``"Orders.Read.All"``.
 
     Raises:
-        ConfigurationError: They are no texts, or the view is anonymous.
+        ConfigurationError: The view is anonymous, or it is no text that was given.
     """
-    wanted = needs(scopes, roles)
+    needed = needs(scopes, roles)
 
     def decorate(view: View) -> View:
-        guarded: Any = (_guard_async if iscoroutinefunction(view) else _guard)(view, wanted)
-        mark_needs(guarded, wanted)
+        guarded: Any = (_guard_async if iscoroutinefunction(view) else _guard)(view, needed)
+        mark_needs(guarded, needed)
         guarded.csrf_exempt = True  # no browser sends a bearer by itself
         guarded.login_required = False  # LoginRequiredMiddleware is for those who have none
         return cast("View", guarded)
@@ -157,11 +158,9 @@ class BearerRequiredMixin(_View):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """Gives the view for a route, as ``View.as_view()`` does."""
-        wanted = (
-            initkwargs.get("required_scopes", cls.required_scopes),
-            initkwargs.get("required_roles", cls.required_roles),
-        )
-        return required(*wanted)(super().as_view(**initkwargs))
+        scopes = initkwargs.get("required_scopes", cls.required_scopes)
+        roles = initkwargs.get("required_roles", cls.required_roles)
+        return required(scopes, roles)(super().as_view(**initkwargs))
 
 
 @anonymous
@@ -209,13 +208,13 @@ class _AsyncMiddleware(_Middleware):
         return _refused(request, view)
 
 
-def _guard(view: Callable[..., Any], wanted: Needs) -> Callable[..., Any]:
+def _guard(view: Callable[..., Any], needed: Needs) -> Callable[..., Any]:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         request = _request_of(args)
         try:
             with _begun(request, _call_of(request) or api().receive(_bearer_of(request))) as call:
-                _check(call, wanted)
+                _check(call, needed)
                 return view(*args, **kwargs)
         except TokenManagerError as error:
             answer = _answer(error)
@@ -228,7 +227,7 @@ def _guard(view: Callable[..., Any], wanted: Needs) -> Callable[..., Any]:
 
 
 def _guard_async(
-    view: Callable[..., Awaitable[Any]], wanted: Needs
+    view: Callable[..., Awaitable[Any]], needed: Needs
 ) -> Callable[..., Awaitable[Any]]:
     @wraps(view)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -236,7 +235,7 @@ def _guard_async(
         try:
             call = _call_of(request) or await api().areceive(_bearer_of(request))
             with _begun(request, call):
-                _check(call, wanted)
+                _check(call, needed)
                 return await view(*args, **kwargs)
         except TokenManagerError as error:
             answer = _answer(error)
@@ -287,16 +286,14 @@ def _begun(request: HttpRequest, call: Call) -> Iterator[Call]:
         under_way.reset(undo)
 
 
-def _check(call: Call, wanted: Needs) -> None:
-    call.api.validator.check(call.caller, scopes=wanted.scopes, roles=wanted.roles)
+def _check(call: Call, needed: Needs) -> None:
+    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
 
 
 def _refused(request: HttpRequest, view: object) -> HttpResponseBase | None:
     """The answer to a call without a caller, unless the view is anonymous."""
-    call = _call_of(request)
-    if is_anonymous(view, getattr(view, "view_class", None)) or call is None:
-        return None
-    if call.refusal is None:
+    call: Call = request.META[_CALL]
+    if call.refusal is None or is_anonymous(view, getattr(view, "view_class", None)):
         return None
     answer = _answer(call.refusal)
     if answer is None:

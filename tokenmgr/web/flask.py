@@ -28,9 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import Token
-from functools import wraps
-from inspect import iscoroutinefunction
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 try:
     import flask
@@ -56,6 +54,7 @@ __all__ = [
     "on_behalf_of",
     "ready",
     "registry",
+    "require",
     "required",
 ]
 
@@ -68,7 +67,8 @@ _UNDO = "_tokenmgr_undo"
 #: What every view needs that is not anonymous: a caller.
 _ANYBODY = Needs((), ())
 
-View = TypeVar("View", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def init_app(
@@ -150,45 +150,48 @@ def registry() -> TokenRegistry:
     return _api().registry
 
 
-def required(
-    scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()
-) -> Callable[[View], View]:
-    """Has a view answer those only who have one of these: see ``BearerValidator.check``.
+def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -> Caller:
+    """Gives the current caller, who has one of the scopes, or of the roles.
 
-    It is for functions, with ``async`` or without, for methods of class-based views, and for their
-    ``decorators``; above or below the decorator of the route. Several of them all count. It marks
-    the function itself, for all of its routes.
+    The rule is that of :meth:`BearerValidator.check() <tokenmgr.web.bearer.BearerValidator.check>`.
 
     Args:
-        scopes: Delegated permissions, of which a user needs one.
-        roles: App roles, of which an app that calls by itself needs one.
+        scopes: Delegated permissions, such as ``"Orders.Read"``.
+        roles: App roles, such as ``"Orders.Read.All"``.
 
     Raises:
-        ConfigurationError: They are no texts, or the view is anonymous.
+        BearerRefusedError: The caller has none of them (403); or as :func:`caller`.
+        ConfigurationError: No request is under way, or it is no text that was given.
     """
-    wanted = needs(scopes, roles)
+    return _check(_call(), needs(scopes, roles))
 
-    def decorate(view: View) -> View:
-        # Where the route is below, Flask has the view as it is, and finds the mark; where what is
-        # between the two hides the mark, the view checks for itself.
-        mark_needs(view, wanted)
 
-        def check() -> None:
-            _check(_call(), wanted)
+def required(
+    scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorates a view, sync or async, which only some callers may see: those of :func:`require`.
 
-        @wraps(view)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            check()
-            return view(*args, **kwargs)
+    It stands below the decorator of the route or above it, and is for methods of class-based views,
+    and for their ``decorators``, too. Where there are several, each has to be met. It counts for
+    all routes of the function that it decorates.
 
-        @wraps(view)
-        async def checked_async(*args: Any, **kwargs: Any) -> Any:
-            check()
-            return await view(*args, **kwargs)
+    Args:
+        scopes: Delegated permissions, such as ``"Orders.Read"``.
+        roles: App roles, such as ``"Orders.Read.All"``.
 
-        return cast("View", checked_async if iscoroutinefunction(view) else checked)
+    Raises:
+        ConfigurationError: The view is anonymous, or it is no text that was given.
+    """
+    needed = needs(scopes, roles)
+    decorate = current.required(*needed)
 
-    return decorate
+    def decorate_both(view: Callable[P, T]) -> Callable[P, T]:
+        checked = decorate(view)
+        # Where the decorator of the route is below, Flask has the function as it is.
+        mark_needs(view, needed)
+        return checked
+
+    return decorate_both
 
 
 @anonymous
@@ -215,8 +218,9 @@ def _call() -> Call:
     return current._call() if found is None else found
 
 
-def _check(call: Call, wanted: Needs) -> None:
-    call.api.validator.check(call.caller, scopes=wanted.scopes, roles=wanted.roles)
+def _check(call: Call, needed: Needs) -> Caller:
+    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
+    return call.caller
 
 
 def _admit() -> None:
@@ -227,8 +231,8 @@ def _admit() -> None:
     setattr(flask.g, _UNDO, under_way.set(call))
     marked = _marked()
     if marked and not is_anonymous(*marked):
-        for wanted in (_ANYBODY, *needs_of(*marked)):
-            _check(call, wanted)
+        for needed in (_ANYBODY, *needs_of(*marked)):
+            _check(call, needed)
 
 
 def _marked() -> tuple[object, ...]:
