@@ -13,8 +13,9 @@ A view that anybody may call is marked :func:`anonymous`, and one that is for so
     ...     return {"of": bearers.caller().subject}
     >>> app.add_url_rule("/ready", view_func=bearers.ready)
 
-What Flask answers by itself needs none: an unknown address, a method that a view does not have, and
-the ``OPTIONS`` by which a browser asks for permission (CORS). Files of the static folder do.
+So does all else: files of the static folder, and addresses that do not exist, so that nobody learns
+of these who is not let in. An ``OPTIONS`` that Flask answers by itself needs none, as a browser has
+none when it asks for permission (CORS).
 
 Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with the
 claims to sign in with), 403, and 503 with ``Retry-After``. An application's own handlers of these
@@ -229,19 +230,26 @@ def _admit() -> None:
     call = _api().receive(request.headers.getlist("Authorization"))
     request.environ[_CALL] = call
     setattr(flask.g, _UNDO, under_way.set(call))
+    if _is_answered_by_flask():
+        return
     marked = _marked()
-    if marked and not is_anonymous(*marked):
+    if not is_anonymous(*marked):
         for needed in (_ANYBODY, *needs_of(*marked)):
             _check(call, needed)
 
 
+def _is_answered_by_flask() -> bool:
+    rule = flask.request.url_rule
+    automatic = rule is not None and bool(getattr(rule, "provide_automatic_options", False))
+    return automatic and flask.request.method == "OPTIONS"
+
+
 def _marked() -> tuple[object, ...]:
-    """Whatever may be marked of the view to be called; nothing, where Flask answers by itself."""
+    """Whatever may be marked of the view to be called; nothing, where there is none."""
     request, app = flask.request, flask.current_app
-    rule = request.url_rule
-    if rule is None or (request.method == "OPTIONS" and rule.provide_automatic_options):
+    if request.url_rule is None:
         return ()
-    view = app.view_functions[rule.endpoint]
+    view = app.view_functions[request.url_rule.endpoint]
     kind = getattr(view, "view_class", None)
     method = getattr(kind, request.method.lower(), None)
     if method is None and request.method == "HEAD":
