@@ -2,7 +2,7 @@
 
 For each request a module asks the API who has called (:meth:`Api.receive`), has that be the call
 that is under way (:data:`under_way`), lets the request through if the call has a caller or the
-route is anonymous, and answers what is raised as :func:`~tokenmgr.web._refusals.refusal_of` says.
+route is anonymous, and answers what is raised as :func:`~tokenmgr.web._answers.refusal_of` says.
 """
 
 from __future__ import annotations

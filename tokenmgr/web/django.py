@@ -49,7 +49,7 @@ from ..registry import TokenRegistry
 from ._api import Call, under_way
 from ._django_settings import api
 from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs
-from ._refusals import refusal_of
+from ._answers import refusal_of
 from .current import caller, on_behalf_of, require
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ from ..registry import TokenRegistry
 from . import current
 from ._api import Api, Call, RegistryGiven, under_way
 from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs, needs_of
-from ._refusals import refusal_of
+from ._answers import refusal_of
 from ._settings import api_of
 from .caller import Caller
 

@@ -44,7 +44,7 @@ from starlette.requests import Request
 from ..errors import ConfigurationError, TokenManagerError
 from ._api import Api, Call, RegistryGiven, under_way
 from ._marks import anonymous, is_anonymous
-from ._refusals import Refusal, refusal_of
+from ._answers import Refusal, refusal_of
 from .caller import Caller
 from .current import caller, on_behalf_of, registry, require, required
 
