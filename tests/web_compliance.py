@@ -155,7 +155,8 @@ class WebCompliance:
             metafunc.parametrize("kind", self.kinds, ids=names)
 
     @pytest.fixture(scope="class")
-    def entra(self) -> Iterator[EntraEmulator]:
+    @classmethod
+    def entra(cls) -> Iterator[EntraEmulator]:
         with EntraEmulator() as emulator:
             yield emulator
 

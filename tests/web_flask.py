@@ -1,4 +1,4 @@
-"""A Flask application with the routes of ``web_compliance``: ``web_flask:make_app()`` for gunicorn."""
+"""A Flask application with the routes of ``web_compliance``; ``web_flask:make_app()`` serves it."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class DjangoCompliance(WebCompliance):
 
 
 class InProcess(DjangoCompliance):
-    @pytest.fixture(scope="class", autouse=True)
+    @pytest.fixture(autouse=True)
     def registry(self, entra: EntraEmulator) -> Iterator[TokenRegistry]:
         with entra.registry() as registry, override_settings(TOKENMGR={"registry": registry}):
             yield registry
@@ -111,13 +111,15 @@ def uvicorn(entra: EntraEmulator, **more: str) -> Iterator[Ask]:
 
 class TestByGunicorn(DjangoCompliance):
     @pytest.fixture(scope="class")
-    def ask(self, entra: EntraEmulator) -> Iterator[Ask]:
+    @classmethod
+    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
         yield from gunicorn(entra)
 
 
 class TestByUvicorn(DjangoCompliance):
     @pytest.fixture(scope="class")
-    def ask(self, entra: EntraEmulator) -> Iterator[Ask]:
+    @classmethod
+    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
         yield from uvicorn(entra)
 
 
@@ -130,13 +132,15 @@ class WithoutMiddleware(DjangoCompliance):
 
 class TestViewsByGunicorn(WithoutMiddleware):
     @pytest.fixture(scope="class")
-    def ask(self, entra: EntraEmulator) -> Iterator[Ask]:
+    @classmethod
+    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
         yield from gunicorn(entra, DJANGO_BEARERS="views")
 
 
 class TestViewsByUvicorn(WithoutMiddleware):
     @pytest.fixture(scope="class")
-    def ask(self, entra: EntraEmulator) -> Iterator[Ask]:
+    @classmethod
+    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
         yield from uvicorn(entra, DJANGO_BEARERS="views")
 
 
@@ -321,7 +325,7 @@ def test_good_settings_pass(registry):
 
 
 @pytest.mark.parametrize(
-    ("settings", "id", "hint"),
+    ("settings", "name", "hint"),
     [
         ("api://orders", "tokenmgr.E001", "Make it a dictionary with 'registry', "),
         ({"audienec": "api://orders"}, "tokenmgr.E002", "Did you mean 'audience'?"),
@@ -331,12 +335,12 @@ def test_good_settings_pass(registry):
     ],
 )
 def test_wrong_settings_are_told_by_checks_and_where_they_are_needed(
-    monkeypatch, settings, id, hint
+    monkeypatch, settings, name, hint
 ):
     monkeypatch.delenv("AZURE_CLIENT_ID", raising=False)
     with override_settings(TOKENMGR=settings):
         ((named, advice),) = found()
-        assert named == id
+        assert named == name
         assert advice.startswith(hint)
         with pytest.raises(ConfigurationError):
             bearers.registry()

@@ -29,6 +29,15 @@ from tokenmgr.web import flask as bearers
 ANN = "ann@contoso.com"
 
 
+def a_view() -> Callable[[], Any]:
+    """Gives a view, which a test may mark."""
+
+    def empty() -> Any:
+        return {}
+
+    return empty
+
+
 def by_client(app: flask.Flask) -> Ask:
     """Asks by Flask's test client."""
 
@@ -45,7 +54,7 @@ def by_client(app: flask.Flask) -> Ask:
 
 
 class TestByItsTestClient(WebCompliance):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def ask(self, entra: EntraEmulator) -> Iterator[Ask]:
         with entra.registry() as registry:
             yield by_client(make_app(registry))
@@ -55,7 +64,8 @@ class TestByGunicorn(WebCompliance):
     """Two workers that are forked from a process that has the application."""
 
     @pytest.fixture(scope="class")
-    def ask(self, entra: EntraEmulator) -> Iterator[Ask]:
+    @classmethod
+    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
         with programs.running(
             *("-m", "gunicorn", "--preload", "--workers=1", "--threads=8", "--bind=127.0.0.1:0"),
             "web_flask:make_app()",
@@ -109,16 +119,19 @@ def test_anonymous_may_stand_above_the_route(app, ask):
 
 def test_a_decorator_that_hides_what_is_below_takes_nothing_away(app, ask, entra):
     def hiding(view: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: view()
+        def hidden() -> Any:
+            return view()
 
-    app.add_url_rule("/orders", "orders", hiding(bearers.required(READ)(lambda: {})))
-    app.add_url_rule("/open", "open", hiding(bearers.anonymous(lambda: {})))
+        return hidden
+
+    app.add_url_rule("/orders", "orders", hiding(bearers.required(READ)(a_view())))
+    app.add_url_rule("/open", "open", hiding(bearers.anonymous(a_view())))
     assert ask("/orders", bearer(entra.sign_in(ANN))).status == 403
     assert ask("/open").status == 401
 
 
 def test_several_marks_all_count(app, ask, entra):
-    view = bearers.required("Orders.Write")(bearers.required(READ)(lambda: {}))
+    view = bearers.required("Orders.Write")(bearers.required(READ)(a_view()))
     app.add_url_rule("/orders", view_func=view, endpoint="orders")
     for one in (READ, "Orders.Write"):
         assert ask("/orders", bearer(entra.sign_in(ANN, scopes=[one]))).status == 403
@@ -176,8 +189,8 @@ def test_a_class_takes_them_as_its_decorators(app, ask, entra):
 
 def test_a_blueprint_may_be_open_or_for_some_alone(app, ask, entra):
     site, admin = flask.Blueprint("site", __name__), flask.Blueprint("admin", __name__)
-    site.add_url_rule("/page", "page", lambda: {})
-    admin.add_url_rule("/admin", "admin", lambda: {})
+    site.add_url_rule("/page", "page", a_view())
+    admin.add_url_rule("/admin", "admin", a_view())
     admin.before_request(bearers.required("Orders.Admin")(lambda: None))
     app.register_blueprint(bearers.anonymous(site))
     app.register_blueprint(admin)
@@ -188,12 +201,12 @@ def test_a_blueprint_may_be_open_or_for_some_alone(app, ask, entra):
 
 def test_a_view_is_anonymous_or_requires_a_caller():
     with pytest.raises(ConfigurationError, match="cannot be anonymous"):
-        bearers.anonymous(bearers.required(READ)(lambda: {}))
+        bearers.anonymous(bearers.required(READ)(a_view()))
     with pytest.raises(ConfigurationError, match="cannot be anonymous"):
-        bearers.required(READ)(bearers.anonymous(lambda: {}))
+        bearers.required(READ)(bearers.anonymous(a_view()))
 
 
-@pytest.mark.parametrize("wrong", [lambda: {}, [1], [""], 7])
+@pytest.mark.parametrize("wrong", [a_view(), [1], [""], 7])
 def test_required_takes_texts(wrong):
     with pytest.raises(ConfigurationError, match="required"):
         bearers.required(wrong)
@@ -216,7 +229,7 @@ def test_whatever_has_no_mark_is_closed(app, ask, entra):
     def nothing(_: Exception) -> Any:
         return told_of(bearers.caller()), 404
 
-    app.before_request(lambda: {} if flask.request.args else None)  # as early as it can be
+    app.before_request(lambda: a_view()() if flask.request.args else None)  # as early as it can
     for path in ("/nowhere", "/static/secrets.txt", "/nowhere?early=yes"):
         assert ask(path).status == 401
     assert ask("/nowhere", bearer(entra.sign_in(ANN))).body["object_id"]
@@ -226,15 +239,15 @@ def test_what_comes_before_the_application_comes_after_the_bearer(registry, entr
     app, known = flask.Flask(__name__), []
     app.before_request(lambda: known.append(bearers.caller()))
     bearers.init_app(app, registry)
-    app.add_url_rule("/", view_func=lambda: {}, endpoint="home")
+    app.add_url_rule("/", view_func=a_view(), endpoint="home")
     ask = by_client(app)
     assert (ask("/").status, len(known)) == (401, 0)
     assert (ask("/", bearer(entra.sign_in(ANN))).status, len(known)) == (200, 1)
 
 
 def test_a_browser_may_ask_for_permission_without_a_bearer(app, ask):
-    app.add_url_rule("/orders", "orders", lambda: {}, methods=["GET", "POST"])
-    app.add_url_rule("/own", "own", lambda: {}, methods=["OPTIONS"])
+    app.add_url_rule("/orders", "orders", a_view(), methods=["GET", "POST"])
+    app.add_url_rule("/own", "own", a_view(), methods=["OPTIONS"])
     answer = ask("/orders", method="OPTIONS")
     assert (answer.status, answer.text) == (200, "")
     assert ask("/own", method="OPTIONS").status == 401
@@ -334,7 +347,7 @@ def test_settings_come_from_the_config_where_they_are_not_given(entra, registry)
         app = flask.Flask(__name__)
         app.config["TOKENMGR"] = {"registry": lambda: registry, "audience": "api://orders"}
         bearers.init_app(app, **settings)
-        app.add_url_rule("/", view_func=lambda: {}, endpoint="home")
+        app.add_url_rule("/", view_func=a_view(), endpoint="home")
         assert app.extensions["tokenmgr"].registry is registry
         audiences = ("orders", entra.client_id)
         tokens = [entra.sign_in(ANN, client_id=each, version="1.0") for each in audiences]

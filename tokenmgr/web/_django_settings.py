@@ -1,11 +1,11 @@
-"""What a Django project's settings say of its API: the Api that is made of them, and their checks."""
+"""What a Django project's settings say of its API: what is made of them, and their checks."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
 from django.core.signals import setting_changed
 
 from ..errors import TokenManagerError
@@ -47,12 +47,12 @@ def _start_anew(*, setting: str, **_: Any) -> None:
 setting_changed.connect(_start_anew)
 
 
-@register("tokenmgr")
-def check_settings(**_: Any) -> list[CheckMessage]:
+@checks.register("tokenmgr")
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
     """Says what is wrong with ``settings.TOKENMGR``, and what its registry lacks."""
     given = getattr(settings, "TOKENMGR", None)
-    found: list[CheckMessage] = [
-        Error(f"{message}.", f"{hint[0].upper()}{hint[1:]}.", id=f"tokenmgr.E{number:03}")
+    found: list[checks.CheckMessage] = [
+        checks.Error(f"{message}.", f"{hint[0].upper()}{hint[1:]}.", id=f"tokenmgr.E{number:03}")
         for number, message, hint in problems_of(given, _PLACE)
     ]
     if found:
@@ -64,22 +64,24 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return []
 
 
-def _untold(error: TokenManagerError, is_named: bool) -> CheckMessage:
+def _untold(error: TokenManagerError, is_named: bool) -> checks.CheckMessage:
     if is_named:
         hint = f"See {_PLACE}['registry'] and what stands beside it."
-        return Error(f"Bearers cannot be validated: {error}.", hint, id="tokenmgr.E004")
+        return checks.Error(f"Bearers cannot be validated: {error}.", hint, id="tokenmgr.E004")
     hint = f"Set it where the API runs, or name a registry in {_PLACE}['registry']."
-    return Warning(f"The environment does not say enough: {error}.", hint, id="tokenmgr.W001")
+    return checks.Warning(
+        f"The environment does not say enough: {error}.", hint, id="tokenmgr.W001"
+    )
 
 
-@register("tokenmgr")
-def check_middleware(**_: Any) -> list[CheckMessage]:
+@checks.register("tokenmgr")
+def check_middleware(**_: Any) -> list[checks.CheckMessage]:
     """Says when the middleware comes too late to tell callers that they need a bearer."""
     names = list(settings.MIDDLEWARE)
     if MIDDLEWARE not in names or _CSRF not in names[: names.index(MIDDLEWARE)]:
         return []
     return [
-        Warning(
+        checks.Warning(
             f"{MIDDLEWARE} comes after CsrfViewMiddleware, which answers a POST without a bearer "
             "with 403 before it can be told that it needs one.",
             "Put it first.",

@@ -12,12 +12,13 @@ a site that has pages too. Both go together. In the settings::
 left out, ``TokenRegistry.from_env()`` makes it, when it is first needed, once for a process.
 ``audience``, ``tenants`` and ``leeway`` are those of :class:`~tokenmgr.web.bearer.BearerValidator`.
 
-Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with the
-claims to sign in with), 403, and 503 with ``Retry-After``.
+Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with
+the claims to sign in with), 403, and 503 with ``Retry-After``.
 
-A view that wants a bearer, which no browser sends by itself, needs no token against forged requests
-(CSRF), and no log-in: ``LoginRequiredMiddleware`` lets it pass. ``login_not_required`` does not make
-a view anonymous, as it says that there is no log-in, and that may be so because there is a bearer.
+No browser sends a bearer by itself. So who sends one that is accepted needs no token against forged
+requests (CSRF), and a view that is decorated needs no log-in: ``LoginRequiredMiddleware`` lets it
+pass. ``login_not_required`` does not make a view anonymous: it says that there is no log-in, and
+that may be so because there is a bearer.
 
 What Django answers before a view, as for an unknown address, needs no bearer; nor does what another
 middleware answers first, as one for CORS does. A body that streams on after its view finds no
@@ -46,10 +47,10 @@ from django.utils.decorators import sync_and_async_middleware
 
 from ..errors import TokenManagerError
 from ..registry import TokenRegistry
+from ._answers import refusal_of
 from ._api import Call, under_way
 from ._django_settings import api
 from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs
-from ._answers import refusal_of
 from .current import caller, on_behalf_of, require
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class _Middleware:
     def process_view(self, request: HttpRequest, view: object, *_: object) -> Any:
         return _refused(request, view)
 
-    def process_exception(self, request: HttpRequest, error: Exception) -> Any:
+    def process_exception(self, _: HttpRequest, error: Exception) -> Any:
         """Answers an error of ours that has come out of a view. Django calls it in a thread."""
         return _answer(error)
 

@@ -1,7 +1,8 @@
 """A web API with ``Flask``: after :func:`init_app` every view wants a bearer.
 
 A view that anybody may call is marked :func:`anonymous`, and one that is for some callers alone
-:func:`required`. :func:`caller` says who calls, and :func:`on_behalf_of` calls another API for them.
+:func:`required`. :func:`caller` says who calls, and :func:`on_behalf_of` has another API called for
+them.
 
     >>> from flask import Flask
     >>> from tokenmgr.web import flask as bearers
@@ -17,9 +18,9 @@ So does all else: files of the static folder, and addresses that do not exist, s
 of these who is not let in. An ``OPTIONS`` that Flask answers by itself needs none, as a browser has
 none when it asks for permission (CORS).
 
-Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with the
-claims to sign in with), 403, and 503 with ``Retry-After``. An application's own handlers of these
-errors come first.
+Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with
+the claims to sign in with), 403, and 503 with ``Retry-After``. An application's own handlers of
+these errors come first.
 
 A generator that goes on after its view finds the caller by ``flask.stream_with_context``, a thread
 by ``flask.copy_current_request_context`` or ``contextvars.copy_context()``.
@@ -42,11 +43,12 @@ from ..errors import ConfigurationError, TokenManagerError
 from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
 from . import current
+from ._answers import refusal_of
 from ._api import Api, Call, RegistryGiven, under_way
 from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs, needs_of
-from ._answers import refusal_of
 from ._settings import api_of
 from .caller import Caller
+from .current import _call as _current_call
 
 __all__ = [
     "anonymous",
@@ -87,11 +89,13 @@ def init_app(
     Args:
         app: The app; ``app.extensions["tokenmgr"]`` is what it has of tokenmgr.
         registry: The app's own registry, or what makes it when it is first needed, once for a
-            process; left out, :meth:`TokenRegistry.from_env` is that. In the settings it may also
-            be the dotted path of either. Flask has no end of an app: one that is made here is closed
-            as the program ends.
-        audience: As for :class:`~tokenmgr.web.bearer.BearerValidator`, and so are ``tenants`` and
-            ``leeway``.
+            process; left out, :meth:`TokenRegistry.from_env() <tokenmgr.TokenRegistry.from_env>`
+            does. In the settings it may also be the dotted path of either. One that is made here
+            ends with the program, as Flask has no end of an app.
+        audience: For whom bearers have to be; left out, the app's client id and ``api://`` with it.
+            See :class:`~tokenmgr.web.bearer.BearerValidator`, also for what follows.
+        tenants: Whose callers are let in, where the authority stands for many tenants.
+        leeway: Seconds by which the authority's clock and this one may differ; 60 if left out.
 
     Raises:
         ConfigurationError: A setting is not one, or the app has been here before.
@@ -208,7 +212,9 @@ def ready() -> flask.Response:
 def _api() -> Api:
     found: Api | None = flask.current_app.extensions.get(_KEY)
     if found is None:
-        raise ConfigurationError("this app is not known here: call tokenmgr.web.flask.init_app(app)")
+        raise ConfigurationError(
+            "this app is not known here: call init_app(app) of tokenmgr.web.flask"
+        )
     return found
 
 
@@ -216,7 +222,7 @@ def _call() -> Call:
     found: Call | None = None
     if flask.has_request_context():
         found = flask.request.environ.get(_CALL)
-    return current._call() if found is None else found
+    return _current_call() if found is None else found
 
 
 def _check(call: Call, needed: Needs) -> Caller:
