@@ -320,7 +320,7 @@ def found() -> list[tuple[str, str]]:
 
 def test_good_settings_pass(registry):
     assert found() == []
-    with override_settings(TOKENMGR={"registry": "web_compliance.Answer"}):
+    with override_settings(TOKENMGR={"registry": "web_compliance.READ"}):
         assert [name for name, _ in found()] == ["tokenmgr.E004"]
 
 

@@ -383,9 +383,8 @@ def test_settings_that_are_none_are_told(settings, told):
 def test_a_path_that_leads_to_no_registry_is_told(path):
     app = flask.Flask(__name__)
     app.config["TOKENMGR"] = {"registry": path}
-    bearers.init_app(app)
-    with app.app_context(), pytest.raises(ConfigurationError, match=re.escape(repr(path))):
-        bearers.registry()
+    with pytest.raises(ConfigurationError, match=re.escape(repr(path))):
+        bearers.init_app(app)
 
 
 def test_an_app_is_made_one_once(app):
