@@ -14,6 +14,7 @@ cryptography where joserfc writes no such thing; and joserfc's verdict stands be
 
 from __future__ import annotations
 
+import hmac
 import json
 import time
 from base64 import urlsafe_b64encode
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
+from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -110,10 +111,7 @@ class Forger:
     def foreign(self, algorithm: str = "RS256", key: Any = None, **header: Any) -> str:
         """A token that somebody else has signed, with this header."""
         header = self.header(alg=algorithm, **header)
-        signed = jwt.encode(
-            {"alg": algorithm}, self.claims(), key or _own_key(), algorithms=[algorithm]
-        )
-        payload = signed.split(".")[1]
+        payload = _encoded(json.dumps(self.claims()))
         return self.raw(json.dumps(header), payload, key or _own_key(), algorithm)
 
     def raw(
@@ -126,6 +124,8 @@ class Forger:
         """A token of any header and payload (in base64), rightly signed."""
         key = key or self.key
         signing_input = f"{_encoded(header)}.{payload}"
+        if algorithm == "HS256":  # joserfc refuses such secrets
+            return f"{signing_input}.{_encoded(hmac.digest(key, signing_input.encode(), 'sha256'))}"
         if algorithm == "RS256":
             signature = key.private_key.sign(
                 signing_input.encode(), padding.PKCS1v15(), hashes.SHA256()
@@ -133,8 +133,8 @@ class Forger:
             return f"{signing_input}.{_encoded(signature)}"
         from joserfc.jws import JWSRegistry
 
-        signature = JWSRegistry(algorithms=[algorithm]).get_alg(algorithm).sign(
-            signing_input.encode(), key
+        signature = (
+            JWSRegistry(algorithms=[algorithm]).get_alg(algorithm).sign(signing_input.encode(), key)
         )
         return f"{signing_input}.{_encoded(signature)}"
 
@@ -195,7 +195,7 @@ _row(
 )
 _row("two tokens", lambda f: f"{f.token()} {f.token()}", says="characters")
 _row("not ASCII", lambda f: f"{f.token()}ä", says="characters")
-_row("full-width letters", lambda f: f.token().replace("e", "ｅ"), says="characters")
+_row("full-width letters", lambda f: f.token().replace("e", "\uff45"), says="characters")
 _row("a control character", lambda f: f"{f.token()}\x00", says="characters")
 _row("padding", lambda f: f"{f.token()}==", says="characters")
 _row("quotes", lambda f: f'"{f.token()}"', says="characters")
@@ -236,10 +236,12 @@ _UNSIGNED = {"says": "signed in a way"}
 for _name in ("none", "None", "NONE", "nOnE"):
     _row(
         f"alg {_name}",
-        lambda f, alg=_name: f.raw(
-            json.dumps(f.header(alg=alg)), _encoded(json.dumps(f.claims()))
-        ).rpartition(".")[0]
-        + ".",
+        lambda f, alg=_name: (
+            f.raw(json.dumps(f.header(alg=alg)), _encoded(json.dumps(f.claims()))).rpartition(".")[
+                0
+            ]
+            + "."
+        ),
         **_UNSIGNED,
     )
 _row("alg none, signed", lambda f: f.with_header(json.dumps(f.header(alg="none"))), **_UNSIGNED)
@@ -249,17 +251,17 @@ _row("an alg that is a list", lambda f: f.with_header(json.dumps(f.header(alg=["
 _row("an alg that is a dict", lambda f: f.with_header(json.dumps(f.header(alg={"RS256": 1}))))
 _row(
     "HS256 by the public key in PEM",
-    lambda f: f.foreign("HS256", OctKey.import_key(f.key.as_pem(private=False))),
+    lambda f: f.foreign("HS256", f.key.as_pem(private=False)),
     **_UNSIGNED,
 )
 _row(
     "HS256 by the public key in DER",
-    lambda f: f.foreign("HS256", OctKey.import_key(f.key.as_der(private=False))),
+    lambda f: f.foreign("HS256", f.key.as_der(private=False)),
     **_UNSIGNED,
 )
 _row(
     "HS256 by the public key as it is published",
-    lambda f: f.foreign("HS256", OctKey.import_key(json.dumps(f.key.as_dict(private=False)))),
+    lambda f: f.foreign("HS256", json.dumps(f.key.as_dict(private=False)).encode()),
     **_UNSIGNED,
 )
 _row(
@@ -326,7 +328,11 @@ _row(
     lambda f: f.with_header(json.dumps(f.header(crit=["exp2"], exp2=1))),
     says="can be read",
 )
-_row("a crit of nothing", lambda f: f.with_header(json.dumps(f.header(crit=[]))))
+_row(
+    "a crit of nothing",
+    lambda f: f.with_header(json.dumps(f.header(crit=[]))),
+    by_joserfc=True,
+)
 _row("a crit that is a text", lambda f: f.with_header(json.dumps(f.header(crit="exp"))))
 _row(
     "a crit of b64, detached",
@@ -351,7 +357,11 @@ for _exp in (
     *("null", "true", '"9999999999"', '"soon"', "[]", "[9999999999]", '{"a": 1}'),
     *("1e400", "-1e400", "NaN", "Infinity", "1" + "0" * 400, "1e300", "-1", "0", '"1e400"'),
 ):
-    _row(f"exp {_exp[:20]}", lambda f, exp=_exp: f.with_claim(f'"exp": {exp}'))
+    _row(
+        f"exp {_exp[:20]}",
+        lambda f, exp=_exp: f.with_claim(f'"exp": {exp}'),
+        by_joserfc=_exp in ("1e300", "1" + "0" * 400),
+    )
 for _name in ("nbf", "iat"):
     for _time in ('"1"', "1e400", "[]", "true", "1" + "0" * 400):
         _row(
@@ -376,7 +386,6 @@ _row(
 _row(
     "our id beside what is no audience",
     lambda f: f.token(aud=[f.entra.client_id, 7]),
-    by_joserfc=True,
 )
 _row("for Microsoft Graph", lambda f: f.token(aud=GRAPH), says="Microsoft Graph")
 _row(
@@ -421,7 +430,9 @@ _row(
     by_joserfc=True,
     says="an ID token",
 )
-for _claim in ('"sub": {"a": 1}', '"sub": 7', '"jti": 7', '"tid": ["a"]', '"tid": 7', '"oid": []'):
+for _claim in ('"sub": {"a": 1}', '"sub": 7', '"jti": 7'):
+    _row(f"a claim {_claim}", lambda f, claim=_claim: f.with_claim(claim))
+for _claim in ('"tid": ["a"]', '"tid": 7', '"oid": []', '"idtyp": ["app"]', '"ver": 2'):
     _row(f"a claim {_claim}", lambda f, claim=_claim: f.with_claim(claim), by_joserfc=True)
 for _claim in ('"scp": {"a": 1}', '"scp": 7', '"roles": 7', '"roles": [7]', '"azp": 7'):
     _row(f"a claim {_claim}", lambda f, claim=_claim: f.with_claim(claim), by_joserfc=True)

@@ -1,16 +1,18 @@
-"""Incoming bearers: whose are taken, of every kind of authority, and what is known of the caller."""
+"""Incoming bearers: whose are taken, of every kind of authority, and who calls."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import pickle
+from contextlib import suppress
 
 import pytest
-from forgeries import ANN, FORGERIES, LEEWAY, OTHER_TENANT, Forger, joserfc_takes
+from forgeries import ANN, FORGERIES, Forger, joserfc_takes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reporting import told_at_every_line, told_of
+from support import FakeClock
 
 from tokenmgr import (
     Authority,
@@ -85,7 +87,7 @@ def test_a_users_token_says_who_calls_by_way_of_which_app(entra):
 @pytest.mark.parametrize("optional_claims", [(), ("idtyp",)])
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 def test_an_apps_token_says_so_and_which_roles_it_has(entra, version, optional_claims):
-    entra.add_client(entra.client_id, token_version=version, optional_claims=optional_claims)
+    entra.add_client(entra.client_id, accepted_version=version, optional_claims=optional_claims)
     client = entra.add_client(secret="s3cret", roles=["Orders.Read.All"])
 
     caller = validator(entra).validate(f"Bearer {app_token(entra, client=client)}")
@@ -374,8 +376,9 @@ def forged_at():
     """An emulator, an API that knows its keys, and that API's forger; one for the whole table."""
     from tokenmgr.emulator import EntraEmulator
 
-    with EntraEmulator() as entra:
-        api = validator(entra)
+    # Its clock stands still: no key is asked for a second time.
+    with EntraEmulator() as entra, registry(entra, clock=FakeClock()) as tokens:
+        api = BearerValidator(tokens)
         api.validate(f"Bearer {entra.sign_in(ANN, version='1.0')}")
         entra.clear()
         yield entra, api, Forger(entra)
@@ -395,8 +398,9 @@ async def test_no_forgery_passes_and_none_costs_a_request(forged_at, name):
     for part in "".join(forged.authorization).split("."):
         assert len(part) < 20 or part not in str(error)
     assert entra.requests == ()
-    with pytest.raises(BearerRefusedError, match=forged.says):
+    with pytest.raises(BearerRefusedError) as caught:
         await api.avalidate(forged.authorization)
+    assert str(caught.value) == str(error)
 
 
 @pytest.mark.parametrize("name", FORGERIES)
@@ -464,11 +468,10 @@ def test_whatever_the_header_says_it_is_refused(forged_at, header):
 def test_whatever_the_authority_signs_gives_a_caller_or_a_refusal(forged_at, changes):
     _, api, forger = forged_at
     token = forger.with_payload(json.dumps(forger.claims() | changes))
-    try:
+    caller = None
+    with suppress(BearerRefusedError):
         caller = api.validate(f"Bearer {token}")
-    except BearerRefusedError as error:
-        assert error.status == 401
-    else:
+    if caller is not None:
         assert isinstance(caller, Caller)
         assert caller.tenant == HOME
         repr(caller), hash(caller), json.dumps(dict(caller.claims)).encode()
@@ -516,5 +519,3 @@ def test_a_tenant_that_is_not_there_is_an_error_of_the_authority(entra):
     with pytest.raises(TokenManagerError) as caught:
         api.validate(f"Bearer {entra.sign_in(ANN)}")
     assert not isinstance(caught.value, BearerRefusedError)
-    assert OTHER_TENANT
-    assert LEEWAY

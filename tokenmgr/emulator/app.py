@@ -43,7 +43,9 @@ def build_app(state: State) -> web.Application:
         if "legacy_discovery" in paths:
             path, name = paths["legacy_discovery"], f"discovery.{kind.value}.legacy"
             app.router.add_get(path, handlers.legacy_discovery, name=name)
-            app.router.add_get(paths["legacy_keys"], handlers.keys, name=f"keys.{kind.value}.legacy")
+            app.router.add_get(
+                paths["legacy_keys"], handlers.keys, name=f"keys.{kind.value}.legacy"
+            )
         if "devicecode" in paths:
             path, name = paths["devicecode"], f"devicecode.{kind.value}"
             app.router.add_post(path, handlers.device_code, name=name)

@@ -88,8 +88,8 @@ class Client(ClientMixin):
         redirect_uris: Where its users may be sent back to.
         public: Whether it is an app on a user's machine, which can keep no secret: its redirect
             URIs are of the platform "mobile and desktop", and public client flows are allowed.
-        token_version: The version of the tokens that it takes as an API: in 2.0 their audience is
-            its id, in 1.0 it is the resource as it was asked for.
+        accepted_version: The version of the tokens that it takes as an API: in 2.0 their audience
+            is its id, in 1.0 it is the resource as it was asked for.
         optional_claims: What else is to be in the tokens that it takes, of what the emulator knows:
             ``idtyp``.
     """
@@ -97,7 +97,7 @@ class Client(ClientMixin):
     client_id: str
     roles: Sequence[str] = ()
     public: bool = False
-    token_version: str = "2.0"
+    accepted_version: str = "2.0"
     optional_claims: Sequence[str] = ()
     redirect_uris: list[str] = field(default_factory=list)
     certificates: list[RegisteredCertificate] = field(default_factory=list, repr=False)
@@ -173,7 +173,7 @@ class ClientDirectory:
         roles: Sequence[str] = (),
         redirect_uris: Sequence[str] = (),
         public: bool = False,
-        token_version: str = "2.0",
+        accepted_version: str = "2.0",
         optional_claims: Sequence[str] = (),
     ) -> Client:
         """Register an app, or replace the one of the same id."""
@@ -185,7 +185,7 @@ class ClientDirectory:
             secret=secret,
             redirect_uris=list(redirect_uris),
             public=public,
-            token_version=token_version,
+            accepted_version=accepted_version,
             optional_claims=tuple(optional_claims),
         )
         with self._lock:

@@ -197,7 +197,7 @@ class Controls:
         roles: Sequence[str] = (),
         redirect_uris: Sequence[str] = (),
         public: bool = False,
-        token_version: str = "2.0",
+        accepted_version: str = "2.0",
         optional_claims: Sequence[str] = (),
     ) -> str:
         """Register an app, or replace the one of this id.
@@ -211,7 +211,7 @@ class Controls:
             redirect_uris: Where its users may be sent back to. See :meth:`add_redirect_uri`.
             public: Whether it is an app on a user's machine, which has no secret to show, and is
                 refused when it shows one with a user's sign-in (700025).
-            token_version: The version of the tokens that it takes as an API, ``1.0`` or ``2.0``.
+            accepted_version: The version of the tokens that it takes as an API, ``1.0`` or ``2.0``.
             optional_claims: What they are to have besides: ``idtyp``.
 
         Returns:
@@ -225,7 +225,7 @@ class Controls:
             roles=roles,
             redirect_uris=redirect_uris,
             public=public,
-            token_version=token_version,
+            accepted_version=accepted_version,
             optional_claims=optional_claims,
         )
         return client.client_id

@@ -54,9 +54,10 @@ class TokenSigner:
         Args:
             issuer: Whose tokens they sign, as Entra says of each of its keys.
         """
-        more = {"use": "sig", "alg": _ALGORITHM} | ({} if issuer is None else {"issuer": issuer})
-        keys = [dict(key.as_dict(private=False)) for key in self._keys()]
-        return {"keys": [key | more for key in keys]}
+        more: dict[str, object] = {"use": "sig", "alg": _ALGORITHM}
+        if issuer is not None:
+            more["issuer"] = issuer
+        return {"keys": [{**key.as_dict(private=False), **more} for key in self._keys()]}
 
     def roll(self, *, keep: bool) -> None:
         """Sign with a new key from now on, and publish the one before it still, or no more."""
@@ -96,7 +97,9 @@ class TokenSigner:
             "sub": object_id,
             "roles": list(roles),
         }
-        if authority.kind is AuthorityKind.ENTRA and (api is None or "idtyp" in api.optional_claims):
+        if authority.kind is AuthorityKind.ENTRA and (
+            api is None or "idtyp" in api.optional_claims
+        ):
             claims["idtyp"] = "app"
         if capabilities:
             claims["xms_cc"] = list(capabilities)
@@ -177,7 +180,7 @@ def _claims_of_kind(
         return {"ver": "1.0", "appid": client_id, "apptype": "Confidential"}
     if authority.kind is AuthorityKind.OIDC:
         return {"client_id": client_id, "azp": client_id}
-    if api is not None and api.token_version == "2.0":
+    if api is not None and api.accepted_version == "2.0":
         return {"ver": "2.0", "azp": client_id, "azpacr": "1", "aud": api.client_id}
     if api is not None or resource.startswith(GRAPH_PREFIX):
         # Microsoft Graph takes tokens of version 1.0, whichever endpoint they come from.

@@ -40,7 +40,7 @@ class Issuers:
         self.authority: Authority = authority
         #: Which tenants are let in; None for the authority's.
         self._tenants: frozenset[str] | None = _checked(authority, tenants)
-        self._every = self._tenants == {_EVERY}
+        self._every = self._tenants == frozenset({_EVERY})
         # "common" is for personal accounts too, as it says itself.
         self._personal = authority.tenant in ("common", "consumers")
         if self._tenants is not None and not authority.is_multi_tenant_alias:

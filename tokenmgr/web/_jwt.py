@@ -248,7 +248,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _no_number(text: str) -> float:
+def _no_number(_: str) -> float:
     raise ValueError("NaN and Infinity are no JSON")
 
 

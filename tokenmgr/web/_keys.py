@@ -96,9 +96,9 @@ class Keys:
             TokenManagerError: Nothing is known, as the authority has just failed to tell.
         """
         known = self.known
-        if known is not None and name in known.keys and not (older and known.older is None):
-            if self._context.clock.elapsed() < known.read_at + _AGING:
-                return None
+        there = known is not None and name in known.keys and not (older and known.older is None)
+        if there and known is not None and self._context.clock.elapsed() < known.read_at + _AGING:
+            return None
         renew_where_patched()
         mine = Flight[None](0.0)
         try:

@@ -17,7 +17,7 @@ __all__ = ["named_refusal", "refusal", "refusal_of", "unknown_key", "wrong_issue
 
 _ANOTHER = "ask the authority for an access token of this API, and send that"
 _GRAPH = f"the token is one for Microsoft Graph, which this API is not: {_ANOTHER}"
-_ID_TOKEN = (
+_FOR_NO_API = (
     "the token is an ID token, which tells the app that asked for it who has signed in, and is for "
     "no API: send the access token"
 )
@@ -70,7 +70,7 @@ def named_refusal(said: Hidden, authority: AuthorityKind) -> BearerRefusedError 
     if is_for_graph(said):
         return refusal(_GRAPH)
     if is_id_token(said, authority):
-        return refusal(_ID_TOKEN)
+        return refusal(_FOR_NO_API)
     return None
 
 

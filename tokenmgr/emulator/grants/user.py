@@ -119,11 +119,11 @@ class UserGrant(EntraGrant):
         if not scopes.resource:
             return None
         api = state.clients.api_of(scopes.resource)
-        by_id = api is not None and api.token_version == "2.0"
+        by_id = api is not None and api.accepted_version == "2.0"
         claims = delegation.access_claims(
             api.client_id if api is not None and by_id else scopes.resource,
             scopes.permissions,
-            version=None if api is None else api.token_version,
+            version=None if api is None else api.accepted_version,
             capabilities=self.requested_claims().capabilities,
         )
         return state.signer.access_token(claims, lifetime=state.token_lifetime)
