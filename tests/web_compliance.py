@@ -24,6 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from forgeries import FORGERIES, Forger
 
 from tokenmgr import BearerRefusedError, ConfigurationError
 from tokenmgr.emulator import EntraEmulator
@@ -99,6 +100,10 @@ def by_http(url: str) -> Ask:
     return ask
 
 
+#: What servers refuse by themselves.
+BY_SERVERS = ("a control character",)
+
+
 class Failure(NamedTuple):
     """How it fails to get a token on behalf of a user, and what the caller is told."""
 
@@ -139,6 +144,13 @@ FAILURES: dict[str, Failure] = {
 }
 
 
+def _is_told(answer: Answer, error: str | None) -> bool:
+    """Whether an answer tells why a bearer is refused, as RFC 6750 has it."""
+    if error is None:
+        return answer.challenge == 'Bearer realm=""'
+    return answer.challenge.startswith(f'Bearer error="{error}", error_description="')
+
+
 def bearer(token: str) -> str:
     return f"Bearer {token}"
 
@@ -148,6 +160,8 @@ class WebCompliance:
 
     #: Before each path: of sync views, and of async ones.
     kinds: ClassVar[tuple[str, ...]] = ("", "/async")
+    #: The forgeries that no application sees, as its server answers them with 400.
+    refused_by_server: ClassVar[tuple[str, ...]] = ()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "kind" in metafunc.fixturenames:
@@ -227,6 +241,24 @@ class WebCompliance:
         assert answer.status == 403
         assert 'error="insufficient_scope"' in answer.challenge
 
+    def test_no_forgery_passes_and_none_asks_the_authority(
+        self, ask: Ask, kind: str, entra: EntraEmulator
+    ) -> None:
+        forger, let_in = Forger(entra), {}
+        assert ask(f"{kind}/me", bearer(forger.token())).status == 200
+        asked = len(entra.requests)
+        for name in FORGERIES:
+            forged = forger.forge(name)
+            # What a server makes of the bytes that were sent (PEP 3333).
+            sent = [each.encode().decode("latin-1") for each in forged.authorization]
+            answer = ask(f"{kind}/me", *sent)
+            wanted = 400 if name in self.refused_by_server else forged.status
+            if answer.status != wanted or wanted != 400 and not _is_told(answer, forged.error):
+                let_in[name] = (answer.status, answer.challenge)
+        assert not let_in, let_in
+        # Once in a minute, for a key that it does not have, is all.
+        assert len(entra.requests) - asked <= 1
+
     # On behalf of the caller
 
     def test_another_api_is_called_for_the_caller_with_one_request(
@@ -298,6 +330,7 @@ class WebCompliance:
 
 
 __all__ = [
+    "BY_SERVERS",
     "FAILURES",
     "GRAPH",
     "READ",

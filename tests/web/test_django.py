@@ -20,7 +20,7 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
-from web_compliance import READ, Answer, Ask, WebCompliance, bearer, by_http, told_of
+from web_compliance import BY_SERVERS, READ, Answer, Ask, WebCompliance, bearer, by_http, told_of
 
 from tokenmgr import ConfigurationError, InteractionRequiredError, TokenRegistry
 from tokenmgr.emulator import EntraEmulator
@@ -90,6 +90,7 @@ def gunicorn(entra: EntraEmulator, **more: str) -> Iterator[Ask]:
     """A worker that is forked from a process that has the project."""
     with programs.running(
         *("-m", "gunicorn", "--preload", "--workers=1", "--threads=8", "--bind=127.0.0.1:0"),
+        "--limit-request-field_size=65536",  # so that the application sees what is too large
         "web_django:wsgi",
         stderr=subprocess.STDOUT,
         **(entra.environment() | programs.with_tests() | more),
@@ -110,6 +111,8 @@ def uvicorn(entra: EntraEmulator, **more: str) -> Iterator[Ask]:
 
 
 class TestByGunicorn(DjangoCompliance):
+    refused_by_server = BY_SERVERS
+
     @pytest.fixture(scope="class")
     @classmethod
     def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
@@ -117,6 +120,8 @@ class TestByGunicorn(DjangoCompliance):
 
 
 class TestByUvicorn(DjangoCompliance):
+    refused_by_server = BY_SERVERS
+
     @pytest.fixture(scope="class")
     @classmethod
     def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
@@ -131,6 +136,8 @@ class WithoutMiddleware(DjangoCompliance):
 
 
 class TestViewsByGunicorn(WithoutMiddleware):
+    refused_by_server = BY_SERVERS
+
     @pytest.fixture(scope="class")
     @classmethod
     def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
@@ -138,6 +145,8 @@ class TestViewsByGunicorn(WithoutMiddleware):
 
 
 class TestViewsByUvicorn(WithoutMiddleware):
+    refused_by_server = BY_SERVERS
+
     @pytest.fixture(scope="class")
     @classmethod
     def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:

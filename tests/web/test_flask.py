@@ -12,7 +12,7 @@ import flask
 import flask.views
 import programs
 import pytest
-from web_compliance import READ, Answer, Ask, WebCompliance, bearer, by_http, told_of
+from web_compliance import BY_SERVERS, READ, Answer, Ask, WebCompliance, bearer, by_http, told_of
 from web_flask import in_thread, make_app
 
 from tokenmgr import (
@@ -63,11 +63,14 @@ class TestByItsTestClient(WebCompliance):
 class TestByGunicorn(WebCompliance):
     """Two workers that are forked from a process that has the application."""
 
+    refused_by_server = BY_SERVERS
+
     @pytest.fixture(scope="class")
     @classmethod
     def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
         with programs.running(
             *("-m", "gunicorn", "--preload", "--workers=1", "--threads=8", "--bind=127.0.0.1:0"),
+        "--limit-request-field_size=65536",  # so that the application sees what is too large
             "web_flask:make_app()",
             stderr=subprocess.STDOUT,
             **(entra.environment() | programs.with_tests()),
