@@ -233,7 +233,7 @@ def health_of(tokens: Iterable[TokenStatus]) -> Health:
         tokens: How each of them stands.
     """
     told = list(tokens)
-    states = Counter(each.state for each in told)
+    states = Counter[str](each.state for each in told)
     gone = [each for each in told if each.state in ("expired", "none") and each.last_error]
     reason = None
     if gone:

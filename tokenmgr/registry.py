@@ -379,7 +379,7 @@ class TokenRegistry(SignIns, Unpicklable):
         return [manager.status() for manager in self._own.members.all()]
 
     def health(self) -> Health:
-        """Says whether this process can serve, for probes. Nobody is asked, and nothing is waited for.
+        """Says whether this process can serve, for probes. Nobody is asked, nothing waited for.
 
         It goes by the app's own tokens: a user's trouble is the user's. A valid token serves though
         its renewal fails, and where nothing was asked for yet, nothing has failed. Where no token

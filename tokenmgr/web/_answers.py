@@ -17,6 +17,8 @@ from ..errors import (
     BearerRefusedError,
     ConsentRequiredError,
     InteractionRequiredError,
+    StoreError,
+    ThrottledError,
     TokenManagerError,
 )
 
@@ -55,7 +57,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
     if isinstance(error, ConsentRequiredError):
         told = "nobody has consented to what this API asks for on behalf of the user"
         return Refusal(403, [], _body("consent_required", told))
-    if isinstance(error, TokenManagerError) and error.retryable:
+    if isinstance(error, TokenManagerError) and (error.retryable or isinstance(error, StoreError)):
         return _of_trouble(error)
     return None
 
@@ -83,7 +85,7 @@ def _of_interaction(claims: str | None) -> Refusal:
 
 def _of_trouble(error: TokenManagerError) -> Refusal:
     wait = error.retry_after
-    if wait is None and error.status == 429:
+    if wait is None and isinstance(error, ThrottledError):
         wait = _SOON
     headers = [] if wait is None else [("Retry-After", str(max(_SOON, math.ceil(wait))))]
     told = "what this API depends on cannot be had just now: try again later"

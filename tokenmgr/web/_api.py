@@ -145,7 +145,7 @@ class Api(Unpicklable):
             return self._opened
 
     def close(self) -> None:
-        """Closes the registry, if it was made here. The next request, or :meth:`open`, makes another."""
+        """Closes the registry, if it was made here. Who asks for it next has another one made."""
         registry = self._let_go()
         if registry is not None:
             registry.close()

@@ -12,14 +12,16 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from .._runtime.secrecy import Unpicklable
 from ..errors import ConfigurationError
 from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
+from ..token import AccessToken, normalize_scopes
 from ._api import Call, under_way
 from ._marks import mark_needs, needs
 from .caller import Caller
 
-__all__ = ["caller", "on_behalf_of", "registry", "require", "required"]
+__all__ = ["CallersManager", "caller", "on_behalf_of", "registry", "require", "required"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,3 +125,89 @@ def registry() -> TokenRegistry:
         ConfigurationError: No request is under way, or the registry cannot be made.
     """
     return _call().api.registry
+
+
+class CallersManager(Unpicklable):
+    """Gives the token of whoever is the current caller, each time anew.
+
+    It is for a client that the whole program has, and that asks for a token with each request, as
+    every ``BearerAuth`` of ``tokenmgr.http`` does. A client that keeps tokens would hand one
+    caller's to the next: azure-core's do, and its credentials (``tokenmgr.http.azure``) refuse it.
+
+    Example:
+        >>> import httpx
+        >>> from tokenmgr.http.httpx import BearerAuth
+        >>> from tokenmgr.web.current import CallersManager
+        >>> graph = CallersManager("https://graph.microsoft.com/User.Read")
+        >>> client = httpx.AsyncClient(auth=BearerAuth(graph))
+
+    Args:
+        *scopes: What the tokens are for.
+
+    Raises:
+        InvalidScopeError: A scope is none.
+        ConfigurationError: There is none.
+
+    What its methods raise is what :func:`on_behalf_of` does, and the same method of
+    :class:`~tokenmgr.AccessTokenManager`.
+    """
+
+    def __init__(self, *scopes: str | Iterable[str]) -> None:
+        self._scopes = normalize_scopes(scopes)
+
+    def __repr__(self) -> str:
+        return f"<CallersManager of {' '.join(self._scopes)}>"
+
+    # It has no key, by which it would be taken for the manager of one token.
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of its tokens, sorted."""
+        return self._scopes
+
+    def get_access_token(
+        self, *, min_ttl: float | None = None, timeout: float | None = None
+    ) -> str:
+        """Gives the current caller's token: the text that goes behind ``Bearer``."""
+        return self.get_token(min_ttl=min_ttl, timeout=timeout).secret
+
+    async def aget_access_token(
+        self, *, min_ttl: float | None = None, timeout: float | None = None
+    ) -> str:
+        """Does as :meth:`get_access_token`, and never blocks the event loop."""
+        return (await self.aget_token(min_ttl=min_ttl, timeout=timeout)).secret
+
+    def get_token(
+        self,
+        *,
+        min_ttl: float | None = None,
+        timeout: float | None = None,
+        claims: str | None = None,
+    ) -> AccessToken:
+        """Gives the current caller's token, with its times."""
+        return on_behalf_of(*self._scopes).get_token(
+            min_ttl=min_ttl, timeout=timeout, claims=claims
+        )
+
+    async def aget_token(
+        self,
+        *,
+        min_ttl: float | None = None,
+        timeout: float | None = None,
+        claims: str | None = None,
+    ) -> AccessToken:
+        """Does as :meth:`get_token`, and never blocks the event loop."""
+        manager = on_behalf_of(*self._scopes)
+        return await manager.aget_token(min_ttl=min_ttl, timeout=timeout, claims=claims)
+
+    def headers(self) -> dict[str, str]:
+        """Gives ``{"Authorization": "Bearer …"}`` with the current caller's token."""
+        return on_behalf_of(*self._scopes).headers()
+
+    async def aheaders(self) -> dict[str, str]:
+        """Does as :meth:`headers`, and never blocks the event loop."""
+        return await on_behalf_of(*self._scopes).aheaders()
+
+    def invalidate(self, token: str | AccessToken) -> None:
+        """Drops a token of the current caller's that a resource refused."""
+        on_behalf_of(*self._scopes).invalidate(token)

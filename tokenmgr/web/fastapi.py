@@ -196,4 +196,4 @@ def _document(app: FastAPI) -> None:
                     operations.get(method.lower(), {}).setdefault("security", [])
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign] - the way that FastAPI documents
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents

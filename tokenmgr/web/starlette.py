@@ -30,6 +30,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 try:
+    from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Match
     from starlette.websockets import WebSocket, WebSocketState
@@ -39,12 +40,10 @@ except ImportError as _missing:
         name=_missing.name,
     ) from _missing
 
-from starlette.requests import Request
-
 from ..errors import ConfigurationError, TokenManagerError
+from ._answers import Refusal, refusal_of
 from ._api import Api, Call, RegistryGiven, under_way
 from ._marks import anonymous, is_anonymous
-from ._answers import Refusal, refusal_of
 from .caller import Caller
 from .current import caller, on_behalf_of, registry, require, required
 
@@ -172,8 +171,9 @@ class _Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._inner(scope, receive, send)
             return
+        sent = scope["headers"]
         call = await self._api.areceive(
-            [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+            [value.decode("latin-1") for name, value in sent if name == b"authorization"]
         )
         if call.refusal is not None and not self._is_open(scope):
             raise call.refusal
@@ -184,7 +184,7 @@ class _Guard:
             under_way.reset(mark)
 
     def _is_open(self, scope: Scope) -> bool:
-        """Whether the route that will answer is an anonymous one. Where that is not told, it is not."""
+        """Whether the route that will answer is anonymous. Where that is not told, it is not."""
         for route in self._routes():
             # Of a copy: some of FastAPI's routes note in it what they have found.
             match, found = route.matches(dict(scope))
