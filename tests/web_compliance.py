@@ -253,7 +253,7 @@ class WebCompliance:
             sent = [each.encode().decode("latin-1") for each in forged.authorization]
             answer = ask(f"{kind}/me", *sent)
             wanted = 400 if name in self.refused_by_server else forged.status
-            if answer.status != wanted or wanted != 400 and not _is_told(answer, forged.error):
+            if answer.status != wanted or (wanted != 400 and not _is_told(answer, forged.error)):
                 let_in[name] = (answer.status, answer.challenge)
         assert not let_in, let_in
         # Once in a minute, for a key that it does not have, is all.

@@ -70,7 +70,7 @@ class TestByGunicorn(WebCompliance):
     def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
         with programs.running(
             *("-m", "gunicorn", "--preload", "--workers=1", "--threads=8", "--bind=127.0.0.1:0"),
-        "--limit-request-field_size=65536",  # so that the application sees what is too large
+            "--limit-request-field_size=65536",  # so that the application sees what is too large
             "web_flask:make_app()",
             stderr=subprocess.STDOUT,
             **(entra.environment() | programs.with_tests()),

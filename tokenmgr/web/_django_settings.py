@@ -47,7 +47,6 @@ def _start_anew(*, setting: str, **_: Any) -> None:
 setting_changed.connect(_start_anew)
 
 
-@checks.register("tokenmgr")
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
     """Says what is wrong with ``settings.TOKENMGR``, and what its registry lacks."""
     given = getattr(settings, "TOKENMGR", None)
@@ -74,7 +73,6 @@ def _untold(error: TokenManagerError, is_named: bool) -> checks.CheckMessage:
     )
 
 
-@checks.register("tokenmgr")
 def check_middleware(**_: Any) -> list[checks.CheckMessage]:
     """Says when the middleware comes too late to tell callers that they need a bearer."""
     names = list(settings.MIDDLEWARE)
@@ -88,3 +86,7 @@ def check_middleware(**_: Any) -> list[checks.CheckMessage]:
             id="tokenmgr.W002",
         )
     ]
+
+
+for _check in (check_settings, check_middleware):
+    checks.register(_check, "tokenmgr")
