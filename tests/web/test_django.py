@@ -28,6 +28,12 @@ from tokenmgr.web import _django_settings
 from tokenmgr.web import django as bearers
 
 ANN = "ann@contoso.com"
+#: Django REST framework's settings, for a project without users of its own.
+REST = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+}
 
 
 def _answer(response: Any) -> Answer:
@@ -205,6 +211,56 @@ def test_a_class_takes_the_decorator_by_method_decorator(registry, entra):
                 assert ask("/orders", bearer(entra.sign_in(ANN)), method="POST").status == 403
 
 
+def test_a_class_that_is_async_has_the_mixin_instead(registry, entra):
+    @method_decorator(bearers.required(), name="dispatch")
+    class Orders(View):
+        async def get(self, request: HttpRequest) -> HttpResponse:
+            raise AssertionError
+
+    with (
+        override_settings(ROOT_URLCONF=Urls(orders=Orders.as_view())),
+        pytest.raises(ConfigurationError, match="BearerRequiredMixin"),
+    ):
+        Client().get("/orders", headers={"Authorization": bearer(entra.sign_in(ANN))})
+
+
+@pytest.mark.parametrize("middleware", [[], [web_django.MIDDLEWARE]], ids=["views", "middleware"])
+def test_views_of_django_rest_framework_are_protected_alike(registry, entra, middleware):
+    from rest_framework.decorators import api_view
+    from rest_framework.response import Response
+    from rest_framework.views import APIView
+    from rest_framework.viewsets import ViewSet
+
+    class Orders(bearers.BearerRequiredMixin, APIView):
+        def get(self, _: Any) -> Response:
+            raise InteractionRequiredError("sign in again", claims="{}")
+
+        @bearers.required(READ)
+        def post(self, _: Any) -> Response:
+            return Response(told_of(bearers.caller()))
+
+    class Set(bearers.BearerRequiredMixin, ViewSet):
+        required_scopes = READ
+
+        def create(self, _: Any) -> Response:
+            return Response(told_of(bearers.caller()))
+
+    @bearers.required(READ)
+    @api_view(["POST"])
+    def function(_: Any) -> Response:
+        return Response(told_of(bearers.caller()))
+
+    views = Urls(a=Orders.as_view(), b=Set.as_view({"post": "create"}), c=function)
+    ann, reader = (bearer(entra.sign_in(ANN, scopes=[each])) for each in ("another", READ))
+    with override_settings(
+        ROOT_URLCONF=views, MIDDLEWARE=[*middleware, web_django.CSRF], REST_FRAMEWORK=REST
+    ):
+        for route in ("/a", "/b", "/c"):
+            asked = [ask(route, *each, method="POST").status for each in ((), (ann,), (reader,))]
+            assert asked == [401, 403, 200]
+        assert 'error="insufficient_claims"' in ask("/a", ann).challenge
+
+
 def test_a_class_may_be_open(registry):
     @bearers.anonymous
     class Open(View):
@@ -305,6 +361,23 @@ def test_an_error_of_ours_in_a_deferred_template_is_answered(registry, entra):
     with override_settings(ROOT_URLCONF=Urls(page=page), TEMPLATES=[engine]):
         assert ask("/page", bearer(entra.sign_in(ANN))).status == 401
         assert ask_async("/page", bearer(entra.sign_in(ANN))).status == 401
+
+
+@pytest.mark.parametrize("middleware", [[], [web_django.MIDDLEWARE]], ids=["views", "middleware"])
+def test_a_request_within_a_request_has_its_own_caller(registry, entra, middleware):
+    bob = bearer(entra.sign_in("bob@contoso.com"))
+
+    @bearers.required()
+    def outer(_: HttpRequest) -> HttpResponse:
+        seen = [bearers.caller().object_id]
+        seen.append(ask("/inner", bob).body["object_id"])
+        return JsonResponse({"seen": [*seen, bearers.caller().object_id]})
+
+    views = Urls(outer=outer, inner=bearers.required()(told))
+    with override_settings(ROOT_URLCONF=views, MIDDLEWARE=middleware):
+        seen = ask("/outer", bearer(entra.sign_in(ANN))).body["seen"]
+    ann, bob = entra.add_user(ANN), entra.add_user("bob@contoso.com")
+    assert seen == [ann, bob, ann]
 
 
 def test_outside_of_a_request_there_is_no_caller_and_there_is_a_registry(registry):

@@ -20,6 +20,9 @@ requests (CSRF), and a view that is decorated needs no log-in: ``LoginRequiredMi
 pass. ``login_not_required`` does not make a view anonymous: it says that there is no log-in, and
 that may be so because there is a bearer.
 
+Views of Django REST framework are protected in the same ways, and need no authentication class of
+their own: ``authentication_classes = []``.
+
 What Django answers before a view, as for an unknown address, needs no bearer; nor does what another
 middleware answers first, as one for CORS does. A body that streams on after its view finds no
 caller: ask before.
@@ -30,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 try:
@@ -45,7 +49,7 @@ from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
-from ..errors import TokenManagerError
+from ..errors import ConfigurationError, TokenManagerError
 from ..registry import TokenRegistry
 from ._answers import refusal_of
 from ._api import Call, under_way
@@ -157,11 +161,11 @@ class BearerRequiredMixin(_View):
             )
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Any:
+    def as_view(cls, *args: Any, **initkwargs: Any) -> Any:
         """Gives the view for a route, as ``View.as_view()`` does."""
         scopes = initkwargs.get("required_scopes", cls.required_scopes)
         roles = initkwargs.get("required_roles", cls.required_roles)
-        return required(scopes, roles)(super().as_view(**initkwargs))
+        return required(scopes, roles)(super().as_view(*args, **initkwargs))
 
 
 @anonymous
@@ -216,7 +220,7 @@ def _guard(view: Callable[..., Any], needed: Needs) -> Callable[..., Any]:
         try:
             with _begun(request, _call_of(request) or api().receive(_bearer_of(request))) as call:
                 _check(call, needed)
-                return view(*args, **kwargs)
+                return _whole(view(*args, **kwargs))
         except TokenManagerError as error:
             answer = _answer(error)
             if answer is None:
@@ -247,6 +251,17 @@ def _guard_async(
     return guarded
 
 
+def _whole(answer: Any) -> Any:
+    """Refuses what is still to be awaited, with nobody left to say who calls."""
+    if iscoroutine(answer):
+        answer.close()
+        raise ConfigurationError(
+            "required() decorates this class's dispatch(), which cannot be awaited here: give the "
+            "class BearerRequiredMixin"
+        )
+    return answer
+
+
 def _roll_back() -> None:
     """Has nothing kept of a view that has raised, though Django is not told (ATOMIC_REQUESTS)."""
     for connection in connections.all(initialized_only=True):
@@ -257,8 +272,9 @@ def _roll_back() -> None:
 def _request_of(args: tuple[Any, ...]) -> HttpRequest:
     """The request among a view's arguments, of which a method's first is its object."""
     for each in args[:2]:
-        if isinstance(each, HttpRequest):
-            return each
+        if isinstance(getattr(each, "META", None), dict):  # that of Django REST framework, too
+            request: HttpRequest = each
+            return request
     raise TypeError("required() decorates views: their first argument is the request")
 
 

@@ -265,12 +265,8 @@ def _marked() -> tuple[object, ...]:
 
 def _forget(_: BaseException | None = None) -> None:
     undo: Token[Call | None] | None = flask.g.pop(_UNDO, None)
-    if undo is None:
-        return
-    try:
+    if undo is not None:  # a copy of the request's context ends too, and so does a stream
         under_way.reset(undo)
-    except ValueError:  # a server that ends a request in another context than it has begun it in
-        under_way.set(None)
 
 
 def _refuse(error: TokenManagerError) -> Any:
