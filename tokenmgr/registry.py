@@ -470,6 +470,11 @@ class TokenRegistry(SignIns, Unpicklable):
         await self.aclose()
 
 
+def own_tenant(registry: TokenRegistry) -> Tenant:
+    """Gives what a registry is made of, for what else is done in its app's name."""
+    return registry._own  # noqa: SLF001 - what the registry was made of
+
+
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:
     """The settings that were given, with the environment's in place of those that were not."""
     of_environment = Hidden(

@@ -1,4 +1,4 @@
-"""The dictionary ``TOKENMGR`` of a framework's settings: what may be in it, and what is made of it."""
+"""The dictionary ``TOKENMGR`` of a framework's settings: what may be in it, what is made of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _NAMES = ("registry", "audience", "tenants", "leeway")
 
 
 class Problem(NamedTuple):
-    """What is wrong with settings."""
+    """Something that is wrong with settings."""
 
     #: Which kind of problem it is, for those who silence one: 1 to 3.
     number: int
     message: str
+    #: What to do, as the end of a sentence.
     hint: str
 
 
@@ -76,7 +77,7 @@ def _at(path: str) -> TokenRegistry:
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"there is no registry at {path!r}: name a module and what it has, as in "
             "'project.tokens.registry'"
