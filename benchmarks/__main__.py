@@ -36,6 +36,7 @@ from . import (
     users,
     users_at_once,
     warm,
+    web_fleet,
 )
 from .figure import Section
 from .service import SCOPE, Service
@@ -82,6 +83,7 @@ def _sections() -> Iterator[Section]:
     yield users_at_once.section()
     yield _alone(shared_anywhere.section)
     yield tenants.section()
+    yield web_fleet.section()
     yield first_token.section()
     yield imports.section(rounds=15)
 

@@ -1,0 +1,14 @@
+"""The benchmark of a web API's workers."""
+
+from __future__ import annotations
+
+from benchmarks import web_fleet
+
+
+def test_workers_of_both_servers_answer_every_call():
+    figures = web_fleet.section(workers=2, lasts=8.0).figures
+    assert [each.what for each in figures] == list(web_fleet.SERVERS)
+    for each in figures:
+        assert each.measured.startswith("0 of "), each.measured
+        assert not each.measured.startswith("0 of 0 "), each.measured
+        assert "(0 of one worker)" not in each.measured
