@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from operator import methodcaller
 from pathlib import Path
@@ -58,12 +58,12 @@ class Outcome(NamedTuple):
     slow: float
 
 
-def section(*, workers: int = 8, lasts: float = 30.0) -> Section:
+def section(servers: Iterable[str] = SERVERS, *, workers: int = 8, lasts: float = 30.0) -> Section:
     """The figures of each server."""
     told = {"workers": workers, "callers": _CALLERS, "users": _USERS, "calls": _CALLS}
     found = Section("Workers of a web API", _METHOD.format(**told, lasts=lasts, lifetime=_LIFETIME))
     with Service() as service:
-        for name in SERVERS:
+        for name in servers:
             alone = _under_load(service, name, workers=1, lasts=lasts)
             fleet = _under_load(service, name, workers=workers, lasts=lasts)
             found.figures.append(
