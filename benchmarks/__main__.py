@@ -36,8 +36,9 @@ from . import (
     users,
     users_at_once,
     warm,
-    web_bearer,
     web_api,
+    web_bearer,
+    web_fleet,
 )
 from .figure import Section
 from .service import SCOPE, Service
@@ -93,6 +94,7 @@ def _sections() -> Iterator[Section]:
     yield tenants.section()
     # Alone, as nobody else is to have FastAPI in memory.
     yield _alone(web_api.section)
+    yield web_fleet.section()
     yield first_token.section()
     yield imports.section(rounds=15)
 
