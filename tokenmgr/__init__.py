@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import (
         AuthorityError,
+        BearerRefusedError,
         ConfigurationError,
         ConsentRequiredError,
         HostNotAllowedError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         InteractionRequiredError,
         InvalidCredentialError,
         InvalidScopeError,
+        OverrideIgnoredError,
         ServiceUnavailableError,
         SessionNotFoundError,
         SidecarError,
@@ -45,6 +47,7 @@ __all__ = [
     "AuthCodeFlow",
     "Authority",
     "AuthorityError",
+    "BearerRefusedError",
     "Certificate",
     "ClientAssertion",
     "ClientSecret",
@@ -56,6 +59,7 @@ __all__ = [
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
+    "OverrideIgnoredError",
     "RefreshPolicy",
     "ServiceUnavailableError",
     "SessionNotFoundError",

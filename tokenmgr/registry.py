@@ -15,7 +15,7 @@ from ._runtime.secrecy import Hidden, Unpicklable
 from ._sign_ins import SignIns
 from ._signed_in import SignedInUsers
 from ._tenants import Tenant, Tenants
-from .events import Event, TokenStatus
+from .events import Event, Health, TokenStatus, health_of
 from .identity.assertions import text_of
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential
@@ -379,6 +379,17 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         """Says how each token stands, without its secret."""
         return [manager.status() for manager in self._own.members.all()]
 
+    def health(self) -> Health:
+        """Says whether this process can serve, for probes. Nobody is asked, nothing waited for.
+
+        It goes by the app's own tokens: a user's trouble is the user's. A valid token serves though
+        its renewal fails, and where nothing was asked for yet, nothing has failed. Where no token
+        is valid, and one could not be had, it is not ready; nor once it is closed.
+        """
+        if self._own.closed:
+            return Health(ready=False, reason="this registry is closed: make a new TokenRegistry")
+        return health_of(self.status())
+
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
@@ -459,6 +470,11 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+
+def own_tenant(registry: TokenRegistry) -> Tenant:
+    """Gives what a registry is made of, for what else is done in its app's name."""
+    return registry._own  # noqa: SLF001 - what the registry was made of
 
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:

@@ -30,6 +30,8 @@ PATHS: dict[AuthorityKind, dict[str, str]] = {
     },
     AuthorityKind.ENTRA: {
         "discovery": "/{tenant}/v2.0/.well-known/openid-configuration",
+        "legacy_discovery": "/{tenant}/.well-known/openid-configuration",
+        "legacy_keys": "/{tenant}/discovery/keys",
         "token": "/{tenant}/oauth2/v2.0/token",
         "keys": "/{tenant}/discovery/v2.0/keys",
         "authorize": "/{tenant}/oauth2/v2.0/authorize",

@@ -253,6 +253,14 @@ class Client:
             wall=self._context.clock.wall,
         )
 
+    def asking(self) -> Exchange:
+        """Opens requests for what anybody may read, with one deadline for all of them.
+
+        Raises:
+            ConfigurationError: The registry is closed.
+        """
+        return self._exchange(documented=False)
+
     def token_endpoint(self) -> str:
         """Says where tokens are asked for, as the authority's metadata has it; kept for a day.
 

@@ -125,9 +125,12 @@ class UserGrant(EntraGrant):
             return secrets.token_urlsafe(32)
         if not scopes.resource:
             return None
+        api = state.clients.api_of(scopes.resource)
+        by_id = api is not None and api.accepted_version == "2.0"
         claims = delegation.access_claims(
-            scopes.resource,
+            api.client_id if api is not None and by_id else scopes.resource,
             scopes.permissions,
+            version=None if api is None else api.accepted_version,
             capabilities=self.requested_claims().capabilities,
         )
         return state.signer.access_token(claims, lifetime=state.token_lifetime)

@@ -42,7 +42,7 @@ class _PlainConnection(HTTPConnection):
 
     def connect(self) -> None:
         super().connect()
-        self._answer = None  # a proxy's, that it leads there
+        self._answer = None  # that of a connection before, or a proxy's, that it leads there
 
     @property
     def is_connected(self) -> bool:
@@ -142,7 +142,10 @@ class _Pool(_PlainPool, HTTPSConnectionPool):
         except EmptyPoolError:  # there are as many as there may be
             opened.close()
             return
-        connection.sock, connection.is_verified = opened, True
+        if connection.sock is None:
+            connection.sock, connection.is_verified = opened, True
+        else:  # a request that needs no MSAL has left one, as that for the authority's keys does
+            opened.close()
         self._put_conn(connection)
 
 

@@ -117,6 +117,18 @@ class Exchange:
         self.issuer, self.names_issuer = metadata["issuer"], _NAMES_ISSUER in metadata
         return known
 
+    def read(self, url: str) -> Answer:
+        """Gets a JSON object that is nobody's secret, such as an authority's public keys.
+
+        Raises:
+            TokenManagerError: There is none, or the address is none of the authority's.
+        """
+        response = self._send("GET", url, Hidden({}))
+        said = parsed(response)
+        if response.status_code != 200 or said is None:
+            raise no_metadata(url, response, said)
+        return said
+
     def _ask_for_metadata(self, url: str, request: Hidden) -> Response:
         response = self._send("GET", url, request)
         metadata = parsed(response)
