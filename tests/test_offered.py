@@ -16,10 +16,11 @@ aget_access_token aget_token aheaders arefresh_access_token close from_secret ge
 get_token headers invalidate key prefetch refresh_access_token scopes status
 """
 REGISTRY = """
-abegin_device_code aclose acomplete_auth_code aget_access_token aprefetch authorization_request_url
-begin_auth_code begin_device_code close complete_auth_code export_cache from_env get_access_token
-import_cache manager on_behalf_of prefetch redeem_auth_code redeem_refresh_token session sign_in
-sign_in_with_password status tenant user users
+abegin_auth_code abegin_device_code aclose acomplete_auth_code aget_access_token aprefetch auser
+ausers authorization_request_url begin_auth_code begin_device_code close complete_auth_code
+export_cache from_env get_access_token health import_cache manager on_behalf_of prefetch
+redeem_auth_code redeem_refresh_token session sign_in sign_in_with_password status tenant user
+users
 """
 SESSION = """
 aend asign_out claims end home_account_id manager sign_out username

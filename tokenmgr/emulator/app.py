@@ -40,6 +40,12 @@ def build_app(state: State) -> web.Application:
         app.router.add_get(paths["discovery"], handlers.discovery, name=f"discovery.{kind.value}")
         app.router.add_get(paths["keys"], handlers.keys, name=f"keys.{kind.value}")
         app.router.add_post(paths["token"], handlers.token, name=f"token.{kind.value}")
+        if "legacy_discovery" in paths:
+            path, name = paths["legacy_discovery"], f"discovery.{kind.value}.legacy"
+            app.router.add_get(path, handlers.legacy_discovery, name=name)
+            app.router.add_get(
+                paths["legacy_keys"], handlers.keys, name=f"keys.{kind.value}.legacy"
+            )
         if "devicecode" in paths:
             path, name = paths["devicecode"], f"devicecode.{kind.value}"
             app.router.add_post(path, handlers.device_code, name=name)
@@ -61,10 +67,15 @@ class _Handlers:
         """An authority's OpenID configuration."""
         return web.json_response(self._authority(request).metadata())
 
+    async def legacy_discovery(self, request: web.Request) -> web.Response:
+        """A tenant's OpenID configuration of version 1.0."""
+        return web.json_response(self._authority(request).legacy_metadata())
+
     async def keys(self, request: web.Request) -> web.Response:
-        """The public keys, the same ones for every authority."""
-        self._authority(request)
-        return web.json_response(self._state.signer.public_keys())
+        """The public keys, the same ones for every authority; Entra says whose tokens they sign."""
+        authority = self._authority(request)
+        issuer = authority.issuer if authority.kind is AuthorityKind.ENTRA else None
+        return web.json_response(self._state.signer.public_keys(issuer))
 
     async def token(self, request: web.Request) -> web.Response:
         """The token endpoint."""
@@ -156,7 +167,7 @@ class _Handlers:
         name = request.match_info.route.name or ""
         return existing(
             self._state.authority(
-                AuthorityKind(name.partition(".")[2]),
+                AuthorityKind(name.split(".")[1]),
                 tenant=request.match_info.get("tenant", ""),
                 policy=request.match_info.get("policy"),
             )

@@ -48,15 +48,16 @@ class ClientCredentials(EntraGrant, ClientCredentialsGrant):
 
     def create_token_response(self) -> Any:
         """The answer with the token in it."""
-        state = self.server.state
+        state, resource = self.server.state, resource_of(self.request.payload.scope)
         return self.success(
             state.signer.app_token(
                 self.request.authority,
                 client_id=self.client.client_id,
-                resource=resource_of(self.request.payload.scope),
+                resource=resource,
                 roles=self.client.roles,
                 lifetime=state.token_lifetime,
                 capabilities=self.requested_claims().capabilities,
+                api=state.clients.api_of(resource),
             )
         )
 
