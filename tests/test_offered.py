@@ -79,7 +79,7 @@ OBJECTS = {
     ),
     "a source": (
         lambda folder: SidecarSource(SidecarClient(), "Graph", as_app=True),
-        "check ends_at fetch_token key manager",
+        "check ends_at fetch_timeout fetch_token key manager",
     ),
     "a policy": (lambda folder: RefreshPolicy(), POLICY),
     "an authority": (lambda folder: Authority.entra("contoso.com"), AUTHORITY),

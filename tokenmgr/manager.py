@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
-from ._context import new_context
+from ._context import OWN_SOURCE, new_context
 from ._engine.cell import LATELY, Cell, Request
 from ._engine.current import Current
 from ._engine.flight import Flight, FlightLostError
@@ -87,7 +87,12 @@ class AccessTokenManager(Unpicklable):
     ) -> None:
         # Either may be secret, or hold a password.
         store, encryption_key, given = None, None, Hidden((store, encryption_key))
-        context = new_context(policy=policy, clock=clock, on_event=on_event)
+        context = new_context(
+            policy=policy,
+            clock=clock,
+            on_event=on_event,
+            fetch_timeout=getattr(source, "fetch_timeout", OWN_SOURCE),
+        )
         if given.cell_contents[0] is not None:
             from ._sharing.part import part_of_source
 

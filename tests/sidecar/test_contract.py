@@ -5,6 +5,7 @@ from __future__ import annotations
 import hypothesis
 import pytest
 import schemathesis
+from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -37,7 +38,12 @@ def test_the_emulators_sidecar_keeps_to_the_contract(entra: EntraEmulator, opera
     with entra.sidecar(allow_overrides=opened) as sidecar:
         ann = {"Authorization": f"Bearer {entra.sign_in(ANN)}"}
 
-        @hypothesis.given(case=operation.as_strategy(), known=hypothesis.strategies.booleans())
+        # And what it does not allow, where there is anything to ask for.
+        cases = operation.as_strategy()
+        if operation.query:
+            cases |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+
+        @hypothesis.given(case=cases, known=hypothesis.strategies.booleans())
         @hypothesis.settings(max_examples=_MOST, database=None)
         def run(case: schemathesis.Case, known: bool) -> None:
             headers = ann if known else {}

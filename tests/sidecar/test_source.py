@@ -210,6 +210,15 @@ def test_workers_share_the_sidecars_token(entra, sidecar, client):
     assert (len(found), len(asked(entra))) == (2, 2)
 
 
+def test_a_lease_lasts_for_as_long_as_the_sidecar_may_be_asked(entra, sidecar):
+    client = SidecarClient(sidecar.url, timeout=60)
+    source = SidecarSource(client, "Graph", as_app=True, client_id=entra.client_id)
+    manager = source.manager(store=MemoryStore(), encryption_key=STORE_KEY)
+    assert manager._part.sealed.lease_ttl > 120
+    manager.close()
+    client.close()
+
+
 def test_a_callers_token_is_shared_with_nobody_elses(entra, client):
     store = MemoryStore()
     for name in (ANN, "bob@contoso.com"):

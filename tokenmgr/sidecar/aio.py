@@ -208,23 +208,25 @@ class AsyncSidecarClient(Unpicklable):
         return client
 
     def _new_client(self) -> httpx.AsyncClient:
-        verify: bool | ssl.SSLContext = self._verify is not False
-        if isinstance(self._verify, str):
-            folder = Path(self._verify).is_dir()
-            verify = (
-                ssl.create_default_context(capath=self._verify)
-                if folder
-                else ssl.create_default_context(cafile=self._verify)
-            )
         client = httpx.AsyncClient(
             timeout=None,  # noqa: S113 - what it has is one for the whole answer
             follow_redirects=False,
             trust_env=not self._sidecar.address.is_loopback,  # and so through no proxy
-            verify=verify,
+            verify=self._trusted(),
             limits=httpx.Limits(max_connections=_MOST_AT_ONCE),
         )
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
         return client
+
+    def _trusted(self) -> bool | ssl.SSLContext:
+        if self._sidecar.address.url.startswith("http:"):
+            # One that trusts nobody: to read what others trust would hold the event loop up.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if not isinstance(self._verify, str):
+            return self._verify is not False
+        if Path(self._verify).is_dir():
+            return ssl.create_default_context(capath=self._verify)
+        return ssl.create_default_context(cafile=self._verify)
 
 
 async def _exchange(client: httpx.AsyncClient, call: Call[Any]) -> Received | TokenManagerError:

@@ -121,7 +121,8 @@ class SidecarClient(Unpicklable):
                 answer with its ``status``.
             OverrideIgnoredError: The token is of another agent, user, tenant or kind than was
                 asked for.
-            TokenRequestError: Entra gave no token; its type says why, as for any other token.
+            TokenRequestError: Entra gave no token; its type says why, as for any other token. The
+                sidecar does not pass on the claims that a sign-in has to satisfy.
             ConfigurationError: What was asked for cannot be right.
             SidecarError: The sidecar gave no answer of use.
         """

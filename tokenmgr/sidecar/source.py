@@ -102,6 +102,8 @@ class SidecarSource(Unpicklable):
         self._app = client_id.lower()
         #: The wall clock.
         self._wall: Callable[[], float] = SYSTEM_CLOCK.wall
+        #: Seconds that a fetch may take: the sidecar may be asked twice.
+        self.fetch_timeout: float = 2 * client._sidecar.timeout  # noqa: SLF001 - they are one
         #: When there is no more to be had, in seconds since 1970.
         self.ends_at: float = float("inf")
         subject = self._read_caller()
