@@ -23,10 +23,7 @@ from .service import Service, Settings
 from .turns import awaited, in_turns
 from .users import sign_in
 
-__all__ = ["DISTRIBUTIONS", "added", "keys_asked_for", "section"]
-
-#: Whose versions the results name.
-DISTRIBUTIONS = ("fastapi", "fastapi-azure-auth")
+__all__ = ["added", "keys_asked_for", "section"]
 
 #: The goal: seconds that are added to a request.
 _ADDED = 150e-6

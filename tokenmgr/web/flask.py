@@ -190,7 +190,9 @@ def ready() -> flask.Response:
 def _api() -> Api:
     found: Api | None = flask.current_app.extensions.get(_KEY)
     if found is None:
-        raise ConfigurationError("this app has no bearers yet: call tokenmgr.web.flask.init_app(app)")
+        raise ConfigurationError(
+            "this app has no bearers yet: call tokenmgr.web.flask.init_app(app)"
+        )
     return found
 
 
