@@ -45,7 +45,7 @@ def check(forged: Forged, answer: httpx.Response) -> None:
 
 def sent(forged: Forged) -> list[tuple[bytes, bytes]]:
     """Its headers, as a client would send them that checks nothing."""
-    return [(b"Authorization", value.encode("latin-1")) for value in forged.authorization]
+    return [(b"Authorization", value.encode()) for value in forged.authorization]
 
 
 async def test_no_forgery_passes_and_none_fails_or_costs_a_request(entra, forger):
