@@ -469,6 +469,20 @@ def test_where_no_thread_runs_the_caller_asks(clock):
         keys.ask("a")
 
 
+def test_what_nobody_has_foreseen_is_an_error_of_the_authority_and_backs_off(clock):
+    workers, asking = HandWorkers(), Asking()
+    asking.error = KeyError("a member")
+    keys = made(clock, asking, workers)
+    flight = keys.ask("a")
+    workers.run()
+    assert flight is not None
+    assert flight.landed
+    for _ in range(3):
+        with pytest.raises(AuthorityError, match="makes no sense"):
+            keys.ask("a")
+    assert asking.times == 1
+
+
 def test_who_asks_and_is_interrupted_has_the_next_one_ask(clock):
     workers, asking = HandWorkers(), Asking()
     asking.error = SystemExit()
