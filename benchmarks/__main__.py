@@ -36,12 +36,16 @@ from . import (
     users,
     users_at_once,
     warm,
+    web_bearer,
 )
 from .figure import Section
 from .service import SCOPE, Service
 
 _DOCS = Path(__file__).parents[1] / "docs"
-_DISTRIBUTIONS = peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS + keeper_peers.DISTRIBUTIONS
+_DISTRIBUTIONS = (
+    *(peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS + keeper_peers.DISTRIBUTIONS),
+    *web_bearer.DISTRIBUTIONS,
+)
 
 
 def main() -> None:
@@ -64,6 +68,7 @@ def _sections() -> Iterator[Section]:
     with Service() as service, service.registry() as tokens:
         yield clients.slow_section(tokens.manager(SCOPE), service.settings.ca_file)
     yield clients.cold_section()
+    yield web_bearer.section()
     yield cold.section({"MSAL": peers.msal_call, "azure-identity": peers.azure_call})
     yield keepers.section(keeper_peers.KEEPERS)
     yield outage.section(rounds=5)

@@ -30,7 +30,7 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from tokenmgr.emulator import EntraEmulator
 
-__all__ = ["FORGERIES", "Forged", "Forger", "joserfc_takes"]
+__all__ = ["FORGERIES", "Forged", "Forger", "encoded", "joserfc_takes", "own_key"]
 
 ANN = "ann@contoso.com"
 OTHER_TENANT = "99999999-8888-7777-6666-555555555555"
@@ -68,12 +68,13 @@ def _row(name: str, make: Callable[[Forger], str | list[str]], **expected: Any) 
 
 
 @cache
-def _own_key() -> RSAKey:
+def own_key() -> RSAKey:
     """The key of whoever forges."""
     return RSAKey.generate_key(2048, auto_kid=True)
 
 
-def _encoded(content: bytes | str) -> str:
+def encoded(content: bytes | str) -> str:
+    """A part of a JWT."""
     data = content.encode() if isinstance(content, str) else content
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -111,8 +112,8 @@ class Forger:
     def foreign(self, algorithm: str = "RS256", key: Any = None, **header: Any) -> str:
         """A token that somebody else has signed, with this header."""
         header = self.header(alg=algorithm, **header)
-        payload = _encoded(json.dumps(self.claims()))
-        return self.raw(json.dumps(header), payload, key or _own_key(), algorithm)
+        payload = encoded(json.dumps(self.claims()))
+        return self.raw(json.dumps(header), payload, key or own_key(), algorithm)
 
     def raw(
         self,
@@ -123,31 +124,31 @@ class Forger:
     ) -> str:
         """A token of any header and payload (in base64), rightly signed."""
         key = key or self.key
-        signing_input = f"{_encoded(header)}.{payload}"
+        signing_input = f"{encoded(header)}.{payload}"
         if algorithm == "HS256":  # joserfc refuses such secrets
-            return f"{signing_input}.{_encoded(hmac.digest(key, signing_input.encode(), 'sha256'))}"
+            return f"{signing_input}.{encoded(hmac.digest(key, signing_input.encode(), 'sha256'))}"
         if algorithm == "RS256":
             signature = key.private_key.sign(
                 signing_input.encode(), padding.PKCS1v15(), hashes.SHA256()
             )
-            return f"{signing_input}.{_encoded(signature)}"
+            return f"{signing_input}.{encoded(signature)}"
         from joserfc.jws import JWSRegistry
 
         signature = (
             JWSRegistry(algorithms=[algorithm]).get_alg(algorithm).sign(signing_input.encode(), key)
         )
-        return f"{signing_input}.{_encoded(signature)}"
+        return f"{signing_input}.{encoded(signature)}"
 
     def as_graph_signs(self) -> str:
         """A token for Microsoft Graph: what is signed has a digest where the header has a nonce."""
-        payload = _encoded(json.dumps(self.claims(aud=GRAPH)))
+        payload = encoded(json.dumps(self.claims(aud=GRAPH)))
         signed = self.raw(json.dumps(self.header(nonce="the digest of a nonce")), payload)
-        header = _encoded(json.dumps(self.header(nonce="a nonce")))
+        header = encoded(json.dumps(self.header(nonce="a nonce")))
         return f"{header}.{payload}.{signed.rpartition('.')[2]}"
 
     def with_payload(self, payload: str | bytes, **header: Any) -> str:
         """A token of the authority's, with this text for its claims."""
-        return self.raw(json.dumps(self.header(**header)), _encoded(payload))
+        return self.raw(json.dumps(self.header(**header)), encoded(payload))
 
     def with_claim(self, text: str) -> str:
         """A token of the authority's whose JSON has this member at its end, as it is written."""
@@ -157,7 +158,7 @@ class Forger:
 
     def with_header(self, text: str) -> str:
         """A token of the authority's with this text for its header."""
-        return self.raw(text, _encoded(json.dumps(self.claims())))
+        return self.raw(text, encoded(json.dumps(self.claims())))
 
 
 def joserfc_takes(entra: EntraEmulator, token: str) -> bool:
@@ -237,9 +238,7 @@ for _name in ("none", "None", "NONE", "nOnE"):
     _row(
         f"alg {_name}",
         lambda f, alg=_name: (
-            f.raw(json.dumps(f.header(alg=alg)), _encoded(json.dumps(f.claims()))).rpartition(".")[
-                0
-            ]
+            f.raw(json.dumps(f.header(alg=alg)), encoded(json.dumps(f.claims()))).rpartition(".")[0]
             + "."
         ),
         **_UNSIGNED,
@@ -275,12 +274,12 @@ _FOREIGN = {"says": "not signed by the authority"}
 _row("another's key", lambda f: f.foreign(), **_FOREIGN)
 _row(
     "another's key, embedded",
-    lambda f: f.foreign(jwk=_own_key().as_dict(private=False)),
+    lambda f: f.foreign(jwk=own_key().as_dict(private=False)),
     **_FOREIGN,
 )
 _row(
     "another's key, embedded under its own name",
-    lambda f: f.foreign(jwk=_own_key().as_dict(private=False), kid=_own_key().kid),
+    lambda f: f.foreign(jwk=own_key().as_dict(private=False), kid=own_key().kid),
     says="a key that the authority does not have",
 )
 _row("another's certificate", lambda f: f.foreign(x5c=["MIIB"]), **_FOREIGN)
@@ -297,7 +296,7 @@ _row(
     lambda f: ".".join(
         (
             (parts := f.token().split("."))[0],
-            _encoded(json.dumps(f.claims(scp="admin"))),
+            encoded(json.dumps(f.claims(scp="admin"))),
             parts[2],
         )
     ),
@@ -436,6 +435,12 @@ for _claim in ('"tid": ["a"]', '"tid": 7', '"oid": []', '"idtyp": ["app"]', '"ve
     _row(f"a claim {_claim}", lambda f, claim=_claim: f.with_claim(claim), by_joserfc=True)
 for _claim in ('"scp": {"a": 1}', '"scp": 7', '"roles": 7', '"roles": [7]', '"azp": 7'):
     _row(f"a claim {_claim}", lambda f, claim=_claim: f.with_claim(claim), by_joserfc=True)
+_row(
+    "bound to a key",
+    lambda f: f.token(cnf={"kid": "a key's name"}),
+    by_joserfc=True,
+    says="bound to a key",
+)
 _row(
     "deep claims",
     lambda f: f.with_claim('"a": ' + "[" * 100 + "]" * 100),

@@ -196,6 +196,7 @@ class BearerRefusedError(TokenManagerError):
         status: The HTTP status to answer with: 401, or 403 for a caller who is known, and may not.
         error: ``invalid_token`` or ``insufficient_scope``; None where no bearer was sent at all.
         scopes: The scopes that were needed, where they are missing.
+        **more: As for :class:`TokenManagerError`.
     """
 
     status: int
@@ -207,8 +208,9 @@ class BearerRefusedError(TokenManagerError):
         status: int = 401,
         error: str | None = "invalid_token",
         scopes: tuple[str, ...] = (),
+        **more: Any,
     ) -> None:
-        super().__init__(message, error=error, status=status)
+        super().__init__(message, error=error, status=status, **more)
         #: The scopes of which the caller needs one.
         self.scopes = scopes
 

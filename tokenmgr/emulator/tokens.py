@@ -97,6 +97,10 @@ class TokenSigner:
             "sub": object_id,
             "roles": list(roles),
         }
+        if authority.kind is AuthorityKind.B2C:
+            # https://learn.microsoft.com/azure/active-directory-b2c/client-credentials-grant-flow
+            del claims["roles"]
+            claims["scp"] = " ".join(roles)
         if authority.kind is AuthorityKind.ENTRA and (
             api is None or "idtyp" in api.optional_claims
         ):

@@ -79,7 +79,8 @@ def is_app(claims: Hidden, kind: AuthorityKind) -> bool:
     """Whether a token is of an app by itself, without a user.
 
     Microsoft says so in ``idtyp``, which an API's registration has to ask for. Without it, a token
-    without scopes is an app's whose subject is the app: its object, or its client id.
+    without scopes is an app's whose subject is the app: its object, or its client id. Azure AD B2C
+    writes an app's roles where a user's scopes are, and does not tell the two apart.
 
     Args:
         claims: What it says.

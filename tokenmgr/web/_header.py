@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import string
+import re
 from collections.abc import Sequence
 
 from .._runtime.secrecy import Hidden
@@ -13,7 +13,7 @@ __all__ = ["bearer_in"]
 #: Bytes of a header's value, with all in it. What is longer is not looked at.
 _MOST_BYTES = 16 * 1024
 #: What a JWT is written with (RFC 7515, section 7.1).
-_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_.")
+_WRITTEN = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 _TEXTS = (str, bytes, bytearray)
 _SEND = "send Authorization: Bearer, and an access token of this API behind it"
 
@@ -36,7 +36,7 @@ def bearer_in(given: Hidden) -> Hidden:
     token = Hidden(token.cell_contents.strip(" \t"))
     if not token.cell_contents:
         raise refusal(f"there is no token behind Bearer: {_SEND}")
-    if not _CHARACTERS.issuperset(token.cell_contents):
+    if not _WRITTEN(token.cell_contents):
         raise refusal(f"what is behind Bearer has characters that no token has: {_SEND}")
     _check_shape(token)
     return token

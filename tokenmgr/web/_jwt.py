@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jwt
@@ -45,6 +46,8 @@ _LEAST_BITS, _MOST_BITS = 2_048, 8_192
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 #: What an access token has to have (RFC 9068, section 2.2).
 _NEEDED = ["exp", "iss", "aud"]
+#: Headers that are remembered, which hold nothing but the name of a key; and the longest of them.
+_MOST_HEADERS, _LONGEST_HEADER = 128, 1_024
 #: So many objects and lists are in a token without that it is deep.
 _MANY = 32
 
@@ -132,18 +135,21 @@ def key_name(token: Hidden) -> str | None:
     Raises:
         Unreadable: Its header is none of an access token's.
     """
+    header = token.cell_contents.partition(".")[0]
+    return _name_in(header) if len(header) <= _LONGEST_HEADER else _name_in.__wrapped__(header)
 
-    def header() -> Hidden:
-        # All that is needed of it, and with nothing behind it PyJWT reads no more.
-        return Hidden(jwt.get_unverified_header(token.cell_contents.partition(".")[0] + ".."))
 
-    said = _asked(header)
-    kind = said.cell_contents.get("typ", "JWT")
+@lru_cache(maxsize=_MOST_HEADERS)
+def _name_in(header: str) -> str | None:
+    """Says which key a header names. All tokens that one key has signed have the same header."""
+    # With nothing behind it PyJWT reads no more.
+    said = _asked(lambda: jwt.get_unverified_header(f"{header}.."))
+    kind = said.get("typ", "JWT")
     typed = isinstance(kind, str) and kind.lower() in _TYPES
     # No access token has anything critical in its header, and none is detached (RFC 7797).
-    if not typed or "crit" in said.cell_contents or "b64" in said.cell_contents:
+    if not typed or "crit" in said or "b64" in said:
         raise Unreadable(jwt.InvalidTokenError)
-    name: str | None = said.cell_contents.get("kid")
+    name: str | None = said.get("kid")
     return name
 
 

@@ -17,10 +17,15 @@ from .._context import Context
 from .._engine.flight import Flight, again, bare
 from .._runtime.backoff import Backoff
 from .._runtime.forks import renew_in_child, renew_where_patched
-from .._runtime.stack import handled_now, let_interruptions_pass
+from .._runtime.stack import handled_now, interruption_in, let_interruptions_pass
 from ..entra.signing_keys import Metadata, older_issuers, read_keys, read_metadata
 from ..entra.wire.exchange import Exchange
-from ..errors import ServiceUnavailableError, ThrottledError, TokenManagerError
+from ..errors import (
+    AuthorityError,
+    ServiceUnavailableError,
+    ThrottledError,
+    TokenManagerError,
+)
 from ..identity.authority import Authority
 from ._jwt import VerifyingKey, keys_of
 
@@ -171,15 +176,21 @@ class Keys:
 
     def _lead(self, flight: Flight[None], *, older: bool) -> None:
         flight.begin()
-        handled, error = handled_now(), None
+        handled = handled_now()
+        error: TokenManagerError | None = None
         try:
             known = self._read(older=older)
         except TokenManagerError as exc:
             error = exc
         except BaseException as exc:
-            self._lose(flight)
-            let_interruptions_pass(exc, handled)
-            raise
+            if interruption_in(exc, handled) is not None or not isinstance(exc, Exception):
+                self._lose(flight)
+                let_interruptions_pass(exc, handled)
+                raise
+            error = AuthorityError(
+                f"what {self._authority.host} publishes makes no sense ({type(exc).__name__}): "
+                "check the authority's address"
+            )
         if error is None:
             self._land(flight, known)
         else:

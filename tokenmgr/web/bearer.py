@@ -129,8 +129,9 @@ class BearerValidator(Unpicklable):
         A user passes with any one of the scopes, which is what the app may do for the user. Where
         no scopes are given but roles, a user needs one of these. An app that calls by itself has
         no scopes: it passes with any one of the roles, and where scopes alone are given, not at
-        all. Where neither is given, everybody passes. See "Verify scopes and app roles in protected
-        web API" on Microsoft Learn.
+        all. Where neither is given, everybody passes: so does any app of the tenant, which can have
+        a token for this API without a role in it. See "Verify scopes and app roles in protected web
+        API" on Microsoft Learn.
 
         Args:
             caller: Who calls.
