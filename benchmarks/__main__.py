@@ -36,6 +36,7 @@ from . import (
     users,
     users_at_once,
     warm,
+    web_api,
     web_bearer,
 )
 from .figure import Section
@@ -87,6 +88,8 @@ def _sections() -> Iterator[Section]:
     yield users_at_once.section()
     yield _alone(shared_anywhere.section)
     yield tenants.section()
+    # Alone, as nobody else is to have FastAPI in memory.
+    yield _alone(web_api.section)
     yield first_token.section()
     yield imports.section(rounds=15)
 

@@ -26,10 +26,15 @@ def _make() -> TokenRegistry:
     return TokenRegistry.from_env()
 
 
-def _application(registry_or_factory: Any) -> FastAPI:
+def protect(registry_or_factory: Any) -> FastAPI:
+    """The application, over what ``init_app`` takes."""
     app = FastAPI()
     init_app(app, registry_or_factory)
     app.add_api_route("/ready", ready)
+
+    @app.get("/who")
+    async def who(caller: CurrentCaller) -> str | None:
+        return caller.object_id
 
     @app.get("/")
     async def root(
@@ -46,11 +51,11 @@ def _application(registry_or_factory: Any) -> FastAPI:
     return app
 
 
-app = _application(_make)
+app = protect(_make)
 
 
 def preloaded() -> FastAPI:
     """The application with a registry of before the fork."""
     tokens = _make()
     tokens.get_access_token(SCOPE)
-    return _application(tokens)
+    return protect(tokens)

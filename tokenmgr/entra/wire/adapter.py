@@ -212,7 +212,10 @@ class _Pool(HTTPSConnectionPool):
         except EmptyPoolError:  # there are as many as there may be
             opened.close()
             return
-        connection.sock, connection.is_verified = opened, True
+        if connection.sock is None:
+            connection.sock, connection.is_verified = opened, True
+        else:  # a request that needs no MSAL has left one, as that for the authority's keys does
+            opened.close()
         self._put_conn(connection)
 
 
