@@ -49,7 +49,7 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
 
 
 def anonymous(view: T) -> T:
-    """Lets everybody call a view, with a bearer or without: none is looked at.
+    """Lets everybody call a view, with a bearer that is accepted or without.
 
     Args:
         view: A function, or a class of views; it is given back, marked.

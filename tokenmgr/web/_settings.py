@@ -1,4 +1,4 @@
-"""The dictionary ``TOKENMGR`` of a framework's settings: what may be in it, and what is made of it."""
+"""The dictionary ``TOKENMGR`` of a framework's settings: what may be in it, what is made of it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError
 from ..registry import TokenRegistry
-from ._api import Api
+from ._api import Api, RegistryGiven
 
-__all__ = ["Problem", "api_of", "problems_of", "registry_of"]
+__all__ = ["Problem", "api_of", "problems_of"]
 
 _NAMES = ("registry", "audience", "tenants", "leeway")
 
 
 class Problem(NamedTuple):
-    """What is wrong with settings."""
+    """Something that is wrong with settings."""
 
     #: Which kind of problem it is, for those who silence one: 1 to 3.
     number: int
     message: str
+    #: What to do, as the end of a sentence.
     hint: str
 
 
 def api_of(settings: object, place: str, **given: Any) -> Api:
     """Makes the Api of settings, and of what was given in their place.
+
+    What a dotted path leads to is imported now, and made when it is needed.
 
     Args:
         settings: A dictionary, or None where there is none.
@@ -40,7 +43,8 @@ def api_of(settings: object, place: str, **given: Any) -> Api:
         raise ConfigurationError(f"{problem.message}: {problem.hint}")
     named: Mapping[str, Any] = settings if isinstance(settings, Mapping) else {}
     found = {**named, **{name: value for name, value in given.items() if value is not None}}
-    return Api(registry_of(found.pop("registry", None)), **found)
+    registry = found.pop("registry", None)
+    return Api(_registry_at(registry) if isinstance(registry, str) else registry, **found)
 
 
 def problems_of(settings: object, place: str) -> list[Problem]:
@@ -62,32 +66,31 @@ def problems_of(settings: object, place: str) -> list[Problem]:
     ]
 
 
-def registry_of(given: Any) -> TokenRegistry | Callable[[], TokenRegistry] | None:
-    """Gives what was named as a registry; a dotted path is followed when somebody asks for it."""
-    return (lambda: _at(given)) if isinstance(given, str) else given
-
-
-def _at(path: str) -> TokenRegistry:
-    """The registry at a dotted path, or what the callable there makes.
+def _registry_at(path: str) -> RegistryGiven:
+    """What is at a dotted path: a registry, or what makes one.
 
     Raises:
         ConfigurationError: There is neither.
     """
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found: Any = getattr(import_module(module), name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"there is no registry at {path!r}: name a module and what it has, as in "
             "'project.tokens.registry'"
         ) from error
-    made = found() if callable(found) else found
-    if not isinstance(made, TokenRegistry):
+    if not _is_registry(found):
         raise ConfigurationError(
-            f"what is at {path!r} is a {type(made).__name__}: make it a TokenRegistry, or what "
+            f"what is at {path!r} is a {type(found).__name__}: make it a TokenRegistry, or what "
             "makes one"
         )
-    return made
+    given: RegistryGiven = found
+    return given
+
+
+def _is_registry(value: object) -> bool:
+    return isinstance(value, TokenRegistry) or callable(value)
 
 
 def _is_texts(value: object) -> bool:
@@ -101,7 +104,7 @@ def _is_seconds(value: object) -> bool:
 #: What a setting has to be, and how that is said.
 _FITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "registry": (
-        lambda value: isinstance(value, str | TokenRegistry) or callable(value),
+        lambda value: isinstance(value, str) or _is_registry(value),
         "a TokenRegistry, what makes one, or the dotted path of either",
     ),
     "audience": (_is_texts, "a text, or several in a list"),

@@ -1,7 +1,8 @@
 """A web API with ``Flask``: after :func:`init_app` every view wants a bearer.
 
 A view that anybody may call is marked :func:`anonymous`, and one that is for some callers alone
-:func:`required`. :func:`caller` says who calls, and :func:`on_behalf_of` calls another API for them.
+:func:`required`. :func:`caller` says who calls, and :func:`on_behalf_of` has another API called for
+them.
 
     >>> from flask import Flask
     >>> from tokenmgr.web import flask as bearers
@@ -13,20 +14,23 @@ A view that anybody may call is marked :func:`anonymous`, and one that is for so
     ...     return {"of": bearers.caller().subject}
     >>> app.add_url_rule("/ready", view_func=bearers.ready)
 
-What Flask answers by itself needs none: an unknown address, a method that a view does not have, and
-the ``OPTIONS`` by which a browser asks for permission (CORS). Files of the static folder do.
+So does all else: files of the static folder, and addresses that do not exist, so that nobody learns
+of these who is not let in. An ``OPTIONS`` that Flask answers by itself needs none, as a browser has
+none when it asks for permission (CORS).
 
-Errors of tokenmgr that come out of a view become the answers that callers know what to do with:
-see :func:`~tokenmgr.web.refusal_of`. An application's own error handlers come before them.
+Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with
+the claims to sign in with), 403, and 503 with ``Retry-After``. An application's own handlers of
+these errors come first.
+
+A generator that goes on after its view finds the caller by ``flask.stream_with_context``, a thread
+by ``flask.copy_current_request_context`` or ``contextvars.copy_context()``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import Token
-from functools import wraps
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 try:
     import flask
@@ -35,15 +39,16 @@ except ImportError as _missing:
         "tokenmgr.web.flask needs Flask: pip install 'tokenmgr[flask]'", name=_missing.name
     ) from _missing
 
-from ..errors import ConfigurationError
-from ._api import REFUSED, Api, current, current_caller, refusal_of
-from ._marks import anonymous, is_anonymous, mark_needs, needs, needs_of
+from ..errors import ConfigurationError, TokenManagerError
+from ..manager import AccessTokenManager
+from ..registry import TokenRegistry
+from . import current
+from ._answers import refusal_of
+from ._api import Api, Call, RegistryGiven, under_way
+from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs, needs_of
 from ._settings import api_of
 from .caller import Caller
-
-if TYPE_CHECKING:
-    from ..manager import AccessTokenManager
-    from ..registry import TokenRegistry
+from .current import _call as _current_call
 
 __all__ = [
     "anonymous",
@@ -52,22 +57,26 @@ __all__ = [
     "on_behalf_of",
     "ready",
     "registry",
+    "require",
     "required",
 ]
 
 #: Where an app has its Api, by Flask's custom.
 _KEY = "tokenmgr"
-#: Where a request has its caller, as threads find it that copy Flask's context (``g`` is not copied).
-_CALLER = "tokenmgr.caller"
-#: Where ``g`` has what undoes the context variable.
+#: Where a request has its call, as threads find it that copy Flask's context alone.
+_CALL = "tokenmgr.call"
+#: Where ``flask.g``, which is not copied, has what undoes the context variable.
 _UNDO = "_tokenmgr_undo"
+#: What every view needs that is not anonymous: a caller.
+_ANYBODY = Needs((), ())
 
-View = TypeVar("View", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def init_app(
     app: flask.Flask,
-    registry: TokenRegistry | Callable[[], TokenRegistry] | None = None,
+    registry: RegistryGiven = None,
     *,
     audience: str | Iterable[str] | None = None,
     tenants: Iterable[str] | None = None,
@@ -80,10 +89,13 @@ def init_app(
     Args:
         app: The app; ``app.extensions["tokenmgr"]`` is what it has of tokenmgr.
         registry: The app's own registry, or what makes it when it is first needed, once for a
-            process; left out, :meth:`TokenRegistry.from_env` is that. In the settings it may also
-            be the dotted path of either. One that is made here is closed as the program ends.
-        audience: As for :class:`~tokenmgr.web.bearer.BearerValidator`, and so are ``tenants`` and
-            ``leeway``.
+            process; left out, :meth:`TokenRegistry.from_env() <tokenmgr.TokenRegistry.from_env>`
+            does. In the settings it may also be the dotted path of either. One that is made here
+            ends with the program, as Flask has no end of an app.
+        audience: For whom bearers have to be; left out, the app's client id and ``api://`` with it.
+            See :class:`~tokenmgr.web.bearer.BearerValidator`, also for what follows.
+        tenants: Whose callers are let in, where the authority stands for many tenants.
+        leeway: Seconds by which the authority's clock and this one may differ; 60 if left out.
 
     Raises:
         ConfigurationError: A setting is not one, or the app has been here before.
@@ -103,78 +115,88 @@ def init_app(
     before.insert(0, before.pop())  # whatever else comes before a view knows who calls
     app.teardown_request(_forget)
     handlers = app.error_handler_spec[None][None]
-    for kind in REFUSED:
-        if kind not in handlers:
-            app.register_error_handler(kind, _refuse)
+    if TokenManagerError not in handlers:
+        app.register_error_handler(TokenManagerError, _refuse)
 
 
 def caller() -> Caller:
-    """Says who has sent the current request. Threads that copy its context may ask too.
+    """Gives whoever has sent the request that is under way.
 
     Raises:
-        LookupError: There is no request, or its view is anonymous.
+        BearerRefusedError: The view is anonymous, and nobody who is accepted has called.
+        ConfigurationError: No request is under way.
     """
-    if flask.has_request_context():
-        found: Caller | None = flask.request.environ.get(_CALLER)
-        if found is not None:
-            return found
-    return current()
+    return _call().caller
 
 
 def on_behalf_of(*scopes: str | Iterable[str]) -> AccessTokenManager:
-    """Gives the manager of the caller's token for another API: see :meth:`TokenRegistry.on_behalf_of`.
+    """Gives the manager of the caller's token for another API.
+
+    It is this caller's for good: ask again in the next request.
+
+    Args:
+        *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
 
     Raises:
-        BearerRefusedError: An app calls by itself, so there is no user (403).
-        LookupError: There is no request, or its view is anonymous.
+        BearerRefusedError: An app has called by itself (403); or as :func:`caller`.
+        TokenManagerError: As :meth:`TokenRegistry.on_behalf_of()
+            <tokenmgr.TokenRegistry.on_behalf_of>` has it.
     """
-    return _api().on_behalf_of(*scopes, caller=caller())
+    call = _call()
+    return call.api.on_behalf_of(call.caller, *scopes)
 
 
 def registry() -> TokenRegistry:
-    """Gives the registry of the current app."""
+    """Gives the registry of the current app, in a request or in ``app.app_context()``.
+
+    Raises:
+        ConfigurationError: It cannot be made, or the app has not been given to :func:`init_app`.
+    """
     return _api().registry
+
+
+def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -> Caller:
+    """Gives the current caller, who has one of the scopes, or of the roles.
+
+    The rule is that of :meth:`BearerValidator.check() <tokenmgr.web.bearer.BearerValidator.check>`.
+
+    Args:
+        scopes: Delegated permissions, such as ``"Orders.Read"``.
+        roles: App roles, such as ``"Orders.Read.All"``.
+
+    Raises:
+        BearerRefusedError: The caller has none of them (403); or as :func:`caller`.
+        ConfigurationError: No request is under way, or it is no text that was given.
+    """
+    return _check(_call(), needs(scopes, roles))
 
 
 def required(
     scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()
-) -> Callable[[View], View]:
-    """Has a view answer those only who have one of these: see ``BearerValidator.check``.
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorates a view, sync or async, which only some callers may see: those of :func:`require`.
 
-    It is for functions, with ``async`` or without, for methods of class-based views, and for their
-    ``decorators``; above or below the decorator of the route. Several of them all count. It marks
-    the function itself, for all of its routes.
+    It stands below the decorator of the route or above it, and is for methods of class-based views,
+    and for their ``decorators``, too. Where there are several, each has to be met. It counts for
+    all routes of the function that it decorates.
 
     Args:
-        scopes: Delegated permissions, of which a user needs one.
-        roles: App roles, of which an app that calls by itself needs one.
+        scopes: Delegated permissions, such as ``"Orders.Read"``.
+        roles: App roles, such as ``"Orders.Read.All"``.
 
     Raises:
-        ConfigurationError: They are no texts, or the view is anonymous.
+        ConfigurationError: The view is anonymous, or it is no text that was given.
     """
-    wanted = needs(scopes, roles)
+    needed = needs(scopes, roles)
+    decorate = current.required(*needed)
 
-    def decorate(view: View) -> View:
-        # Where the route is below, Flask has the view as it is, and finds the mark; where what is
-        # between the two hides the mark, the view checks for itself.
-        mark_needs(view, wanted)
+    def decorate_both(view: Callable[P, T]) -> Callable[P, T]:
+        checked = decorate(view)
+        # Where the decorator of the route is below, Flask has the function as it is.
+        mark_needs(view, needed)
+        return checked
 
-        def check() -> None:
-            _api().validator.check(caller(), **wanted._asdict())
-
-        @wraps(view)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            check()
-            return view(*args, **kwargs)
-
-        @wraps(view)
-        async def checked_async(*args: Any, **kwargs: Any) -> Any:
-            check()
-            return await view(*args, **kwargs)
-
-        return cast("View", checked_async if iscoroutinefunction(view) else checked)
-
-    return decorate
+    return decorate_both
 
 
 @anonymous
@@ -191,56 +213,75 @@ def _api() -> Api:
     found: Api | None = flask.current_app.extensions.get(_KEY)
     if found is None:
         raise ConfigurationError(
-            "this app has no bearers yet: call tokenmgr.web.flask.init_app(app)"
+            "this app is not known here: call init_app(app) of tokenmgr.web.flask"
         )
     return found
 
 
+def _call() -> Call:
+    found: Call | None = None
+    if flask.has_request_context():
+        found = flask.request.environ.get(_CALL)
+    return _current_call() if found is None else found
+
+
+def _check(call: Call, needed: Needs) -> Caller:
+    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
+    return call.caller
+
+
 def _admit() -> None:
-    """Says who calls, or refuses it, before anything else is done for a request."""
+    """Says who calls, and refuses it to those who may not, before anything else is done."""
+    request = flask.request
+    call = _api().receive(request.headers.getlist("Authorization"))
+    request.environ[_CALL] = call
+    setattr(flask.g, _UNDO, under_way.set(call))
+    if _is_answered_by_flask():
+        return
     marked = _marked()
-    known = None
-    if marked and not is_anonymous(*marked):
-        api = _api()
-        known = api.authenticate(flask.request.headers.getlist("Authorization"))
-        for wanted in needs_of(*marked):
-            api.validator.check(known, **wanted._asdict())
-        flask.request.environ[_CALLER] = known
-    # Also where there is none: a request inside of another one is not of the other one's caller.
-    setattr(flask.g, _UNDO, current_caller.set(known))
+    if not is_anonymous(*marked):
+        for needed in (_ANYBODY, *needs_of(*marked)):
+            _check(call, needed)
+
+
+def _is_answered_by_flask() -> bool:
+    rule = flask.request.url_rule
+    automatic = rule is not None and bool(getattr(rule, "provide_automatic_options", False))
+    return automatic and flask.request.method == "OPTIONS"
 
 
 def _marked() -> tuple[object, ...]:
-    """Whatever may be marked of the view to be called; nothing, where Flask answers by itself."""
+    """Whatever may be marked of the view to be called; nothing, where there is none."""
     request, app = flask.request, flask.current_app
-    rule = request.url_rule
-    if rule is None or (request.method == "OPTIONS" and rule.provide_automatic_options):
+    if request.url_rule is None:
         return ()
-    view = app.view_functions[rule.endpoint]
+    view = app.view_functions[request.url_rule.endpoint]
     kind = getattr(view, "view_class", None)
-    method = "get" if request.method == "HEAD" else request.method.lower()
-    blueprints = (app.blueprints[name] for name in request.blueprints)
-    return (view, kind, getattr(kind, method, None), *blueprints)
+    method = getattr(kind, request.method.lower(), None)
+    if method is None and request.method == "HEAD":
+        method = getattr(kind, "get", None)
+    return (view, kind, method, *(app.blueprints[name] for name in request.blueprints))
 
 
 def _forget(_: BaseException | None = None) -> None:
-    undo: Token[Caller | None] | None = flask.g.pop(_UNDO, None)
-    if undo is None:
-        return
-    try:
-        current_caller.reset(undo)
-    except ValueError:  # a server that ends a request in another context than it has begun it
-        current_caller.set(None)
+    undo: Token[Call | None] | None = flask.g.pop(_UNDO, None)
+    if undo is not None:  # a copy of the request's context ends too, and so does a stream
+        under_way.reset(undo)
 
 
-def _refuse(error: Exception) -> flask.Response:
+def _refuse(error: TokenManagerError) -> Any:
     refusal = refusal_of(error)
-    if refusal is None:
-        raise error
-    return _response(refusal.status, refusal.headers, refusal.body)
+    if refusal is not None:
+        return _response(refusal.status, refusal.headers, refusal.body)
+    # It is for whatever handler the app has of all errors; where it has none, this is a 500.
+    others = flask.current_app.error_handler_spec[None][None]
+    for kind in type(error).__mro__:
+        if issubclass(kind, Exception) and others.get(kind, _refuse) is not _refuse:
+            return flask.current_app.ensure_sync(others[kind])(error)
+    raise error
 
 
-def _response(status: int, headers: list[tuple[str, str]], body: dict[str, Any]) -> flask.Response:
+def _response(status: int, headers: list[tuple[str, str]], body: dict[str, str]) -> flask.Response:
     answer = flask.jsonify(body)
     answer.status_code = status
     answer.headers.extend(headers)
