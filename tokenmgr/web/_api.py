@@ -41,9 +41,9 @@ class Call:
     def __init__(
         self, api: Api, caller: Caller | None = None, refusal: TokenManagerError | None = None
     ) -> None:
-        self.api = api
-        self._caller = caller
-        self.refusal = refusal
+        self.api: Api = api
+        self._caller: Caller | None = caller
+        self.refusal: TokenManagerError | None = refusal
 
     @property
     def caller(self) -> Caller:
