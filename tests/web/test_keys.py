@@ -14,9 +14,11 @@ from fork_marks import needs_fork
 from forking import in_child
 from hypothesis import given
 from hypothesis import strategies as st
+from interrupting import interruptions
 from joserfc.jwk import ECKey, OKPKey
 from support import HandWorkers, in_threads, make_context
 
+import tokenmgr.web
 from tokenmgr import (
     Authority,
     AuthorityError,
@@ -521,3 +523,61 @@ def test_a_caller_who_is_interrupted_leaves_no_flight_behind(clock):
         with pytest.raises(KeyboardInterrupt):
             keys.ask("a")
     assert keys._flight is None
+
+
+class NoThreads(HandWorkers):
+    """Workers where no thread runs, so that callers ask by themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.can_start = False
+
+
+@pytest.mark.traces
+@pytest.mark.parametrize("workers", [None, NoThreads])
+def test_who_is_interrupted_anywhere_leaves_the_next_one_keys(entra, clock, tokens, ann, workers):
+    for interrupt in interruptions(tokenmgr.web):
+        api = BearerValidator(tokens)
+        if workers is not None:
+            context = api._keys._context._replace(workers=workers())
+            api._keys._context = context
+        interrupt(lambda api=api: api.validate(ann))
+        assert api.validate(ann).tenant
+        assert api._keys._flight is None
+    settled(tokens)
+
+
+def test_a_storm_of_callers_and_failures_ends_with_everybody_served(
+    entra, clock, tokens, api, ann, threads_take_turns
+):
+    over = threading.Event()
+
+    def trouble():
+        while not over.is_set():
+            entra.fail_next(path="keys", status=503)
+            entra.fail_next(path="discovery", body="nonsense", status=200)
+            clock.advance(DAY / 3)
+            over.wait(0.01)
+
+    def call():
+        outcomes = []
+        for _ in range(50):
+            try:
+                outcomes.append(type(api.validate(ann)))
+            except TokenManagerError as error:
+                outcomes.append(type(error))
+        return outcomes
+
+    troublemaker = threading.Thread(target=trouble)
+    troublemaker.start()
+    try:
+        told = {kind for each in in_threads(8, call, timeout=240) for kind in each}
+    finally:
+        over.set()
+        troublemaker.join()
+    assert told <= {Caller, ServiceUnavailableError, AuthorityError}
+    entra.recover()
+    clock.advance(DAY)
+    settled(tokens)
+    clock.advance(MINUTE)
+    assert api.validate(ann)
