@@ -386,6 +386,28 @@ def test_a_request_within_a_request_has_its_own_caller(registry, entra, middlewa
     assert seen == [ann, bob, ann]
 
 
+def test_other_middleware_may_stand_around_it(registry, entra):
+    """Such as works with threads alone, which Django runs beside its event loop."""
+
+    def in_threads(get_response: Any) -> Any:
+        def answer(request: HttpRequest) -> Any:
+            return get_response(request)
+
+        return answer
+
+    web_django.in_threads = in_threads
+    both, alone = "django.middleware.common.CommonMiddleware", "web_django.in_threads"
+    ann = bearer(entra.sign_in(ANN))
+    for around in ([both], [alone]):
+        for middleware in ([*around, web_django.MIDDLEWARE], [web_django.MIDDLEWARE, *around]):
+            with override_settings(MIDDLEWARE=middleware):
+                for asking in (ask, ask_async):
+                    for kind in ("", "/async"):
+                        assert asking(f"{kind}/me").status == 401
+                        assert asking(f"{kind}/me", ann).status == 200
+                        assert asking(f"{kind}/graph", ann).status == 200
+
+
 def test_a_bearer_is_looked_at_once_however_often_it_is_required(registry, entra, monkeypatch):
     looked: list[str] = []
     for name in ("receive", "areceive"):

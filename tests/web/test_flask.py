@@ -178,6 +178,15 @@ def test_what_one_method_requires_wins_over_an_open_class(app, ask):
     assert (ask("/orders").status, ask("/orders", method="POST").status) == (200, 401)
 
 
+def test_what_a_view_requires_wins_over_an_open_blueprint(app, ask, entra):
+    site = bearers.anonymous(flask.Blueprint("site", __name__))
+    site.add_url_rule("/page", "page", a_view())
+    bearers.required(READ)(site.get("/orders")(a_view()))
+    app.register_blueprint(site)
+    assert (ask("/page").status, ask("/orders").status) == (200, 401)
+    assert ask("/orders", bearer(entra.sign_in(ANN, scopes=[READ]))).status == 200
+
+
 def test_a_class_takes_them_as_its_decorators(app, ask, entra):
     class Orders(flask.views.View):
         decorators = [bearers.required(READ)]
