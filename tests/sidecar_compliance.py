@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import rough_sidecar
@@ -70,9 +70,6 @@ APIS = {
 
 class Compliance(abc.ABC):
     """Inherited, with a client's own way to make it and to call it."""
-
-    #: The module that is told of no secret.
-    room: ClassVar[str]
 
     @abc.abstractmethod
     def make(self, base_url: str | None = None, **settings: Any) -> Any:
