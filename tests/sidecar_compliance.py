@@ -745,6 +745,15 @@ class Compliance(abc.ABC):
             client.get_authorization_header(CALLER, "Graph")
         assert rough.connections == 1
 
+    def test_a_sidecar_that_was_begun_anew_is_reached_at_once(self, entra, sidecar, client):
+        ann = entra.sign_in(ANN)
+        for _ in range(2):
+            assert client.call_downstream_api(ann, "Graph", "me").ok
+            sidecar.close()
+            sidecar.start()
+        assert client.call_downstream_api(ann, "Graph", "me").ok, "and no call was made twice"
+        assert len(asked(entra)) == 3
+
     def test_threads_share_a_client(self, entra, client):
         tokens = {name: entra.sign_in(name) for name in (ANN, BOB)}
 
