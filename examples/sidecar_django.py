@@ -62,7 +62,7 @@ class ErrorsMiddleware:
     def process_exception(self, _: HttpRequest, error: Exception) -> HttpResponse | None:
         """Tells the caller what it can mend, and the log the rest."""
         if isinstance(error, BearerRefusedError):  # RFC 6750, section 3
-            challenge = "Bearer" if error.error is None else f'Bearer error="{error.error}"'
+            challenge = f'Bearer error="{error.error}"' if error.error else 'Bearer realm=""'
             return _refusal(error.status, str(error), {"WWW-Authenticate": challenge})
         if isinstance(error, InteractionRequiredError):
             challenge = 'Bearer error="invalid_token"'

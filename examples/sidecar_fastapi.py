@@ -95,7 +95,7 @@ async def send(message: Message, authorization: Authorization = None) -> dict[st
 @app.exception_handler(BearerRefusedError)
 async def refuse(_: Request, error: BearerRefusedError) -> JSONResponse:
     """Tells a caller without a token that is accepted what is missing (RFC 6750, section 3)."""
-    challenge = "Bearer" if error.error is None else f'Bearer error="{error.error}"'
+    challenge = f'Bearer error="{error.error}"' if error.error else 'Bearer realm=""'
     return JSONResponse({"error": str(error)}, error.status, {"WWW-Authenticate": challenge})
 
 

@@ -74,7 +74,7 @@ def send() -> ResponseReturnValue:
 @app.errorhandler(BearerRefusedError)
 def refuse(error: BearerRefusedError) -> ResponseReturnValue:
     """Tells a caller without a token that is accepted what is missing (RFC 6750, section 3)."""
-    challenge = "Bearer" if error.error is None else f'Bearer error="{error.error}"'
+    challenge = f'Bearer error="{error.error}"' if error.error else 'Bearer realm=""'
     return {"error": str(error)}, error.status, {"WWW-Authenticate": challenge}
 
 

@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import rough_sidecar
@@ -70,9 +70,6 @@ APIS = {
 
 class Compliance(abc.ABC):
     """Inherited, with a client's own way to make it and to call it."""
-
-    #: The module that is told of no secret.
-    room: ClassVar[str]
 
     @abc.abstractmethod
     def make(self, base_url: str | None = None, **settings: Any) -> Any:
@@ -747,6 +744,15 @@ class Compliance(abc.ABC):
         for _ in range(5):
             client.get_authorization_header(CALLER, "Graph")
         assert rough.connections == 1
+
+    def test_a_sidecar_that_was_begun_anew_is_reached_at_once(self, entra, sidecar, client):
+        ann = entra.sign_in(ANN)
+        for _ in range(2):
+            assert client.call_downstream_api(ann, "Graph", "me").ok
+            sidecar.close()
+            sidecar.start()
+        assert client.call_downstream_api(ann, "Graph", "me").ok, "and no call was made twice"
+        assert len(asked(entra)) == 3
 
     def test_threads_share_a_client(self, entra, client):
         tokens = {name: entra.sign_in(name) for name in (ANN, BOB)}

@@ -75,7 +75,7 @@ _VALIDATED = _object(protocol=_TEXT, token=_TEXT, claims={"type": "object"})
 
 def _operation(result: dict[str, Any], *, with_caller: bool, body: bool) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
-        {"name": "apiName", "in": "path", "required": True, "schema": {"enum": ["Graph", "Nope"]}}
+        {"name": "apiName", "in": "path", "required": True, "schema": {"enum": ["Graph"]}}
     ]
     parameters += [
         {"name": name, "in": "query", "schema": schema, "explode": True}

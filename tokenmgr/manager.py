@@ -56,7 +56,8 @@ class AccessTokenManager(Unpicklable):
     :meth:`from_secret`, and one over a source of your own from this constructor.
 
     Args:
-        source: Where tokens come from.
+        source: Where tokens come from. Where a fetch of it may take more than 30 seconds, its
+            ``fetch_timeout`` says how many.
         key: What makes its tokens different from all others, also in a store.
         store: Where they are shared with other workers, as for :class:`~tokenmgr.TokenRegistry`;
             None shares them with nobody. What a URL names is closed with the manager.

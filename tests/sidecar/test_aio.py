@@ -43,8 +43,6 @@ class Blocking:
 
 
 class TestAsyncSidecarClient(Compliance):
-    room = "sidecar/aio.py"
-
     @pytest.fixture(autouse=True)
     def _loop(self) -> Iterator[None]:
         self._made: list[Blocking] = []

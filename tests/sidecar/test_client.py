@@ -14,8 +14,6 @@ from tokenmgr.sidecar import SidecarClient
 
 
 class TestSidecarClient(Compliance):
-    room = "sidecar/client.py"
-
     @pytest.fixture(autouse=True)
     def _closing(self) -> Iterator[None]:
         self._made: list[SidecarClient] = []

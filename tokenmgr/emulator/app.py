@@ -6,6 +6,7 @@ import json
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from .callers import realm_of, username_of
 from .errors import EntraError, error_body
 from .faults import Fault
 from .oauth import EntraAuthorizationServer
+from .observing import observed
 from .paths import PATHS, existing
 from .recording import RecordedRequest, SecretMapping
 from .state import State
@@ -123,17 +125,8 @@ class _Handlers:
     async def observe(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Write each request down, let it wait and fail as tests want, and word the errors."""
         record = await self._record(request)
-        number = self._state.log.arrived(record)
-        if record.kind == "token":
-            await self._state.gate.wait(self._state.latency)
-        fault = self._state.faults.take(record)
-        if fault is not None and fault.disconnect:
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
-        response = await self._answer(request, handler, fault)
-        self._state.log.answered(number, response.status)
-        return response
+        answer = partial(self._answer, request, handler)
+        return await observed(self._state, request, record, answer)
 
     async def _answer(
         self, request: web.Request, handler: _Handler, fault: Fault | None

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from .callers import username_of
 from .faults import Fault
+from .observing import observed
 from .recording import RecordedRequest, SecretMapping
 from .sidecar_options import Options, SidecarApi
 from .sidecar_tokens import RequestFailedError, TokenAcquirer
@@ -91,16 +93,8 @@ class _Service:
     @web.middleware
     async def observe(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Write each request down, let it fail as tests want, and word the errors."""
-        record = self._record(request)
-        number = self._state.log.arrived(record)
-        fault = self._state.faults.take(record)
-        if fault is not None and fault.disconnect:
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
-        response = await self._answer(request, handler, fault)
-        self._state.log.answered(number, response.status)
-        return response
+        answer = partial(self._answer, request, handler)
+        return await observed(self._state, request, self._record(request), answer)
 
     async def _answer(
         self, request: web.Request, handler: _Handler, fault: Fault | None

@@ -155,6 +155,10 @@ class SidecarClient(Unpicklable):
     ) -> DownstreamResponse:
         """Has the sidecar call a downstream API, and gives what that answers, whatever it is.
 
+        Where its operator has closed the calls with a caller to overrides (``CallDownstreamApi``,
+        which is open unless somebody closes it), the sidecar passes over them here too, and nothing
+        in the answer tells.
+
         Args:
             incoming_token: As for :meth:`get_authorization_header`.
             service_name: As there.
