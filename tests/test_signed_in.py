@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import json
 import threading
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -25,7 +28,9 @@ from tokenmgr import (
 )
 from tokenmgr._runtime.secrecy import Hidden
 from tokenmgr._session import Account, SignedIn
+from tokenmgr._sharing.guarded import StoreAwayError
 from tokenmgr._sharing.session_names import SessionNames
+from tokenmgr._sharing.user_index import UserIndex
 
 WRITE = "https://graph.microsoft.com/Mail.Send"
 TENANT = "0f0f0f0f-1111-2222-3333-444444444444"
@@ -541,3 +546,62 @@ def test_nothing_of_it_is_shown(worker, app):
         with pytest.raises(TypeError, match="does not pickle"):
             each.__reduce__()
     assert isinstance(signed_in, SignedIn)
+
+
+@pytest.mark.parametrize("by", ["users", "another's sign-in"])
+def test_whom_the_index_could_not_be_told_of_it_is_told_of_later(app, store, monkeypatch, by):
+    def away(index, leases):
+        raise StoreAwayError
+
+    worker, other = Worker(app, store), Worker(app, store)
+    with monkeypatch.context() as patched:
+        patched.setattr(UserIndex, "_take", away)
+        worker.sign_in("ann")
+        worker.sign_in("kim").end()
+        gc.collect()  # nobody has them in hand
+        assert other.users() == []
+        assert worker.users() == ["ann@contoso.com"]
+    if by == "users":
+        assert worker.users() == ["ann@contoso.com"]
+        assert other.users() == ["ann@contoso.com"]
+    else:
+        worker.sign_in("bob")
+        assert other.users() == ["bob@contoso.com", "ann@contoso.com"]
+    assert worker.sessions._unlisted == {}
+
+
+def test_those_whom_the_index_could_not_be_told_of_are_bounded(app, store, monkeypatch):
+    monkeypatch.setattr("tokenmgr._sessions._MOST_UNLISTED", 2)
+    monkeypatch.setattr(UserIndex, "change", lambda index, **_: False)
+    worker = Worker(app, store)
+    for number in range(5):
+        worker.sign_in(f"user{number}")
+    assert len(worker.sessions._unlisted) == 2
+
+
+@pytest.mark.parametrize(
+    ("holders", "waits"),
+    [
+        (lambda number: b"one", 4.0),  # who has died, where the store does not end the lease
+        (lambda number: b"%d" % (number // 100), 30.0),  # it passes from one to another
+    ],
+)
+def test_for_its_turn_with_the_index_a_worker_waits_while_others_have_theirs(
+    app, store, monkeypatch, holders, waits
+):
+    now, looks = [0.0], itertools.count()
+
+    def refused(leases):
+        leases[0].holder = holders(next(looks))
+        return False
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    time = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("tokenmgr._sharing.user_index.take_all", refused)
+    monkeypatch.setattr("tokenmgr._sharing.user_index.time", time)
+    worker = Worker(app, store)
+    worker.sign_in("ann")
+    assert now[0] == pytest.approx(waits, abs=0.1)
+    assert worker.users() == ["ann@contoso.com"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._kept_sessions import KeptSessions
 from ._runtime.forks import no_fork
@@ -23,11 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Sessions"]
 
+#: So many are remembered whom the index could not be told of.
+_MOST_UNLISTED = 1_000
+
 T = TypeVar("T")
 
 
 class Sessions(KeptSessions):
     """The sessions of an app at one tenant. Those of all tenants have one bound."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        #: Who has signed in here, as the index is to have it, which could not be changed as yet.
+        self._unlisted: dict[str, str] = {}
 
     def at(self, client: Client) -> Sessions:
         """Makes those of the same app at another tenant."""
@@ -90,7 +98,7 @@ class Sessions(KeptSessions):
             beginning = BySignIn(signed_in, user, self._client)
             source, session = self._source(name, scopes, beginning)
         source.share(source.key).obtain(source.fetch_token, Wanted(unlike=set()))
-        self._index().change(come={user: username})
+        self._list(come={user: username})
         return UserSession(self, name, registry, session)
 
     def user(self, home_account_id: Hidden, registry: object = None) -> UserSession:
@@ -131,8 +139,8 @@ class Sessions(KeptSessions):
             if not is_name(username.cell_contents):
                 raise ConfigurationError("username= is a text, such as ann@contoso.com")
             wanted = self._names.username(username)
-        index, found, gone, lost = self._index(), list[UserSession](), list[str](), {}
-        listed = self._asked(index.read)
+        found, gone, lost = list[UserSession](), list[str](), dict[str, str]()
+        listed = self._asked(self._index().read)
         known = {user: called for user, called in self._known().items() if user not in listed}
         for user, called in reversed((listed | known).items()):
             if wanted not in (None, called):
@@ -146,7 +154,7 @@ class Sessions(KeptSessions):
             if user in known:
                 lost[user] = called
         if gone or lost:
-            index.change(come=lost, gone=gone)
+            self._list(come=lost, gone=gone)
         return found
 
     def adopt(self, signed_in: Iterable[SignedIn]) -> set[str]:
@@ -172,7 +180,7 @@ class Sessions(KeptSessions):
                 kept.add(each.account.home_account_id)
                 come[user] = username
         if come:
-            self._index().change(come=come)
+            self._list(come=come)
         return kept
 
     def refresh_token(self, home_account_id: str) -> Hidden | None:
@@ -212,7 +220,7 @@ class Sessions(KeptSessions):
         super().end(name)
         user = self._names.user(name)
         if user is not None:
-            self._index().change(gone=[user])
+            self._list(gone=[user])
 
     def sign_out(self, name: Hidden, redirect_uri: str | None) -> str:
         """Ends a session; gives the address where its user signs out at the authority.
@@ -265,7 +273,19 @@ class Sessions(KeptSessions):
             user, record = self._names.user(session.name), session.known
             if user is not None and record is not None and record.account is not None:
                 found[user] = self._names.username(Hidden(record.account.username))
-        return found
+        return self._unlisted | found
+
+    def _list(self, *, come: dict[str, str] | None = None, gone: Iterable[str] = ()) -> None:
+        """Changes the index; what could not be changed is, with the next one who comes."""
+        gone = set(gone)
+        with self._all.lock:
+            waiting = {**self._unlisted, **(come or {})}
+            waiting = {user: waiting[user] for user in waiting if user not in gone}
+            self._unlisted = dict(list(waiting.items())[-_MOST_UNLISTED:])
+        if self._index().change(come=waiting, gone=gone):
+            with self._all.lock:
+                left = self._unlisted
+                self._unlisted = {user: left[user] for user in left if user not in waiting}
 
     def _index(self) -> UserIndex:
         with no_fork():

@@ -33,6 +33,8 @@ _LONGEST_DIGEST = 64
 _TTL = 31_536_000.0
 #: Seconds that a lease lasts, to read a record and to write it; and between two looks.
 _LEASE, _PAUSE = 4.0, 0.02
+#: Seconds for which anybody waits at most, where leases pass from one to another.
+_PATIENCE = 30.0
 #: What the seal adds, and some more.
 _ROOM = MOST_BYTES - 512
 
@@ -70,12 +72,15 @@ class UserIndex(Place):
                 users[user] = username
         return users
 
-    def change(self, *, come: Users | None = None, gone: Iterable[str] = ()) -> None:
+    def change(self, *, come: Users | None = None, gone: Iterable[str] = ()) -> bool:
         """Adds users, and takes others out. Where the store is away, nothing is changed.
 
         Args:
             come: Those who have signed in.
             gone: Those whose sessions are gone.
+
+        Returns:
+            Whether it was changed.
         """
         leases = [_brief(each) for each in self.leases()]
         with suppress(StoreAwayError):
@@ -85,14 +90,22 @@ class UserIndex(Place):
                 for user in {*gone, *(come or {})}:
                     users.pop(user, None)
                 self._write(users | (come or {}))
+                return True
             finally:
                 for lease in leases:
                     lease.give_back()
+        return False
 
     def _take(self, leases: list[Lease]) -> None:
-        """Waits for its turn, but not for longer than anybody's lasts: then somebody has died."""
-        give_up_at = time.monotonic() + _LEASE
-        while not take_all(leases) and time.monotonic() < give_up_at:
+        """Waits for its turn, but for nobody for longer than a lease lasts: who has it has died."""
+        give_up_at = time.monotonic() + _PATIENCE
+        holders, seen_at = None, 0.0
+        while not take_all(leases) and (now := time.monotonic()) < give_up_at:
+            seen = [lease.holder for lease in leases]
+            if seen != holders:
+                holders, seen_at = seen, now
+            if now - seen_at >= _LEASE:
+                return
             time.sleep(_PAUSE * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the looks
 
     def _write(self, users: Users) -> None:
