@@ -49,7 +49,6 @@ _DISTRIBUTIONS = (
     *peers.DISTRIBUTIONS,
     *client_peers.DISTRIBUTIONS,
     *keeper_peers.DISTRIBUTIONS,
-    *web_api.DISTRIBUTIONS,
 )
 
 

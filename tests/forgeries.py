@@ -436,6 +436,12 @@ for _claim in ('"tid": ["a"]', '"tid": 7', '"oid": []', '"idtyp": ["app"]', '"ve
 for _claim in ('"scp": {"a": 1}', '"scp": 7', '"roles": 7', '"roles": [7]', '"azp": 7'):
     _row(f"a claim {_claim}", lambda f, claim=_claim: f.with_claim(claim), by_joserfc=True)
 _row(
+    "bound to a key",
+    lambda f: f.token(cnf={"kid": "a key's name"}),
+    by_joserfc=True,
+    says="bound to a key",
+)
+_row(
     "deep claims",
     lambda f: f.with_claim('"a": ' + "[" * 100 + "]" * 100),
     by_joserfc=True,

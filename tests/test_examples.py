@@ -19,6 +19,7 @@ from programs import read_until, run, running
 from waiting import until
 
 from tokenmgr.emulator import EmulatedSidecar, EntraEmulator
+from tokenmgr.http.challenges import read
 
 API = "/graph/v1.0/organization"
 
@@ -174,6 +175,62 @@ def test_the_web_api_tells_its_callers_what_to_do(entra):
         assert answer.status_code == 503
         assert 25 <= int(answer.headers["Retry-After"]) <= 35
         assert ANN not in answer.text
+
+
+@contextmanager
+def mail_api(entra: EntraEmulator) -> Iterator[Callable[..., requests.Response]]:
+    """The API of three routes, in front of the emulator's Graph, which takes users alone."""
+    entra.protect_api(
+        audience="https://graph.microsoft.com", scopes=["User.Read", "Mail.Read", "Mail.Send"]
+    )
+    with running(
+        *("-m", "uvicorn", "--app-dir", "examples", "on_behalf_of_fastapi:app", "--port", "0"),
+        stderr=subprocess.STDOUT,
+        GRAPH_URL=f"{entra.url}/graph/v1.0",
+        SSL_CERT_FILE=entra.ca_file,
+        **entra.environment(),
+    ) as process:
+        url = re.findall(r"http://[\d.:]+", read_until(process, "Uvicorn running on"))[-1]
+
+        def call(path: str, assertion: str, **message: str) -> requests.Response:
+            headers = {"Authorization": f"Bearer {assertion}"} if assertion else {}
+            method = "POST" if message else "GET"
+            return requests.request(
+                method, url + path, headers=headers, json=message or None, timeout=30
+            )
+
+        yield call
+
+
+def test_the_api_of_three_routes_does_them_for_each_of_its_users(entra):
+    message = {"to": "bob@contoso.com", "subject": "Lunch", "body": "At noon?"}
+    with mail_api(entra) as call:
+        ann, bob = entra.sign_in(ANN), entra.sign_in("bob@contoso.com")
+        for assertion, username in ((ann, ANN), (bob, "bob@contoso.com")) * 2:
+            profile = call("/profile", assertion).json()
+            assert profile["id"] == profile["graph"]["oid"] == entra.add_user(username)
+            assert call("/messages", assertion).status_code == 200
+            assert call("/send", assertion, **message).status_code == 202
+        assert call("/ready", "").json() == {"status": "ready"}
+    sent = [each for each in entra.requests if each.kind == "graph" and "sendMail" in each.path]
+    assert len(sent) == 4
+    assert (entra.count(username=ANN), entra.count()) == (3, 6)
+
+
+def test_the_api_of_three_routes_tells_its_callers_what_to_do(entra):
+    ann = entra.sign_in(ANN)
+    with mail_api(entra) as call:
+        assert call("/profile", "").status_code == 401
+        assert call("/profile", f"{ann}x").status_code == 401
+        assert call("/profile", entra.sign_in(ANN, scopes=["Other"])).status_code == 403
+        assert call("/send", ann, to="bob@contoso.com").status_code == 422
+        entra.require_mfa(ANN)
+        refused = call("/messages", ann)
+        assert refused.status_code == 401
+        claims = read(401, [refused.headers["WWW-Authenticate"]]).claims
+        assert call("/messages", entra.sign_in(ANN, claims=claims)).status_code == 200
+        entra.fail_next(path="graph", status=500)
+        assert call("/messages", entra.sign_in(ANN, claims=claims)).status_code == 502
 
 
 class Browser:

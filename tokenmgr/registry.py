@@ -26,8 +26,10 @@ from .token import normalize_scopes
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._context import Context
     from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from .entra.client import Client
     from .entra.wire.connection import ClientCertificate
     from .identity.environment import Settings
     from .sessions import UserSession
@@ -472,9 +474,10 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         await self.aclose()
 
 
-def own_tenant(registry: TokenRegistry) -> Tenant:
-    """Gives what a registry is made of, for what else is done in its app's name."""
-    return registry._own  # noqa: SLF001 - what the registry was made of
+def client_of(registry: TokenRegistry) -> tuple[Client, Context]:
+    """Gives what asks a registry's authority, and what its parts have in common."""
+    own = registry._own  # noqa: SLF001 - what the registry was made of
+    return own.client, own.app.context
 
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import programs
@@ -26,6 +26,7 @@ from tokenmgr import ConfigurationError, InteractionRequiredError, TokenRegistry
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.web import _django_settings
 from tokenmgr.web import django as bearers
+from tokenmgr.web._api import Api
 
 ANN = "ann@contoso.com"
 #: Django REST framework's settings, for a project without users of its own.
@@ -179,6 +180,15 @@ def told(_: HttpRequest) -> HttpResponse:
     return JsonResponse(told_of(bearers.caller()))
 
 
+def a_view() -> Callable[[HttpRequest], HttpResponse]:
+    """Gives a view, which a test may mark."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return told(request)
+
+    return view
+
+
 def test_a_mixin_that_comes_too_late_is_told():
     with pytest.raises(ImproperlyConfigured, match="before View"):
         type("Orders", (View, bearers.BearerRequiredMixin), {})
@@ -275,14 +285,13 @@ def test_required_is_for_views():
     with pytest.raises(TypeError, match="first argument is the request"):
         bearers.required()(lambda: None)()
     with pytest.raises(ConfigurationError, match="cannot be anonymous"):
-        bearers.required()(bearers.anonymous(told))
-    del told.__tokenmgr_anonymous__  # type: ignore[attr-defined]
+        bearers.required()(bearers.anonymous(a_view()))
 
 
 def test_a_log_in_that_is_not_required_leaves_a_bearer_required(registry, entra):
     from django.contrib.auth.decorators import login_not_required
 
-    with override_settings(ROOT_URLCONF=Urls(page=login_not_required(told))):
+    with override_settings(ROOT_URLCONF=Urls(page=login_not_required(a_view()))):
         assert ask("/page").status == 401
         assert ask("/page", bearer(entra.sign_in(ANN))).status == 200
 
@@ -309,10 +318,7 @@ def test_who_has_a_bearer_needs_no_log_in(registry, entra):
 
 
 def test_no_token_against_forgery_is_wanted_of_who_has_a_bearer(registry, entra):
-    def both(request: HttpRequest) -> HttpResponse:
-        return told(request)
-
-    with override_settings(ROOT_URLCONF=Urls(both=both, open=bearers.anonymous(lambda _: None))):
+    with override_settings(ROOT_URLCONF=Urls(both=told, open=bearers.anonymous(lambda _: None))):
         assert ask("/both", method="POST").status == 401
         assert ask("/both", bearer(entra.sign_in(ANN)), method="POST").status == 200
         # Nothing has changed for who comes without one.
@@ -378,6 +384,44 @@ def test_a_request_within_a_request_has_its_own_caller(registry, entra, middlewa
         seen = ask("/outer", bearer(entra.sign_in(ANN))).body["seen"]
     ann, bob = entra.add_user(ANN), entra.add_user("bob@contoso.com")
     assert seen == [ann, bob, ann]
+
+
+def test_other_middleware_may_stand_around_it(registry, entra):
+    """Such as works with threads alone, which Django runs beside its event loop."""
+
+    def in_threads(get_response: Any) -> Any:
+        def answer(request: HttpRequest) -> Any:
+            return get_response(request)
+
+        return answer
+
+    web_django.in_threads = in_threads
+    both, alone = "django.middleware.common.CommonMiddleware", "web_django.in_threads"
+    ann = bearer(entra.sign_in(ANN))
+    for around in ([both], [alone]):
+        for middleware in ([*around, web_django.MIDDLEWARE], [web_django.MIDDLEWARE, *around]):
+            with override_settings(MIDDLEWARE=middleware):
+                for asking in (ask, ask_async):
+                    for kind in ("", "/async"):
+                        assert asking(f"{kind}/me").status == 401
+                        assert asking(f"{kind}/me", ann).status == 200
+                        assert asking(f"{kind}/graph", ann).status == 200
+
+
+def test_a_bearer_is_looked_at_once_however_often_it_is_required(registry, entra, monkeypatch):
+    looked: list[str] = []
+    for name in ("receive", "areceive"):
+        own = getattr(Api, name)
+
+        def receive(self: Api, given: Any, own: Any = own, name: str = name) -> Any:
+            looked.append(name)
+            return own(self, given)
+
+        monkeypatch.setattr(Api, name, receive)
+    ann = bearer(entra.sign_in(ANN, scopes=[READ, "Orders.Write"]))
+    for asking, route in ((ask, "/class"), (ask_async, "/async/class"), (ask, "/orders")):
+        assert asking(route, ann, method="POST").status == 200
+    assert looked == ["receive", "areceive", "receive"]
 
 
 def test_outside_of_a_request_there_is_no_caller_and_there_is_a_registry(registry):

@@ -178,6 +178,15 @@ def test_what_one_method_requires_wins_over_an_open_class(app, ask):
     assert (ask("/orders").status, ask("/orders", method="POST").status) == (200, 401)
 
 
+def test_what_a_view_requires_wins_over_an_open_blueprint(app, ask, entra):
+    site = bearers.anonymous(flask.Blueprint("site", __name__))
+    site.add_url_rule("/page", "page", a_view())
+    bearers.required(READ)(site.get("/orders")(a_view()))
+    app.register_blueprint(site)
+    assert (ask("/page").status, ask("/orders").status) == (200, 401)
+    assert ask("/orders", bearer(entra.sign_in(ANN, scopes=[READ]))).status == 200
+
+
 def test_a_class_takes_them_as_its_decorators(app, ask, entra):
     class Orders(flask.views.View):
         decorators = [bearers.required(READ)]
@@ -420,17 +429,21 @@ def test_an_application_s_own_handlers_come_first(registry, entra):
     assert ask("/bearer", ann).body == {"mine": "BearerRefusedError"}
 
 
-@pytest.mark.parametrize("kind", [Exception, 500])
-def test_what_is_no_caller_s_business_goes_to_the_handler_of_all_errors(app, ask, entra, kind):
+@pytest.mark.parametrize(
+    ("kind", "given"), [(Exception, "ConfigurationError"), (500, "InternalServerError")]
+)
+def test_what_is_no_caller_s_business_goes_to_the_handler_of_all_errors(
+    app, ask, entra, kind, given
+):
     @app.errorhandler(kind)
     async def any_error(error: Exception) -> Any:
-        return {"error": type(getattr(error, "original_exception", error)).__name__}, 500
+        return {"error": type(error).__name__}, 500
 
     @app.get("/")
     def fail() -> Any:
         raise ConfigurationError("wrong")
 
-    assert ask("/", bearer(entra.sign_in(ANN))).body == {"error": "ConfigurationError"}
+    assert ask("/", bearer(entra.sign_in(ANN))).body == {"error": given}
 
 
 def test_a_probe_is_told_when_there_is_no_registry():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from forgeries import ANN, Forger, encoded, own_key
@@ -15,6 +17,7 @@ from forking import in_child
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey
+from line_by_line import AtLine
 from support import HandWorkers, in_threads, make_context
 
 from tokenmgr import (
@@ -433,10 +436,8 @@ def test_a_child_that_was_forked_in_the_middle_asks_for_itself(entra, api, ann, 
         while api._keys._flight is None:
             pass
 
-        def in_it():
-            return api._keys._flight is None
-
-        assert in_child(in_it)
+        # Its own one begins, and does not land, as the gate is closed for it too.
+        assert in_child(lambda: api._keys.ask("a key") is not None)
         gate.set()
         assert waiting.result(60)
 
@@ -469,6 +470,20 @@ def test_where_no_thread_runs_the_caller_asks(clock):
         keys.ask("a")
 
 
+def test_what_nobody_has_foreseen_is_an_error_of_the_authority_and_backs_off(clock):
+    workers, asking = HandWorkers(), Asking()
+    asking.error = KeyError("a member")
+    keys = made(clock, asking, workers)
+    flight = keys.ask("a")
+    workers.run()
+    assert flight is not None
+    assert flight.landed
+    for _ in range(3):
+        with pytest.raises(AuthorityError, match="makes no sense"):
+            keys.ask("a")
+    assert asking.times == 1
+
+
 def test_who_asks_and_is_interrupted_has_the_next_one_ask(clock):
     workers, asking = HandWorkers(), Asking()
     asking.error = SystemExit()
@@ -489,9 +504,14 @@ def test_a_worker_that_ends_without_a_word_is_given_up(clock):
     first = keys.ask("a")
     clock.advance(10 + 5 - 1)
     assert keys.ask("a") is first
-    clock.advance(60)
-    assert keys.ask("a") is not first
+    clock.advance(1)
+    second = keys.ask("a")
+    assert second is not None
+    assert second is not first
     assert len(workers.given) == 2
+    workers.run()  # the first one has been slow, and no more
+    with pytest.raises(ServiceUnavailableError, match="away"):
+        keys.ask("a")
 
 
 def test_a_caller_who_is_interrupted_leaves_no_flight_behind(clock):
@@ -504,3 +524,73 @@ def test_a_caller_who_is_interrupted_leaves_no_flight_behind(clock):
         with pytest.raises(KeyboardInterrupt):
             keys.ask("a")
     assert keys._flight is None
+
+
+class NoThreads(HandWorkers):
+    """Workers where no thread runs, so that callers ask by themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.can_start = False
+
+
+class Interruption(BaseException):
+    """Out of a signal's handler."""
+
+
+def strike():
+    raise Interruption
+
+
+@pytest.mark.traces
+@pytest.mark.parametrize(("workers", "step"), [(None, 1), (NoThreads, 37)])
+def test_who_is_interrupted_anywhere_leaves_the_next_one_keys(tokens, ann, workers, step):
+    line = random.randrange(1, 1 + step)
+    while True:
+        api = BearerValidator(tokens)
+        if workers is not None:
+            api._keys._context = api._keys._context._replace(workers=workers())
+        with suppress(Interruption), AtLine(line, strike) as interrupted:
+            api.validate(ann)
+        if interrupted.where is None:
+            break
+        assert api.validate(ann).tenant, interrupted.where
+        line += step
+    assert line > 50
+    settled(tokens)
+
+
+def test_a_storm_of_callers_and_failures_ends_with_everybody_served(
+    entra, clock, tokens, api, ann, threads_take_turns
+):
+    over = threading.Event()
+
+    def trouble():
+        while not over.is_set():
+            entra.fail_next(path="keys", status=503)
+            entra.fail_next(path="discovery", body="nonsense", status=200)
+            clock.advance(DAY / 3)
+            over.wait(0.01)
+
+    def outcome():
+        try:
+            return type(api.validate(ann))
+        except TokenManagerError as error:
+            return type(error)
+
+    def call():
+        return [outcome() for _ in range(50)]
+
+    troublemaker = threading.Thread(target=trouble)
+    troublemaker.start()
+    try:
+        told = {kind for each in in_threads(8, call, timeout=240) for kind in each}
+    finally:
+        over.set()
+        troublemaker.join()
+    assert told <= {Caller, ServiceUnavailableError, AuthorityError}
+    entra.recover()
+    clock.advance(DAY)
+    settled(tokens)
+    clock.advance(MINUTE)
+    assert api.validate(ann)

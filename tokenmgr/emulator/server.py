@@ -171,7 +171,7 @@ class EntraEmulator(SignInControls, UserControls, Controls):
         return self._authority(AuthorityKind.ENTRA, f"{name}.onmicrosoft.com")
 
     def adfs_authority(self) -> str:
-        """The authority of the ADFS."""
+        """The authority of the ADFS, whose users are those of the tenant ``adfs``."""
         return self._authority(AuthorityKind.ADFS)
 
     def oidc_authority(self, name: str = "default") -> str:

@@ -16,7 +16,8 @@ from .._runtime.forks import renew_in_child
 from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import BearerRefusedError, ConfigurationError, TokenManagerError
 from ..manager import AccessTokenManager
-from ..registry import TokenRegistry
+from ..registry import TokenRegistry, client_of
+from ._accepted import Accepted
 from .bearer import BearerValidator
 from .caller import Caller
 
@@ -40,9 +41,9 @@ class Call:
     def __init__(
         self, api: Api, caller: Caller | None = None, refusal: TokenManagerError | None = None
     ) -> None:
-        self.api = api
-        self._caller = caller
-        self.refusal = refusal
+        self.api: Api = api
+        self._caller: Caller | None = caller
+        self.refusal: TokenManagerError | None = refusal
 
     @property
     def caller(self) -> Caller:
@@ -66,6 +67,7 @@ under_way: ContextVar[Call | None] = ContextVar("tokenmgr.call", default=None)
 class _Opened(NamedTuple):
     registry: TokenRegistry
     validator: BearerValidator
+    accepted: Accepted
 
 
 class Api(Unpicklable):
@@ -141,7 +143,9 @@ class Api(Unpicklable):
             if self._opened is None:
                 given = self._given
                 registry = given if isinstance(given, TokenRegistry) else given()
-                self._opened = _Opened(registry, BearerValidator(registry, **self._settings))
+                validator = BearerValidator(registry, **self._settings)
+                accepted = Accepted(client_of(registry)[1].clock)
+                self._opened = _Opened(registry, validator, accepted)
             return self._opened
 
     def close(self) -> None:
@@ -174,21 +178,33 @@ class Api(Unpicklable):
             The call, with its caller, or with why there is none, for the route to be told by
             ``call.caller``, unless it is anonymous.
         """
-        given: Hidden = Hidden(authorization)
-        authorization = None
+        authorization, given = None, Hidden(authorization)
         try:
-            return Call(self, self.validator.validate(given.cell_contents))
+            opened, digest, known = self._look(given)
+            caller = known or opened.validator.validate(given.cell_contents)
         except TokenManagerError as error:
             return Call(self, None, error.with_traceback(None))
+        if known is None:
+            opened.accepted.keep(digest, caller)
+        return Call(self, caller)
 
     async def areceive(self, authorization: Sequence[str] | str | None) -> Call:
         """Does as :meth:`receive`, and never blocks the event loop."""
-        given: Hidden = Hidden(authorization)
-        authorization = None
+        authorization, given = None, Hidden(authorization)
         try:
-            return Call(self, await self.validator.avalidate(given.cell_contents))
+            opened, digest, known = self._look(given)
+            caller = known or await opened.validator.avalidate(given.cell_contents)
         except TokenManagerError as error:
             return Call(self, None, error.with_traceback(None))
+        if known is None:
+            opened.accepted.keep(digest, caller)
+        return Call(self, caller)
+
+    def _look(self, given: Hidden) -> tuple[_Opened, bytes | None, Caller | None]:
+        """Gives what is open, and what is known of a bearer that was accepted before."""
+        opened = self._opened or self.open()
+        digest = opened.accepted.digest(given.cell_contents)
+        return opened, digest, opened.accepted.find(digest)
 
     def on_behalf_of(self, caller: Caller, *scopes: str | Iterable[str]) -> AccessTokenManager:
         """Gives the manager of a token of the caller's, for another API.

@@ -17,10 +17,15 @@ from .._context import Context
 from .._engine.flight import Flight, again, bare
 from .._runtime.backoff import Backoff
 from .._runtime.forks import renew_in_child, renew_where_patched
-from .._runtime.stack import handled_now, let_interruptions_pass
+from .._runtime.stack import handled_now, interruption_in, let_interruptions_pass
 from ..entra.signing_keys import Metadata, older_issuers, read_keys, read_metadata
 from ..entra.wire.exchange import Exchange
-from ..errors import ServiceUnavailableError, ThrottledError, TokenManagerError
+from ..errors import (
+    AuthorityError,
+    ServiceUnavailableError,
+    ThrottledError,
+    TokenManagerError,
+)
 from ..identity.authority import Authority
 from ._jwt import VerifyingKey, keys_of
 
@@ -71,9 +76,6 @@ class Keys:
         #: Why the last attempt failed, as long as it is the last.
         self._error: TokenManagerError | None = None
         self._backoff = Backoff(_FIRST, _LONGEST, least=0.5, longest_asked=_LONGEST_ASKED)
-        #: When keys may be asked for again, and the issuers of version 1.0.
-        self._next_at: float = float("-inf")
-        self._older_at: float = float("-inf")
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -81,6 +83,9 @@ class Keys:
         #: Guards what is known, and the flight; never held while anything waits.
         self._lock = threading.RLock()
         self._flight: Flight[None] | None = None
+        #: When keys may be asked for again, and the issuers of version 1.0.
+        self._next_at: float = float("-inf")
+        self._older_at: float = float("-inf")
 
     def ask(self, name: str | None, *, older: bool = False) -> Flight[None] | None:
         """Sees to it that a key is known, if it can be.
@@ -136,10 +141,9 @@ class Keys:
 
     def _under_way(self, now: float) -> Flight[None] | None:
         flight = self._flight
-        if flight is None or flight.landed:
-            return None
-        # A worker may end without a word.
-        return flight if now - flight.started_at < self._patience + _GRACE else None
+        if flight is not None and now - flight.started_at >= self._context.fetch_timeout + _GRACE:
+            self._give_up(flight)  # its worker has ended without a word
+        return self._flight
 
     def _begin(self, flight: Flight[None], now: float, *, lacks_older: bool) -> None:
         flight.started_at, flight.starter = now, threading.get_ident()
@@ -149,12 +153,17 @@ class Keys:
         else:
             self._next_at = now + _PAUSE
 
-    # Without it:
+    def _give_up(self, flight: Flight[None]) -> None:
+        """Lets whoever asks next begin another, if nothing has come of this one."""
+        if self._flight is flight:
+            self._next_at = self._older_at = float("-inf")
+        self._forget(flight)
 
-    @property
-    def _patience(self) -> float:
-        """Seconds that one fetch may take."""
-        return self._context.fetch_timeout
+    def _forget(self, flight: Flight[None]) -> None:
+        if self._flight is flight:
+            self._flight = None
+
+    # Without it:
 
     def _set_off(self, flight: Flight[None], *, older: bool) -> None:
         """Has a worker fetch; does so here and now where no thread runs."""
@@ -171,15 +180,21 @@ class Keys:
 
     def _lead(self, flight: Flight[None], *, older: bool) -> None:
         flight.begin()
-        handled, error = handled_now(), None
+        handled = handled_now()
+        error: TokenManagerError | None = None
         try:
             known = self._read(older=older)
         except TokenManagerError as exc:
             error = exc
         except BaseException as exc:
-            self._lose(flight)
-            let_interruptions_pass(exc, handled)
-            raise
+            if interruption_in(exc, handled) is not None or not isinstance(exc, Exception):
+                self._lose(flight)
+                let_interruptions_pass(exc, handled)
+                raise
+            error = AuthorityError(
+                f"what {self._authority.host} publishes makes no sense ({type(exc).__name__}): "
+                "check the authority's address"
+            )
         if error is None:
             self._land(flight, known)
         else:
@@ -220,16 +235,10 @@ class Keys:
         flight.land(None)  # whoever waits looks for itself
 
     def _lose(self, flight: Flight[None]) -> None:
-        """Ends a flight of which nothing comes; whoever asks next begins another."""
+        """Ends a flight of which nothing comes."""
         with self._lock:
-            if self._flight is flight:
-                self._next_at = self._older_at = float("-inf")
-            self._forget(flight)
+            self._give_up(flight)
         flight.land(None)
-
-    def _forget(self, flight: Flight[None]) -> None:
-        if self._flight is flight:
-            self._flight = None
 
 
 def _as_failure(error: TokenManagerError) -> TokenManagerError:

@@ -21,6 +21,10 @@ _FOR_NO_API = (
     "the token is an ID token, which tells the app that asked for it who has signed in, and is for "
     "no API: send the access token"
 )
+_BOUND = (
+    "the token is bound to a key that its owner has to show, and this API takes bearers alone: ask "
+    "the authority for a token of the type Bearer"
+)
 _READABLE = f"the bearer is no access token that can be read: {_ANOTHER}"
 #: By the kind of what is wrong; of several that fit, the first.
 _WHY: tuple[tuple[type[Exception], str], ...] = (
@@ -71,7 +75,8 @@ def named_refusal(said: Hidden, authority: AuthorityKind) -> BearerRefusedError 
         return refusal(_GRAPH)
     if is_id_token(said, authority):
         return refusal(_FOR_NO_API)
-    return None
+    # Nothing here proves that the caller has the key (RFC 7800, section 3.1).
+    return refusal(_BOUND) if "cnf" in said.cell_contents else None
 
 
 def unknown_key(said: Hidden) -> BearerRefusedError:

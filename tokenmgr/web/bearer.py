@@ -17,7 +17,7 @@ from .._runtime.secrecy import Hidden, Unpicklable
 from .._runtime.stack import longest_wait
 from ..errors import BearerRefusedError, ConfigurationError, ServiceUnavailableError
 from ..identity.addresses import is_guid
-from ..registry import TokenRegistry, own_tenant
+from ..registry import TokenRegistry, client_of
 from ._claims import app_of, is_app, names_in
 from ._header import bearer_in
 from ._issuers import Issuers
@@ -73,19 +73,15 @@ class BearerValidator(Unpicklable):
         if not isinstance(registry, TokenRegistry):
             raise ConfigurationError("the first argument of BearerValidator is a TokenRegistry")
         self._registry = registry
-        own = own_tenant(registry)
-        client = own.client
+        client, context = client_of(registry)
         self._audience = _checked_audience(audience, client.client_id)
         self._leeway = _checked_leeway(leeway)
         self._issuers = Issuers(client.authority, tenants)
         self._policy = client.authority.policy
         self._kind = client.authority.kind
-        self._patience = own.app.context.fetch_timeout
-        self._keys = Keys(
-            self._issuers.authority,
-            client.at(self._issuers.authority).asking,
-            own.app.context,
-        )
+        self._patience = context.fetch_timeout
+        authority = self._issuers.authority
+        self._keys = Keys(authority, client.at(authority).asking, context)
 
     def validate(self, authorization: Sequence[str] | str | None) -> Caller:
         """Says whose bearer it is, once it has passed every check.
@@ -129,8 +125,9 @@ class BearerValidator(Unpicklable):
         A user passes with any one of the scopes, which is what the app may do for the user. Where
         no scopes are given but roles, a user needs one of these. An app that calls by itself has
         no scopes: it passes with any one of the roles, and where scopes alone are given, not at
-        all. Where neither is given, everybody passes. See "Verify scopes and app roles in protected
-        web API" on Microsoft Learn.
+        all. Where neither is given, everybody passes: so does any app of the tenant, which can have
+        a token for this API without a role in it. See "Verify scopes and app roles in protected web
+        API" on Microsoft Learn.
 
         Args:
             caller: Who calls.

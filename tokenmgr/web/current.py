@@ -18,7 +18,7 @@ from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
 from ..token import AccessToken, normalize_scopes
 from ._api import Call, under_way
-from ._marks import mark_needs, needs
+from ._marks import Needs, mark_needs, needs
 from .caller import Caller
 
 __all__ = ["CallersManager", "caller", "on_behalf_of", "registry", "require", "required"]
@@ -61,9 +61,14 @@ def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -
         BearerRefusedError: The caller has none of them (403); or as :func:`caller`.
         ConfigurationError: No request is under way, or it is no text that was given.
     """
+    return meet(needs(scopes, roles))
+
+
+def meet(needed: Needs) -> Caller:
+    """Does as :func:`require`, for what was looked at before."""
     call = _call()
-    needed = needs(scopes, roles)
-    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
+    if needed.scopes or needed.roles:
+        call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
     return call.caller
 
 
@@ -86,13 +91,13 @@ def required(
 
             @functools.wraps(view)
             async def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
-                require(*needed)
+                meet(needed)
                 return await view(*args, **kwargs)
         else:
 
             @functools.wraps(view)
             def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
-                require(*needed)
+                meet(needed)
                 return view(*args, **kwargs)
 
         mark_needs(checked, needed)
