@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from typing_extensions import Self
 
@@ -14,19 +15,24 @@ from typing_extensions import Self
 Answer = Callable[[socket.socket], None]
 
 
-def reply(
+def whole(
     said: object = b"",
     status: int = 200,
     *,
     kind: str = "application/json",
     headers: tuple[str, ...] = (),
-) -> Answer:
+) -> bytes:
     """A whole answer: bytes as they are, and all else as JSON."""
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
     lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", *headers]
     if kind:
         lines.append(f"Content-Type: {kind}")
-    return raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def reply(said: object = b"", status: int = 200, **more: Any) -> Answer:
+    """Sends what :func:`whole` makes."""
+    return raw(whole(said, status, **more))
 
 
 def raw(answer: bytes) -> Answer:

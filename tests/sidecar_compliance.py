@@ -20,7 +20,7 @@ import trustme
 from aiohttp import web
 from http_api import Server
 from reporting import told_at_every_line, told_of
-from rough_sidecar import RoughSidecar, raw, reply
+from rough_sidecar import RoughSidecar, raw, reply, whole
 from support import PROXIES, in_threads, unset
 from waiting import until
 
@@ -553,6 +553,26 @@ class Compliance(abc.ABC):
             assert caught.value.retryable
             entra.recover()
 
+    @pytest.mark.parametrize(
+        ("number", "kind"), [(50076, InteractionRequiredError), (123456, SidecarError)]
+    )
+    def test_trouble_that_has_a_number_is_told_by_it(self, rough, number, kind):
+        said = {"detail": f"AADSTS{number}: Words. Correlation ID: {GUID}"}
+        rough.answers = [reply(said, status=500, kind="application/problem+json")]
+        with pytest.raises(kind) as caught:
+            self.make(rough.url, retries=0).get_authorization_header(CALLER, "Graph")
+        error = caught.value
+        assert (error.error_codes, error.correlation_id, error.status) == ((number,), GUID, 500)
+
+    def test_a_token_that_only_its_api_can_read_is_one_too(self, rough):
+        rough.answers = [reply({"authorizationHeader": "bearer 0paque"})]
+        client = self.make(rough.url)
+        assert client.get_authorization_header(CALLER, "Graph") == "Bearer 0paque"
+        rough.answers = [
+            reply({"protocol": "Bearer", "token": "0paque", "claims": {"sub": "somebody"}})
+        ]
+        assert client.validate("0paque").claims == {"sub": "somebody"}
+
     def test_a_name_that_nobody_knows_is_a_setting(self, entra, client):
         with pytest.raises(ConfigurationError, match="service's name") as caught:
             client.get_authorization_header(entra.sign_in(ANN), "Grahp")
@@ -768,14 +788,10 @@ class Compliance(abc.ABC):
     def test_what_lies_on_a_connection_unasked_for_is_nobodys_answer(self, rough):
         client = self.make(rough.url, retries=0)
         evil = jwt(tid=TENANT, oid=TENANT)
-        first = reply({"authorizationHeader": f"Bearer {CALLER}"})
-        second = reply({"authorizationHeader": f"Bearer {evil}"})
-
-        def both(connection: Any) -> None:
-            first(connection)
-            second(connection)
-
-        rough.answers = [both, first]
+        first = whole({"authorizationHeader": f"Bearer {CALLER}"})
+        second = whole({"authorizationHeader": f"Bearer {evil}"})
+        # At once: what comes later than a look at the connection nobody can tell from an answer.
+        rough.answers = [raw(first + second), raw(first)]
         for _ in range(2):
             header = client.get_authorization_header(service_name="Graph", as_app=True)
             assert claims_of(header)["oid"] == GUID
@@ -803,6 +819,17 @@ class Compliance(abc.ABC):
             proxy.close()
         assert proxy.asked == []
         assert f"Authorization: Bearer {CALLER}".lower().encode() in rough.requests[0].lower()
+
+    def test_elsewhere_a_proxy_may_be_on_the_way(self, rough, monkeypatch, ca_file):
+        unset(monkeypatch, *PROXIES)
+        monkeypatch.setenv("HTTPS_PROXY", rough.url)
+        rough.answers = [reply(status=407)]
+        for settings in ({}, {"verify": ca_file}):
+            client = self.make("https://sidecar.example.com", retries=0, **settings)
+            with pytest.raises(SidecarError, match="reached"):
+                client.get_authorization_header(CALLER, "Graph")
+        assert [each[:32] for each in rough.requests] == [b"CONNECT sidecar.example.com:443 "] * 2
+        assert CALLER.encode() not in b"".join(rough.requests)
 
     def test_a_client_that_is_closed_says_so(self, entra, client):
         client.healthy()

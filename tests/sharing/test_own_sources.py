@@ -54,7 +54,7 @@ def test_a_store_that_would_keep_tokens_open_is_refused(clock, source, store, wr
 
 def test_a_manager_closes_what_it_has_opened_and_nothing_else(clock, source, store, tmp_path):
     def is_open() -> bool:
-        return any("tokens.db" in each.path for each in psutil.Process().open_files())
+        return any(str(tmp_path) in each.path for each in psutil.Process().open_files())
 
     url = f"sqlite:///{tmp_path}/tokens.db"
     one, other = manager(clock, source, url), manager(clock, source, url)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from reporting import told_at_every_line
-from rough_sidecar import RoughSidecar, reply
+from rough_sidecar import RoughSidecar, raw, reply, whole
 from sidecar_compliance import ANN, CALLER, GUID, TENANT, Compliance, claims_of, jwt
 
 from tokenmgr import OverrideIgnoredError
@@ -68,14 +68,9 @@ class TestAsyncSidecarClient(Compliance):
         """To httpx it is the next one, and so the token in it has to be of whom it is for."""
         client = self.make(rough.url, retries=0)
         evil = jwt(tid=TENANT, oid=TENANT, scp="User.Read")
-        first = reply({"authorizationHeader": f"Bearer {CALLER}"})
-        second = reply({"authorizationHeader": f"Bearer {evil}"})
-
-        def both(connection: Any) -> None:
-            first(connection)
-            second(connection)
-
-        rough.answers = [both, first]
+        first = whole({"authorizationHeader": f"Bearer {CALLER}"})
+        second = whole({"authorizationHeader": f"Bearer {evil}"})
+        rough.answers = [raw(first + second), raw(first)]
         client.get_authorization_header(CALLER, "Graph")
         with contextlib.suppress(OverrideIgnoredError):
             assert CALLER in client.get_authorization_header(CALLER, "Graph")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fork_marks import needs_fork
 from forking import Child
-from sidecar_compliance import ANN, Compliance, claims_of
+from sidecar_compliance import ANN, CALLER, Compliance, claims_of
+from waiting import until
 
-from tokenmgr.sidecar import SidecarClient
+from tokenmgr import SidecarError
+from tokenmgr.sidecar import SidecarClient, wire
 
 
 class TestSidecarClient(Compliance):
@@ -36,6 +39,25 @@ class TestSidecarClient(Compliance):
 
         assert Child(in_child).outcome() == ANN
         assert claims_of(client.get_authorization_header(ann, "Graph"))["upn"] == ANN
+
+    def test_who_finds_all_connections_taken_waits_no_longer_than_he_may(self, rough, monkeypatch):
+        monkeypatch.setattr(wire, "_MOST_AT_ONCE", 1)
+        answered, answer = threading.Event(), rough.answers[0]
+
+        def wait(connection: Any) -> None:
+            answered.wait(30)
+            answer(connection)
+
+        rough.answers = [wait]
+        client = self.make(rough.url, timeout=30)
+        first = threading.Thread(target=client.get_authorization_header, args=[CALLER, "Graph"])
+        first.start()
+        until(lambda: rough.requests)
+        client._sidecar.timeout = 0.1
+        with pytest.raises(SidecarError, match="wait for the sidecar already"):
+            client.get_authorization_header(CALLER, "Graph")
+        answered.set()
+        first.join()
 
     def test_a_client_ends_with_its_block(self, sidecar):
         with SidecarClient(sidecar.url) as client:

@@ -240,9 +240,9 @@ def test_a_store_needs_to_know_whose_tokens_they_are(client, entra, tmp_path):
         source.manager(store=url)
     manager = source.manager(store=url, encryption_key=STORE_KEY)
     manager.get_access_token()
-    assert any("tokens.db" in each.path for each in psutil.Process().open_files())
+    assert any(str(tmp_path) in each.path for each in psutil.Process().open_files())
     manager.close()
-    assert not any("tokens.db" in each.path for each in psutil.Process().open_files())
+    assert not any(str(tmp_path) in each.path for each in psutil.Process().open_files())
 
 
 def test_while_a_token_is_valid_nobody_notices_that_the_sidecar_is_away(sidecar, client):
