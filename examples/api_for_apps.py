@@ -69,12 +69,16 @@ def main() -> None:
         manager = tokens.manager(options.scope)
         session.auth = BearerAuth(manager, hosts=[urlsplit(options.url).netloc])
         for _ in range(options.count):
-            try:
-                answer = session.get(f"{options.url}/orders", timeout=10)
-            except InsufficientScopeError as error:  # the API has answered 403, and said so
-                print(error)
-            else:
-                print(answer.status_code, answer.text)
+            print(call(session, f"{options.url}/orders"))
+
+
+def call(session: requests.Session, url: str) -> str:
+    """Calls a route, and says what came of it."""
+    try:
+        answer = session.get(url, timeout=10)
+    except InsufficientScopeError as error:  # the API has answered 403, and said what it wants
+        return str(error)
+    return f"{answer.status_code} {answer.text}"
 
 
 if __name__ == "__main__":

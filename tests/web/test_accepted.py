@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
+from reporting import told_at_every_line
 from support import FakeClock
 
 from tokenmgr._runtime.secrecy import Hidden
@@ -78,18 +82,43 @@ def test_nothing_of_a_bearer_is_kept_to_find_it_by(accepted, clock):
     assert "secret" not in repr(accepted._entries)
 
 
-def test_an_api_verifies_each_once_and_refuses_it_once_it_has_ended(entra: EntraEmulator):
-    clock = FakeClock(wall=__import__("time").time())
+def test_an_api_verifies_each_once_in_five_minutes(entra: EntraEmulator):
+    clock = FakeClock(wall=time.time())
     with entra.registry(clock=clock) as tokens:
         api = Api(tokens)
-        bearer = f"Bearer {entra.sign_in(ANN, lifetime=100)}"
+        bearer = f"Bearer {entra.sign_in(ANN)}"
         first = api.receive([bearer])
         assert api.receive([bearer]).caller is first.caller
-        refused = api.receive([bearer, bearer])
-        assert isinstance(refused.refusal, BearerRefusedError)
-        assert api.receive([f"{bearer}x"]).refusal is not None
-        clock.advance(161)  # with the leeway
-        assert isinstance(api.receive([bearer]).refusal, BearerRefusedError)
+        assert isinstance(api.receive([bearer, bearer]).refusal, BearerRefusedError)
+        assert isinstance(api.receive([f"{bearer}x"]).refusal, BearerRefusedError)
+        clock.advance(301)
+        assert api.receive([bearer]).caller is not first.caller
+
+
+async def test_the_same_from_an_event_loop(entra: EntraEmulator):
+    with entra.registry() as tokens:
+        api = Api(tokens)
+        bearer = f"Bearer {entra.sign_in(ANN)}"
+        first = await api.areceive([bearer])
+        assert (await api.areceive([bearer])).caller is first.caller
+        assert isinstance((await api.areceive([bearer, bearer])).refusal, BearerRefusedError)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["seen first", "known"])
+def test_nothing_that_goes_wrong_tells_the_bearer(entra: EntraEmulator, known: bool):
+    token = entra.sign_in(ANN)
+    with entra.registry() as tokens:
+        api = Api(tokens)
+        api.validator.validate(f"Bearer {token}")  # so that the keys are there
+
+        def work() -> None:
+            if not known:
+                api._opened.accepted._entries.clear()
+            call = api.receive([f"Bearer {token}"])
+            api.on_behalf_of(call.caller, "https://graph.microsoft.com/User.Read")
+
+        work()
+        assert told_at_every_line(work, (token.rpartition(".")[2],), within=("web/_a",)) == []
 
 
 @needs_fork
@@ -98,7 +127,17 @@ def test_an_api_goes_over_a_fork_with_its_lock_held(entra: EntraEmulator):
     with entra.registry() as tokens:
         api = Api(lambda: tokens)
         bearer = f"Bearer {entra.sign_in(ANN)}"
-        with api._lock:
-            api._lock.release()  # as another thread would have it, in the middle of its making
-            api._lock.acquire()
-            assert in_child(lambda: api.receive([bearer]).caller.object_id) == entra.add_user(ANN)
+        held, go_on = threading.Event(), threading.Event()
+
+        def make() -> None:
+            with api._lock:
+                held.set()
+                go_on.wait(30)
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        held.wait(30)
+        found = in_child(lambda: api.receive([bearer]).caller.object_id)
+        go_on.set()
+        thread.join()
+        assert found == entra.add_user(ANN)

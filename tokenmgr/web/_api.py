@@ -16,7 +16,7 @@ from .._runtime.forks import renew_in_child
 from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import BearerRefusedError, ConfigurationError, TokenManagerError
 from ..manager import AccessTokenManager
-from ..registry import TokenRegistry, own_tenant
+from ..registry import TokenRegistry, client_of
 from ._accepted import Accepted
 from .bearer import BearerValidator
 from .caller import Caller
@@ -41,9 +41,9 @@ class Call:
     def __init__(
         self, api: Api, caller: Caller | None = None, refusal: TokenManagerError | None = None
     ) -> None:
-        self.api = api
-        self._caller = caller
-        self.refusal = refusal
+        self.api: Api = api
+        self._caller: Caller | None = caller
+        self.refusal: TokenManagerError | None = refusal
 
     @property
     def caller(self) -> Caller:
@@ -144,7 +144,7 @@ class Api(Unpicklable):
                 given = self._given
                 registry = given if isinstance(given, TokenRegistry) else given()
                 validator = BearerValidator(registry, **self._settings)
-                accepted = Accepted(own_tenant(registry).app.context.clock)
+                accepted = Accepted(client_of(registry)[1].clock)
                 self._opened = _Opened(registry, validator, accepted)
             return self._opened
 

@@ -76,9 +76,6 @@ class Keys:
         #: Why the last attempt failed, as long as it is the last.
         self._error: TokenManagerError | None = None
         self._backoff = Backoff(_FIRST, _LONGEST, least=0.5, longest_asked=_LONGEST_ASKED)
-        #: When keys may be asked for again, and the issuers of version 1.0.
-        self._next_at: float = float("-inf")
-        self._older_at: float = float("-inf")
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -86,6 +83,9 @@ class Keys:
         #: Guards what is known, and the flight; never held while anything waits.
         self._lock = threading.RLock()
         self._flight: Flight[None] | None = None
+        #: When keys may be asked for again, and the issuers of version 1.0.
+        self._next_at: float = float("-inf")
+        self._older_at: float = float("-inf")
 
     def ask(self, name: str | None, *, older: bool = False) -> Flight[None] | None:
         """Sees to it that a key is known, if it can be.
@@ -141,10 +141,9 @@ class Keys:
 
     def _under_way(self, now: float) -> Flight[None] | None:
         flight = self._flight
-        if flight is None or flight.landed:
-            return None
-        # A worker may end without a word.
-        return flight if now - flight.started_at < self._patience + _GRACE else None
+        if flight is not None and now - flight.started_at >= self._context.fetch_timeout + _GRACE:
+            self._give_up(flight)  # its worker has ended without a word
+        return self._flight
 
     def _begin(self, flight: Flight[None], now: float, *, lacks_older: bool) -> None:
         flight.started_at, flight.starter = now, threading.get_ident()
@@ -154,12 +153,17 @@ class Keys:
         else:
             self._next_at = now + _PAUSE
 
-    # Without it:
+    def _give_up(self, flight: Flight[None]) -> None:
+        """Lets whoever asks next begin another, if nothing has come of this one."""
+        if self._flight is flight:
+            self._next_at = self._older_at = float("-inf")
+        self._forget(flight)
 
-    @property
-    def _patience(self) -> float:
-        """Seconds that one fetch may take."""
-        return self._context.fetch_timeout
+    def _forget(self, flight: Flight[None]) -> None:
+        if self._flight is flight:
+            self._flight = None
+
+    # Without it:
 
     def _set_off(self, flight: Flight[None], *, older: bool) -> None:
         """Has a worker fetch; does so here and now where no thread runs."""
@@ -231,16 +235,10 @@ class Keys:
         flight.land(None)  # whoever waits looks for itself
 
     def _lose(self, flight: Flight[None]) -> None:
-        """Ends a flight of which nothing comes; whoever asks next begins another."""
+        """Ends a flight of which nothing comes."""
         with self._lock:
-            if self._flight is flight:
-                self._next_at = self._older_at = float("-inf")
-            self._forget(flight)
+            self._give_up(flight)
         flight.land(None)
-
-    def _forget(self, flight: Flight[None]) -> None:
-        if self._flight is flight:
-            self._flight = None
 
 
 def _as_failure(error: TokenManagerError) -> TokenManagerError:

@@ -17,7 +17,7 @@ from .._runtime.secrecy import Hidden, Unpicklable
 from .._runtime.stack import longest_wait
 from ..errors import BearerRefusedError, ConfigurationError, ServiceUnavailableError
 from ..identity.addresses import is_guid
-from ..registry import TokenRegistry, own_tenant
+from ..registry import TokenRegistry, client_of
 from ._claims import app_of, is_app, names_in
 from ._header import bearer_in
 from ._issuers import Issuers
@@ -73,19 +73,15 @@ class BearerValidator(Unpicklable):
         if not isinstance(registry, TokenRegistry):
             raise ConfigurationError("the first argument of BearerValidator is a TokenRegistry")
         self._registry = registry
-        own = own_tenant(registry)
-        client = own.client
+        client, context = client_of(registry)
         self._audience = _checked_audience(audience, client.client_id)
         self._leeway = _checked_leeway(leeway)
         self._issuers = Issuers(client.authority, tenants)
         self._policy = client.authority.policy
         self._kind = client.authority.kind
-        self._patience = own.app.context.fetch_timeout
-        self._keys = Keys(
-            self._issuers.authority,
-            client.at(self._issuers.authority).asking,
-            own.app.context,
-        )
+        self._patience = context.fetch_timeout
+        authority = self._issuers.authority
+        self._keys = Keys(authority, client.at(authority).asking, context)
 
     def validate(self, authorization: Sequence[str] | str | None) -> Caller:
         """Says whose bearer it is, once it has passed every check.

@@ -6,8 +6,9 @@ has another API called for them. What goes wrong with a token is answered by 401
 
 How requests are told apart: before the application's routing, but behind all of its middleware, so
 that CORS's preflights are answered first, and a body is not read of whom is not let in. Where no
-bearer is accepted, the first route that matches has to be an anonymous one. So whoever is not let
-in learns of no route whether it is there: the answer is 401, and no 404 or 405.
+bearer is accepted, the first route that matches has to be an anonymous one; whoever sends one that
+is accepted is the current caller there too. Who is not let in learns of no route whether it is
+there: the answer is 401, and no 404 or 405.
 
 * **A mounted application**, as ``StaticFiles``, is protected as a whole, by the bearers of the
   application that it is mounted in, or open as a whole: ``Mount("/static", anonymous(files))``. It
@@ -171,10 +172,7 @@ class _Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._inner(scope, receive, send)
             return
-        sent = scope["headers"]
-        call = await self._api.areceive(
-            [value.decode("latin-1") for name, value in sent if name == b"authorization"]
-        )
+        call = await self._api.areceive(_bearers_in(scope))
         if call.refusal is not None and not self._is_open(scope):
             raise call.refusal
         mark = under_way.set(call)
@@ -191,6 +189,11 @@ class _Guard:
             if match is Match.FULL:
                 return is_anonymous(found.get("endpoint"))
         return False
+
+
+def _bearers_in(scope: Scope) -> list[str]:
+    """The values of all Authorization headers."""
+    return [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
 
 
 async def _answer(connection: Any, error: Exception) -> Response | None:
