@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from forgeries import ANN, Forger, encoded, own_key
@@ -14,11 +16,10 @@ from fork_marks import needs_fork
 from forking import in_child
 from hypothesis import given
 from hypothesis import strategies as st
-from interrupting import interruptions
 from joserfc.jwk import ECKey, OKPKey
+from line_by_line import AtLine
 from support import HandWorkers, in_threads, make_context
 
-import tokenmgr.web
 from tokenmgr import (
     Authority,
     AuthorityError,
@@ -533,17 +534,29 @@ class NoThreads(HandWorkers):
         self.can_start = False
 
 
+class Interruption(BaseException):
+    """Out of a signal's handler."""
+
+
+def strike():
+    raise Interruption
+
+
 @pytest.mark.traces
-@pytest.mark.parametrize("workers", [None, NoThreads])
-def test_who_is_interrupted_anywhere_leaves_the_next_one_keys(entra, clock, tokens, ann, workers):
-    for interrupt in interruptions(tokenmgr.web):
+@pytest.mark.parametrize(("workers", "step"), [(None, 1), (NoThreads, 37)])
+def test_who_is_interrupted_anywhere_leaves_the_next_one_keys(tokens, ann, workers, step):
+    line = random.randrange(1, 1 + step)
+    while True:
         api = BearerValidator(tokens)
         if workers is not None:
-            context = api._keys._context._replace(workers=workers())
-            api._keys._context = context
-        interrupt(lambda api=api: api.validate(ann))
-        assert api.validate(ann).tenant
-        assert api._keys._flight is None
+            api._keys._context = api._keys._context._replace(workers=workers())
+        with suppress(Interruption), AtLine(line, strike) as interrupted:
+            api.validate(ann)
+        if interrupted.where is None:
+            break
+        assert api.validate(ann).tenant, interrupted.where
+        line += step
+    assert line > 50
     settled(tokens)
 
 
@@ -559,14 +572,14 @@ def test_a_storm_of_callers_and_failures_ends_with_everybody_served(
             clock.advance(DAY / 3)
             over.wait(0.01)
 
+    def outcome():
+        try:
+            return type(api.validate(ann))
+        except TokenManagerError as error:
+            return type(error)
+
     def call():
-        outcomes = []
-        for _ in range(50):
-            try:
-                outcomes.append(type(api.validate(ann)))
-            except TokenManagerError as error:
-                outcomes.append(type(error))
-        return outcomes
+        return [outcome() for _ in range(50)]
 
     troublemaker = threading.Thread(target=trouble)
     troublemaker.start()
