@@ -408,6 +408,14 @@ def test_other_middleware_may_stand_around_it(registry, entra):
                         assert asking(f"{kind}/graph", ann).status == 200
 
 
+def test_a_registry_that_was_closed_is_no_caller_s_business(registry, entra):
+    registry.close()
+    ann = bearer(entra.sign_in(ANN))
+    for asking in (ask, ask_async):
+        statuses = [asking(each, ann).status for each in ("/me", "/orders", "/ready")]
+        assert statuses == [500, 500, 503]
+
+
 def test_a_bearer_is_looked_at_once_however_often_it_is_required(registry, entra, monkeypatch):
     looked: list[str] = []
     for name in ("receive", "areceive"):

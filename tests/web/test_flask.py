@@ -452,3 +452,12 @@ def test_a_probe_is_told_when_there_is_no_registry():
 
     answer = by_client(make_app(cannot))("/ready")
     assert (answer.status, answer.body) == (503, {"status": "not ready"})
+
+
+def test_a_registry_that_was_closed_is_no_caller_s_business(app, ask, registry, entra):
+    app.add_url_rule("/", view_func=a_view(), endpoint="home")
+    app.add_url_rule("/open", view_func=bearers.anonymous(a_view()), endpoint="open")
+    app.add_url_rule("/ready", view_func=bearers.ready)
+    registry.close()
+    ann = bearer(entra.sign_in(ANN))
+    assert [ask(each, ann).status for each in ("/", "/open", "/ready")] == [500, 200, 503]

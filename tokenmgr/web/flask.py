@@ -232,9 +232,9 @@ def _check(call: Call, needed: Needs) -> Caller:
 
 def _admit() -> None:
     """Says who calls, and refuses it to those who may not, before anything else is done."""
-    request = flask.request
-    call = _api().receive(request.headers.getlist("Authorization"))
-    request.environ[_CALL] = call
+    environ = flask.request.environ
+    # Where there are several headers, servers give them with commas between (PEP 3333).
+    call = environ[_CALL] = _api().receive(environ.get("HTTP_AUTHORIZATION"))
     setattr(flask.g, _UNDO, under_way.set(call))
     if _is_answered_by_flask():
         return
