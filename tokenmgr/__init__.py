@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         TokenTimeoutError,
     )
     from .identity.authority import Authority
-    from .identity.credentials import Certificate, ClientAssertion, ClientSecret, WorkloadIdentity
+    from .identity.certificates import Certificate
+    from .identity.credentials import ClientAssertion, ClientSecret, WorkloadIdentity
     from .manager import AccessTokenManager
     from .policy import RefreshPolicy
     from .registry import TokenRegistry
@@ -69,7 +70,8 @@ __all__ = [
 
 _HOMES = {
     "identity.authority": ("Authority",),
-    "identity.credentials": ("Certificate", "ClientAssertion", "ClientSecret", "WorkloadIdentity"),
+    "identity.certificates": ("Certificate",),
+    "identity.credentials": ("ClientAssertion", "ClientSecret", "WorkloadIdentity"),
     "manager": ("AccessTokenManager",),
     "policy": ("RefreshPolicy",),
     "registry": ("TokenRegistry",),

@@ -97,6 +97,11 @@ class Exchange:
         self._metadata: dict[str, Response] = {}
         self._asked: set[str] = set()
 
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until its deadline."""
+        return max(0.0, self._deadline - time.monotonic())
+
     def get(self, url: str, **kwargs: Any) -> Response:
         """Gets an authority's OpenID metadata; from memory, or as documented, where it can be."""
         if url in self._documented:
