@@ -49,6 +49,10 @@ def checked_text(given: Hidden, what: str) -> Hidden:
     """
     if isinstance(given.cell_contents, CoroutineType):
         given.cell_contents.close()  # or Python warns that nobody has awaited it
+        raise ConfigurationError(
+            f"the {what} is a coroutine, not a text: pass the async function itself where one is "
+            "taken, and its value elsewhere"
+        )
     if isinstance(given.cell_contents, (bytes, bytearray)):
         given = Hidden(given.cell_contents.decode("utf-8-sig", errors="replace"))
     if not isinstance(given.cell_contents, str):  # it may be secret all the same
