@@ -273,6 +273,7 @@ class Client:
             documented=documented,
             regional=regional_host(self.authority, region),
             wall=self._context.clock.wall,
+            token_proxy=self._credential.token_proxy,
         )
 
     def token_endpoint(self) -> str:

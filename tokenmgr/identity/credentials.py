@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import ConfigurationError
 from .proofs import AssertionMaker, Proof, SecretText, SignedAssertion
 from .reading import is_content, reader
+
+if TYPE_CHECKING:
+    from .token_proxy import TokenProxy
 
 __all__ = [
     "ClientAssertion",
@@ -36,6 +40,9 @@ AssertionCallable = (
 
 class ClientCredential(Unpicklable, ABC):
     """What proves who the app is."""
+
+    #: What requests for tokens are sent to instead; None where nothing is.
+    token_proxy: TokenProxy | None = None
 
     @abstractmethod
     def read(self) -> Proof:
@@ -146,12 +153,20 @@ class WorkloadIdentity(ClientCredential):
 
     Args:
         token_file: Its path; left out, what ``AZURE_FEDERATED_TOKEN_FILE`` says.
+        enable_azure_proxy: Whether to ask for tokens through the proxy of AKS's identity bindings,
+            where ``AZURE_KUBERNETES_TOKEN_PROXY`` names one, with ``AZURE_KUBERNETES_SNI_NAME`` and
+            ``AZURE_KUBERNETES_CA_FILE`` or ``AZURE_KUBERNETES_CA_DATA``; as azure-identity has it.
 
     Raises:
-        ConfigurationError: Neither names a file.
+        ConfigurationError: Neither names a file, or the proxy's variables cannot be right.
     """
 
-    def __init__(self, token_file: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        token_file: str | os.PathLike[str] | None = None,
+        *,
+        enable_azure_proxy: bool = False,
+    ) -> None:
         token_file, given = None, Hidden(token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE"))
         if not given.cell_contents or is_content(given.cell_contents):
             # A token in place of its path is not to be shown.
@@ -160,6 +175,11 @@ class WorkloadIdentity(ClientCredential):
                 "AZURE_FEDERATED_TOKEN_FILE"
             )
         self._read, self._origin = reader(Hidden(None), given.cell_contents, "federated token")
+        if enable_azure_proxy:
+            with no_fork():
+                from .token_proxy import own_token_proxy
+
+            self.token_proxy = own_token_proxy()
 
     def __repr__(self) -> str:
         return f"<WorkloadIdentity from {self._origin}>"
