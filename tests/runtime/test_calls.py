@@ -114,5 +114,5 @@ def test_a_coroutine_that_cannot_be_run_leaves_no_warning(monkeypatch: pytest.Mo
         Calls().call(ask, 30.0)
 
     monkeypatch.setattr(workers, "DaemonThread", none)
-    with pytest.raises(RuntimeError, match="running event loop"):
+    with pytest.raises(RuntimeError, match="event loop runs"):
         asyncio.run(main())

@@ -93,23 +93,22 @@ def _finished(given: Hidden, seconds: float) -> Hidden:
     """Gives what was given; where that is to be awaited, what comes of it."""
     if not inspect.isawaitable(given.cell_contents):
         return given
-    with no_fork():
-        import asyncio
-
-    waiting = _awaited(given, seconds)
+    with no_fork():  # names, as whoever shows a frame's variables takes modules apart
+        from asyncio import _get_running_loop, run
     try:
-        return asyncio.run(waiting)
-    finally:  # where a loop runs in this thread already, as no other one could be started
-        waiting.close()
-        getattr(given.cell_contents, "close", _nothing)()
+        if _get_running_loop() is not None:
+            raise RuntimeError("an event loop runs in this thread, and no other can be started")
+        return run(_awaited(given, seconds))
+    finally:
+        getattr(given.cell_contents, "close", _nothing)()  # lest Python warn of it
 
 
 async def _awaited(given: Hidden, seconds: float) -> Hidden:
-    import asyncio
+    from asyncio import ensure_future, wait
 
-    task = asyncio.ensure_future(given.cell_contents)
+    task = ensure_future(given.cell_contents)
     # Not by wait_for(): its TimeoutError would be taken for one of the program's, or that for it.
-    done, _ = await asyncio.wait({task}, timeout=seconds)
+    done, _ = await wait({task}, timeout=seconds)
     if not done:
         task.cancel()
         raise CallTimeoutError

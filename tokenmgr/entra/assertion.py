@@ -102,7 +102,7 @@ def _signed(key: RemoteKey, claims: Hidden, authority: Authority, seconds: float
     See "Microsoft identity platform application authentication certificate credentials" on
     Microsoft Learn.
     """
-    from cryptography import x509
+    from cryptography.x509 import load_pem_x509_certificate
     from jwt.api_jws import PyJWS
 
     if authority.kind == "adfs" and key.algorithm != "RS256":
@@ -110,7 +110,7 @@ def _signed(key: RemoteKey, claims: Hidden, authority: Authority, seconds: float
             "AD FS takes assertions that are signed by RS256 alone: have sign= sign so, and pass "
             "algorithm='RS256' to the Certificate"
         )
-    chain = [x509.load_pem_x509_certificate(each.encode()) for each in key.certificates]
+    chain = [load_pem_x509_certificate(each.encode()) for each in key.certificates]
     writer = PyJWS(algorithms=[])
     writer.register_algorithm(key.algorithm, _algorithm(key, seconds))
     return Hidden(
@@ -125,21 +125,17 @@ def _signed(key: RemoteKey, claims: Hidden, authority: Authority, seconds: float
 
 def _headers(key: RemoteKey, chain: list[Certificate]) -> dict[str, Any]:
     """Names the certificate, as MSAL does: by SHA-256 with PS256, and by SHA-1 with RS256."""
-    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.hashes import SHA1, SHA256
     from cryptography.hazmat.primitives.serialization import Encoding
     from jwt.utils import base64url_encode
 
-    name, kind = ("x5t#S256", hashes.SHA256()) if key.algorithm == "PS256" else ("x5t", _sha1())
-    headers: dict[str, Any] = {name: base64url_encode(chain[0].fingerprint(kind)).decode()}
+    pss = key.algorithm == "PS256"
+    digest = chain[0].fingerprint(SHA256() if pss else SHA1())  # noqa: S303 - a name, not a proof
+    name = "x5t#S256" if pss else "x5t"
+    headers: dict[str, Any] = {name: base64url_encode(digest).decode()}
     if key.send_chain:
         headers["x5c"] = [b64encode(each.public_bytes(Encoding.DER)).decode() for each in chain]
     return headers
-
-
-def _sha1() -> Any:
-    from cryptography.hazmat.primitives import hashes
-
-    return hashes.SHA1()  # noqa: S303 - a name, not a proof
 
 
 def _algorithm(key: RemoteKey, seconds: float) -> RSAAlgorithm:
