@@ -581,6 +581,19 @@ def test_two_assertions_that_are_refused_are_the_last(entra, issue):
     assert entra.count() == 2
 
 
+def test_a_caller_who_asks_early_has_no_callable_be_called(entra, issue):
+    calls, clock = [], FakeClock()
+    stale = issue(exp=int(time.time()) - 600)
+    credential = ClientAssertion(lambda context: calls.append(1) or stale)
+    with entra.registry(credential=credential, clock=clock) as tokens:
+        manager = tokens.manager(SCOPE)
+        for _ in range(3):
+            with pytest.raises(InvalidCredentialError):
+                manager.get_access_token()
+    assert len(calls) == 2
+    assert entra.count() == 1
+
+
 def a_coroutine() -> Callable[..., Any]:
     async def inner() -> str:
         return "eyJ"

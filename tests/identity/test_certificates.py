@@ -114,6 +114,14 @@ def test_a_callable_is_called_for_the_first_fetch_and_when_what_it_gave_is_refus
     assert len(calls) == 3
 
 
+def test_who_has_no_time_has_no_vault_be_asked(made) -> None:
+    calls = []
+    credential = Certificate(lambda: calls.append(1) or made.pem)
+    assert credential.peek() is None
+    assert calls == []
+    assert credential.read() is credential.peek()
+
+
 @pytest.mark.parametrize("given", [None, 5, {"private_key": SECRET}, [SECRET], object()])
 def test_a_callable_that_gives_no_content_is_told_what_it_gave(given) -> None:
     error = fails(Certificate(lambda: given).read, SECRET)

@@ -198,9 +198,7 @@ class Client:
             return self._breaker.is_worth_asking(failed_at)
         if isinstance(error, (InvalidCredentialError, ConfigurationError)):
             try:
-                now = self._credential.read()
-                # What is made for each request tells nothing before it is asked for.
-                return not isinstance(now, AssertionMaker) and now != self._refused
+                return self._credential.peek() not in (None, self._refused)
             except TokenManagerError:
                 return False
         return False

@@ -130,6 +130,9 @@ class Certificate(ClientCredential):
             self._parsed = parsed = (version, self._parse())
         return parsed[1]
 
+    def peek(self) -> Proof | None:  # noqa: D102 - as the base says
+        return None if self._function is not None and self._parsed is None else self.read()
+
     def reread(self, refused: Proof) -> Proof | None:  # noqa: D102 - as the base says
         # A file can change within its time stamp's grain. A vault is not asked where another
         # thread has done so meanwhile.

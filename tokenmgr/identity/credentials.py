@@ -53,6 +53,14 @@ class ClientCredential(Unpicklable, ABC):
             TokenRequestError: A callable of the program's own failed.
         """
 
+    def peek(self) -> Proof | None:
+        """Reads the proof for a caller who has no time: None where that may take long.
+
+        Raises:
+            TokenManagerError: As :meth:`read` has it.
+        """
+        return self.read()
+
     def reread(self, refused: Proof) -> Proof | None:
         """Reads the proof anew, after the service refused one.
 
@@ -138,6 +146,10 @@ class ClientAssertion(ClientCredential):
 
     def read(self) -> SignedAssertion | AssertionMaker:  # noqa: D102 - as the base says
         return self._maker or SignedAssertion(self._read().cell_contents)
+
+    def peek(self) -> Proof | None:  # noqa: D102 - as the base says
+        # What is made for each request tells nothing before it is asked for.
+        return None if self._maker is not None else self.read()
 
     def reread(self, refused: Proof) -> Proof | None:  # noqa: D102 - as the base says
         if self._maker is None or not isinstance(refused, SignedAssertion):
