@@ -132,6 +132,7 @@ def test_events_cannot_be_changed_and_have_no_field_for_a_secret() -> None:
     assert fields <= {
         *("at", "key", "reason", "took", "expires_in", "error", "error_codes"),
         *("seconds", "authority", "operation", "message", "retry_in"),
+        *("thumbprint", "ends_at"),
     }
     with pytest.raises(dataclasses.FrozenInstanceError):
         Event(1.0).at = 2.0  # type: ignore[misc]

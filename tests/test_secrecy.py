@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import json
 import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from reporting import texts_of, told_at_every_line, told_of
 from support import KEY as TOKEN
 from support import FakeClock, FakeSource
 
-from tokenmgr import AccessTokenManager, ClientSecret, TokenManagerError, TokenRegistry
+from tokenmgr import (
+    AccessTokenManager,
+    Authority,
+    Certificate,
+    ClientAssertion,
+    ClientSecret,
+    TokenManagerError,
+    TokenRegistry,
+)
+from tokenmgr._runtime import workers
 from tokenmgr._runtime.secrecy import Hidden
+from tokenmgr.emulator import client_certificate
+from tokenmgr.entra.assertion import AssertionCall
 from tokenmgr.identity.environment import settings_from
-from tokenmgr.identity.proofs import SecretText
+from tokenmgr.identity.proofs import SecretText, SignedAssertion
+from tokenmgr.identity.token_proxy import token_proxy_from
 
 SECRET, PASSWORD, KEY = "Abc8Q~the-secret", "the-password", "0123456789-the-key-of-all-records"
 PROXY_PASSWORD = "hunter2-of-the-proxy"
@@ -94,6 +111,84 @@ def rotating():
 )
 def test_what_is_made_tells_no_secret_wherever_it_breaks(work):
     assert told_at_every_line(work, SECRETS) == []
+
+
+def from_a_vault(made):
+    Certificate(lambda: made.pem, send_chain=True).read()
+
+
+def from_a_vault_as_text(made):
+    Certificate(lambda: base64.b64encode(made.pfx).decode()).read()
+
+
+def from_a_coroutine(made):
+    async def ask():
+        return made.pem
+
+    Certificate(ask).read()
+
+
+def with_a_key_in_the_place_of_a_certificate(made):
+    Certificate(made.private_key_pem, sign=bytes).read()
+
+
+def an_assertion_made(made):
+    credential = ClientAssertion(lambda context: SECRET)
+    _assertion_of(credential.read())
+
+
+def an_assertion_repeated(made):
+    credential = ClientAssertion(lambda context: SECRET)
+    _assertion_of(credential.reread(SignedAssertion(SECRET)))
+
+
+def an_assertion_signed(made):
+    key = load_pem_private_key(made.private_key_pem, None)
+
+    def sign(data):
+        return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+    _assertion_of(Certificate(made.certificate_pem, sign=sign, algorithm="RS256").read())
+
+
+def a_proxy_with_a_password(made):
+    token_proxy_from({"AZURE_KUBERNETES_TOKEN_PROXY": f"https://bob:{PASSWORD}@proxy.example"})
+
+
+def _assertion_of(proof):
+    authority = Authority.entra("contoso.com")
+    call = AssertionCall(proof, authority, Hidden(json.dumps({"note": PASSWORD})), lambda: 30.0)
+    call({"client_id": "an-id", "token_endpoint": "https://login.microsoftonline.com/token"})
+
+
+@pytest.fixture(scope="module")
+def made():
+    return client_certificate(chain=True)
+
+
+@pytest.mark.traces
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # of one that was broken off
+@pytest.mark.parametrize(
+    "work",
+    [
+        from_a_vault,
+        from_a_vault_as_text,
+        from_a_coroutine,
+        with_a_key_in_the_place_of_a_certificate,
+        an_assertion_made,
+        an_assertion_repeated,
+        an_assertion_signed,
+        a_proxy_with_a_password,
+    ],
+)
+def test_what_rolls_tells_no_secret_wherever_it_breaks(work, made, monkeypatch):
+    def none(*args, **named):
+        raise RuntimeError("can't start new thread")  # so that this one is seen to do it all
+
+    monkeypatch.setattr(workers, "DaemonThread", none)
+    key, pfx = made.private_key_pem.decode().splitlines()[2], base64.b64encode(made.pfx).decode()
+    secrets = (*SECRETS, key, pfx[30:90], repr(made.pfx[30:60])[2:-1])
+    assert told_at_every_line(functools.partial(work, made), secrets, one_in=8) == []
 
 
 @pytest.mark.parametrize(

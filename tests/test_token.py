@@ -38,6 +38,7 @@ def test_the_repr_of_a_token_shows_its_times_and_scopes_and_not_its_secret() -> 
 def test_a_token_knows_no_more_than_its_secret_and_its_end_when_nothing_else_was_said() -> None:
     token = AccessToken(SECRET, 2_000.0)
     assert (token.refresh_at, token.scopes, token.token_type) == (None, (), "Bearer")
+    assert token.binding_key_id == ""
 
 
 @pytest.mark.parametrize("token_type", ["Bearer", "pop"])
@@ -88,6 +89,8 @@ OTHER = {
     "cae": True,
     "forwarded_claims": "{}",
     "extra": (("resource", "api://orders"),),
+    "token_type": "mtls_pop",
+    "binding_key_id": "thumbprint",
 }
 
 

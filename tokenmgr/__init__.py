@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     )
     from .flows import AuthCodeFlow, DeviceCodeFlow, SignInOptions
     from .identity.authority import Authority
-    from .identity.credentials import Certificate, ClientAssertion, ClientSecret, WorkloadIdentity
+    from .identity.certificates import Certificate
+    from .identity.credentials import ClientAssertion, ClientSecret, WorkloadIdentity
     from .manager import AccessTokenManager
     from .policy import RefreshPolicy
     from .registry import TokenRegistry
@@ -80,7 +81,8 @@ __all__ = [
 _HOMES = {
     "flows": ("AuthCodeFlow", "DeviceCodeFlow", "SignInOptions"),
     "identity.authority": ("Authority",),
-    "identity.credentials": ("Certificate", "ClientAssertion", "ClientSecret", "WorkloadIdentity"),
+    "identity.certificates": ("Certificate",),
+    "identity.credentials": ("ClientAssertion", "ClientSecret", "WorkloadIdentity"),
     "manager": ("AccessTokenManager",),
     "policy": ("RefreshPolicy",),
     "registry": ("TokenRegistry",),

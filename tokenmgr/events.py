@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -25,6 +26,7 @@ __all__ = [
     "BackingOff",
     "BreakerClosed",
     "BreakerOpened",
+    "CertificateEnding",
     "Event",
     "FlightJoined",
     "Health",
@@ -182,6 +184,31 @@ class StoreRecovered(Event):
     """The store does what it is asked again."""
 
 
+class CertificateEnding(Event):
+    """The app's certificate ends in 30, 7 or 1 days, or has ended. Once for each of these.
+
+    It is looked at before each fetch. Where a vault or a file has a new one by then, that is taken,
+    and nothing is told.
+    """
+
+    #: Its SHA-1 in hexadecimal, as App registrations shows it.
+    thumbprint: str
+    #: When it ends, in seconds since 1970.
+    ends_at: float
+    #: For how long it is valid still, in seconds; 0 or less when it has ended.
+    expires_in: float
+
+    def __str__(self) -> str:
+        """What a person needs to know of it; the line of the log."""
+        day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.ends_at))
+        days = self.expires_in / 86_400
+        when = f"ends in {days:.1f} days, on {day}" if days > 0 else f"has ended, on {day}"
+        return (
+            f"the app's certificate {self.thumbprint.upper()} {when}: upload a new one in App "
+            "registrations, and put it where the program reads it"
+        )
+
+
 #: How a token stands.
 TokenState = Literal["fresh", "aging", "expired", "none"]
 
@@ -247,6 +274,7 @@ def health_of(tokens: Iterable[TokenStatus]) -> Health:
 _WARNINGS = (
     RequestFailed,
     BreakerOpened,
+    CertificateEnding,
     RecordRefused,
     LeaseOutlived,
     StoreFailed,

@@ -46,6 +46,9 @@ class AccessToken(Value, Unpicklable):
     scopes: tuple[str, ...] = ()
     #: How it is presented (RFC 6749, section 7.1).
     token_type: str = "Bearer"  # noqa: S105 - a name, no password
+    #: The id of the key that it is bound to, such as a certificate's thumbprint (RFC 8705, section
+    #: 3); empty where whoever bears it may use it.
+    binding_key_id: str = ""
 
     @property
     def authorization(self) -> str:
@@ -84,6 +87,10 @@ class TokenKey(Value):
     forwarded_claims: str = ""
     #: Parameters that the token request has besides, sorted; empty when none.
     extra: tuple[tuple[str, str], ...] = ()
+    #: How the token is to be presented.
+    token_type: str = "Bearer"  # noqa: S105 - a name, no password
+    #: The id of the key that it is to be bound to; empty for a bearer token.
+    binding_key_id: str = ""
 
 
 class TokenSource(Protocol):

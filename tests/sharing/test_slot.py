@@ -20,7 +20,7 @@ from tokenmgr import (
     TokenManagerError,
 )
 from tokenmgr._sharing import seal
-from tokenmgr._sharing.record import Verdict, record_from_bytes, record_to_bytes
+from tokenmgr._sharing.record import Verdict, name_of, record_from_bytes, record_to_bytes
 from tokenmgr._sharing.seal import SealingKey
 from tokenmgr._sharing.slot import Lease, SealedStore, Slot
 from tokenmgr.events import Event, RecordRefused
@@ -29,7 +29,7 @@ from tokenmgr.stores import MemoryStore
 from tokenmgr.token import Record
 
 ANOTHER_KEY = replace(KEY, subject="another")
-OWNER = json.dumps([*vars(KEY).values()])
+OWNER = name_of(KEY)
 RECORD = Record(
     AccessToken("eyJ0", 1_800_003_600.0, 1_800_002_880.0, ("a", "b"), "Bearer"),
     obtained_at=1_800_000_000.0,
@@ -101,6 +101,53 @@ def test_a_record_comes_back_as_it_was(shelf):
     assert not shelf.refused
 
 
+def test_a_bound_token_s_record_lies_elsewhere_and_says_what_it_is_bound_to(shelf):
+    bound = replace(KEY, token_type="mtls_pop", binding_key_id="thumbprint")
+    record = RECORD._replace(
+        token=replace(RECORD.token, token_type="mtls_pop", binding_key_id="thumbprint")
+    )
+    shelf.slot().write(RECORD, 60.0)
+    shelf.slot(bound).write(record, 60.0)
+    for other in (
+        replace(bound, token_type="Bearer"),
+        replace(bound, binding_key_id="another"),
+        replace(bound, binding_key_id=""),
+    ):
+        assert shelf.slot(other).read(serves) is None
+    assert shelf.slot(bound).read(serves) == record
+    assert shelf.slot().read(serves) == RECORD
+    assert not shelf.refused
+
+
+def test_a_record_of_the_version_before_bindings_is_read(shelf):
+    """By its name, its owner and its content, as they were written then."""
+    owner = json.dumps(
+        [KEY.authority, KEY.client_id, KEY.grant, list(KEY.scopes), "", "", False, "", []]
+    )
+    old = {
+        "owner": owner,
+        "secret": "eyJ0",
+        "token_type": "Bearer",
+        "expires_at": 1_800_003_600.0,
+        "refresh_at": 1_800_002_880.0,
+        "scopes": ["a", "b"],
+        "obtained_at": 1_800_000_000.0,
+    }
+    slot = Slot(shelf.sealed(STORE_KEY), KEY, owner)
+    put(shelf, slot, json.dumps(old).encode())
+    assert shelf.slot().read(serves) == RECORD
+    assert not shelf.refused
+
+
+@pytest.mark.parametrize("value", [5, None, ["thumbprint"], {}])
+def test_a_record_whose_binding_is_no_text_is_refused(shelf, value):
+    slot = shelf.slot()
+    said = json.loads(record_to_bytes(RECORD, OWNER)) | {"binding_key_id": value}
+    put(shelf, slot, json.dumps(said).encode())
+    assert slot.read(serves) is None
+    assert shelf.refused == ["not what this version writes"]
+
+
 def test_a_record_that_does_not_serve_is_none(shelf):
     shelf.slot().write(RECORD, 60.0)
     assert shelf.slot().read(lambda record: record.token.secret != "eyJ0") is None
@@ -133,7 +180,7 @@ def test_a_record_that_was_moved_is_refused(shelf):
 
 def test_a_record_that_names_another_owner_inside_of_its_seal_is_refused(shelf):
     slot = shelf.slot()
-    put(shelf, slot, record_to_bytes(RECORD, json.dumps([*vars(ANOTHER_KEY).values()])))
+    put(shelf, slot, record_to_bytes(RECORD, name_of(ANOTHER_KEY)))
     assert slot.read(serves) is None
     assert shelf.refused == ["another key's"]
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, Unpicklable, is_unicode
 from ..errors import ConfigurationError, TokenManagerError
-from ..identity.credentials import Certificate, ClientCredential, ClientSecret
-from ..identity.proofs import KeyPair, Proof
+from ..identity.certificates import Certificate
+from ..identity.credentials import ClientCredential, ClientSecret
+from ..identity.proofs import KeyPair, Proof, SecretText
 
 if TYPE_CHECKING:
     from .seal import SealingKey
@@ -55,11 +56,11 @@ class SealingKeys(Unpicklable):
     ) -> None:
         encryption_key, given = None, Hidden(encryption_key)
         self._given = _materials(given)
-        if self.is_derived and not isinstance(credential, (ClientSecret, Certificate)):
+        if self.is_derived and not _gives_secret(credential):
             reason = (
                 "a public client has no credential"
                 if credential is None
-                else "this credential changes too often"
+                else "this credential has no secret that stays"
             )
             raise ConfigurationError(
                 f"what is shared in a store is encrypted, and {reason} to derive a key from: pass "
@@ -84,7 +85,7 @@ class SealingKeys(Unpicklable):
         made_of, keys = self._made
         material = self._given
         if self.is_derived and proof is not None:
-            secret = Hidden(proof.private_key if isinstance(proof, KeyPair) else proof.text)
+            secret = _secret_of(proof)
             material = Hidden((secret.cell_contents.encode(),))
         if material.cell_contents in ((), made_of.cell_contents):
             return keys
@@ -132,7 +133,7 @@ def keys_of_app(
         ConfigurationError: A key can be guessed.
     """
     given = encryption_key
-    if given.cell_contents is None and not isinstance(credential, (ClientSecret, Certificate)):
+    if given.cell_contents is None and not _gives_secret(credential):
         given = Hidden(secrets.token_bytes(_SHORTEST))
     return SealingKeys(given.cell_contents, credential, salt=salt)
 
@@ -155,6 +156,19 @@ def _stretched(secret: bytes, salt: bytes) -> Hidden:
                 _remembered.pop(oldest.cell_contents, None)
             _remembered[what.cell_contents] = known.cell_contents
         return known
+
+
+def _gives_secret(credential: ClientCredential | None) -> bool:
+    """Whether there is anything in it to derive a key from that all workers have in common."""
+    if isinstance(credential, Certificate):
+        return credential.has_key
+    return isinstance(credential, ClientSecret)
+
+
+def _secret_of(proof: Proof) -> Hidden:
+    if isinstance(proof, KeyPair):
+        return Hidden(proof.private_key)
+    return Hidden(proof.text if isinstance(proof, SecretText) else "")
 
 
 def _is_strong(key: object) -> bool:

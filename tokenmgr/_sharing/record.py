@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from .. import errors
-from ..token import AccessToken, Record
+from ..token import AccessToken, Record, TokenKey
 
 #: What an error says besides its message.
 _SAID = (
@@ -14,11 +14,39 @@ _SAID = (
     *("claims", "retry_after", "status"),
 )
 
-__all__ = ["AnotherOwnersError", "Verdict", "record_from_bytes", "record_to_bytes"]
+__all__ = [
+    "AnotherOwnersError",
+    "Verdict",
+    "binding_of",
+    "name_of",
+    "record_from_bytes",
+    "record_to_bytes",
+]
+
+
+#: What a key says of how its tokens are presented and of what they are bound to, and what that is
+#: where whoever bears them may use them.
+_OF_BINDINGS, _UNBOUND = ("token_type", "binding_key_id"), ("Bearer", "")
 
 
 class AnotherOwnersError(ValueError):
     """A record is another key's."""
+
+
+def name_of(key: TokenKey) -> str:
+    """Tells a key from all others, as one text.
+
+    That of a bearer token says nothing of a binding, as it did before there were any: so the
+    records of earlier versions are found, and theirs find ours.
+    """
+    said = {name: value for name, value in vars(key).items() if name not in _OF_BINDINGS}
+    return json.dumps([*said.values(), *binding_of(key)])
+
+
+def binding_of(key: TokenKey) -> tuple[str, ...]:
+    """Gives what of a key is said where its tokens are bound; nothing where they are not."""
+    binding = tuple(str(getattr(key, name)) for name in _OF_BINDINGS)
+    return () if binding == _UNBOUND else binding
 
 
 def record_to_bytes(record: Record, owner: str) -> bytes:
@@ -33,6 +61,7 @@ def record_to_bytes(record: Record, owner: str) -> bytes:
         owner=owner,
         secret=token.secret,
         token_type=token.token_type,
+        binding_key_id=token.binding_key_id,
         expires_at=token.expires_at,
         refresh_at=token.refresh_at,
         scopes=token.scopes,
@@ -41,7 +70,7 @@ def record_to_bytes(record: Record, owner: str) -> bytes:
 
 
 def record_from_bytes(content: bytes, owner: str) -> Record:
-    """Reads a record. What a later version adds is passed over.
+    """Reads a record. What a later version adds is passed over; an earlier one's is not bound.
 
     Args:
         content: What a store kept, once it is opened.
@@ -58,6 +87,7 @@ def record_from_bytes(content: bytes, owner: str) -> Record:
         refresh_at=None if said.get("refresh_at") is None else _number(said, "refresh_at"),
         scopes=tuple(str(scope) for scope in said.get("scopes") or ()),
         token_type=_text(said, "token_type"),
+        binding_key_id=_text({"binding_key_id": "", **said}, "binding_key_id", or_empty=True),
     )
     record = Record(token, _number(said, "obtained_at"))
     if said.get("owner") != owner:
@@ -118,9 +148,9 @@ def _from_bytes(content: bytes) -> dict[str, Any]:
     return said
 
 
-def _text(said: dict[str, Any], name: str) -> str:
+def _text(said: dict[str, Any], name: str, *, or_empty: bool = False) -> str:
     value = said.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not (value or or_empty):
         raise ValueError(f"no {name}")
     return value
 

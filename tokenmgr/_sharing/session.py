@@ -23,6 +23,7 @@ from .._session import SessionRecord, SignedIn
 from ..errors import InteractionRequiredError, StoreError, TokenManagerError
 from ..token import TokenKey
 from .guarded import StoreAwayError
+from .record import binding_of
 from .session_place import SessionPlace
 from .session_record import newest_of, with_held
 from .slot import Lease, SealedStore, Slot, take_all
@@ -137,6 +138,7 @@ class SharedSession:
             tag: The session that it is of, or the assertion that is to begin one.
         """
         asked = [key.scopes, key.claims, key.cae, key.forwarded_claims, key.extra]
+        asked += binding_of(key)
         return Slot(self._sealed, key, json.dumps([self.name.cell_contents, tag, *asked]))
 
     def leases(self) -> list[Lease]:

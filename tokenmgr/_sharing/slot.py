@@ -6,7 +6,6 @@ is called there, and what it is sealed with, is the slot's own business.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from ..token import Record, TokenKey
 from .guarded import GuardedStore
 from .keys import SealingKeys
 from .leases import Leases
-from .record import AnotherOwnersError, Verdict, record_from_bytes, record_to_bytes
+from .record import AnotherOwnersError, Verdict, name_of, record_from_bytes, record_to_bytes
 
 if TYPE_CHECKING:
     from .seal import SealingKey
@@ -147,7 +146,7 @@ class Slot(Place):
     """
 
     def __init__(self, sealed: SealedStore, key: TokenKey, described: str = "") -> None:
-        super().__init__(sealed, key, described or json.dumps([*vars(key).values()]))
+        super().__init__(sealed, key, described or name_of(key))
 
     def opens_with(self, proof: Proof | None) -> bool:
         """Takes up a proof that has just been read; says whether anything can be sealed."""

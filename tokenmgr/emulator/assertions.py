@@ -9,6 +9,7 @@ https://learn.microsoft.com/entra/workload-id/workload-identity-federation.
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
@@ -90,6 +91,12 @@ def _verify_own(
             f"'{thumbprint}'. Please visit the Azure portal to check the configured keys.",
         )
     claims = _verified_claims(certificate.key, assertion)
+    if certificate.ends_at <= time.time():
+        raise EntraError(
+            700027,
+            detail="Reason - The key used is expired. Thumbprint of key used by client: "
+            f"'{certificate.x5t}'.",
+        )
     if claims.get("sub") != claims.get("iss"):
         raise EntraError(700021)
     _check_validity(claims)

@@ -61,7 +61,7 @@ def client_certificate(
     *,
     password: str | None = None,
     chain: bool = False,
-    valid_days: float = 30.0,
+    valid_days: float = 365.0,
 ) -> ClientCertificate:
     """Make a new RSA key and a certificate for it. Nothing is registered anywhere.
 

@@ -63,6 +63,8 @@ class RegisteredCertificate:
     def __init__(self, pem: str | bytes) -> None:
         data = pem.encode() if isinstance(pem, str) else pem
         certificate = x509.load_pem_x509_certificate(data)
+        #: When it ends, in seconds since 1970.
+        self.ends_at: float = certificate.not_valid_after_utc.timestamp()
         self.der: bytes = certificate.public_bytes(Encoding.DER)
         # x5t is SHA-1 by definition (RFC 7515, section 4.1.7); the signature is what is trusted.
         self.x5t: str = _thumbprint(certificate.fingerprint(hashes.SHA1()))  # noqa: S303 - a name only

@@ -315,7 +315,7 @@ class Controls:
         *,
         password: str | None = None,
         chain: bool = False,
-        valid_days: float = 30.0,
+        valid_days: float = 365.0,
     ) -> ClientCertificate:
         """A new certificate for an app. See :func:`tokenmgr.emulator.client_certificate`."""
         return client_certificate(

@@ -24,10 +24,11 @@ from ..errors import (
 )
 from ..identity.authority import Authority
 from ..identity.credentials import ClientCredential
-from ..identity.proofs import KeyPair, NoProof, Proof
+from ..identity.proofs import AssertionMaker, KeyPair, NoProof, Proof, RemoteKey
 from ..token import AccessToken, TokenKey
 from .answers import Answer, error_from_answer, token_from_answer
 from .breaker import Breaker
+from .certificate_watch import CertificateWatch
 from .msal_call import MsalCall, forgetful_cache, msal_credential
 from .particulars import Extra, Particulars
 from .wire.connection import Connection
@@ -36,6 +37,7 @@ from .wire.regions import region_of, regional_host
 if TYPE_CHECKING:
     import msal
 
+    from .assertion import AssertionCall
     from .wire.exchange import Exchange
 
 __all__ = ["Client", "Grant"]
@@ -104,6 +106,9 @@ class Client:
             WeakValueDictionary() if beside is None else beside._everywhere  # noqa: SLF001 - its own
         )
         self._everywhere[authority.url] = self
+        self._watch: CertificateWatch = (
+            CertificateWatch(self._context) if beside is None else beside._watch  # noqa: SLF001 - its own
+        )
 
     @property
     def is_public(self) -> bool:
@@ -177,7 +182,10 @@ class Client:
         Raises:
             TokenManagerError: It cannot be read.
         """
-        return self._credential.read()
+        proof = self._credential.read()
+        if isinstance(proof, (KeyPair, RemoteKey)):
+            return self._watch.newest(self._credential, proof)
+        return proof
 
     def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
         """Whether what a failure came from has changed since, so that asking again makes sense.
@@ -190,7 +198,7 @@ class Client:
             return self._breaker.is_worth_asking(failed_at)
         if isinstance(error, (InvalidCredentialError, ConfigurationError)):
             try:
-                return self._credential.read() != self._refused
+                return self._credential.peek() not in (None, self._refused)
             except TokenManagerError:
                 return False
         return False
@@ -219,21 +227,33 @@ class Client:
         """
         with self._breaker.watching(key):
             proof = proof or self.read_proof()
-            exchange, tried_again = self._exchange_for(key), False
+            exchange, refusal = self._exchange_for(key), None
             while True:
                 # MSAL imports as it goes, and its exchange lets forks go ahead while it sends.
                 with MsalCall() as call, no_fork():
-                    call.application = self._application(proof, exchange, cae=key.cae, plain=plain)
+                    call.assertion = self._assertion(proof, exchange)
+                    call.application = self._application(
+                        proof, exchange, cae=key.cae, plain=plain, assertion=call.assertion
+                    )
                     call.answer = Answer(grant(call.application))
                 error = self._error(call, proof, exchange)
                 if error is None:
                     return self._token(call.answer, key, exchange, hear_all)
-                refused = proof if isinstance(error, InvalidCredentialError) else None
-                renewed = self._credential.reread(refused) if refused and not tried_again else None
+                refused = call.shown(proof) if isinstance(error, InvalidCredentialError) else None
+                renewed = self._credential.reread(refused) if refused and not refusal else None
                 if renewed is None:
                     self._refused = refused
-                    raise error
-                proof, tried_again = renewed, True
+                    raise refusal if refusal and call.repeats else error
+                proof, refusal = renewed, error
+
+    def _assertion(self, proof: Proof, exchange: Exchange) -> AssertionCall | None:
+        """Makes what makes the assertion of each request, where the proof is no such thing yet."""
+        if not isinstance(proof, (RemoteKey, AssertionMaker)):
+            return None
+        from .assertion import AssertionCall
+
+        claims = Hidden(self.particulars.client_claims)
+        return AssertionCall(proof, self.authority, claims, lambda: exchange.seconds_left)
 
     def _exchange_for(self, key: TokenKey) -> Exchange:
         """Opens the requests for a token, with all that the app adds to them.
@@ -251,6 +271,7 @@ class Client:
             documented=documented,
             regional=regional_host(self.authority, region),
             wall=self._context.clock.wall,
+            token_proxy=self._credential.token_proxy,
         )
 
     def asking(self) -> Exchange:
@@ -346,12 +367,18 @@ class Client:
         return error_from_answer(
             call.answer,
             host=self.authority.host,
-            secret=None if isinstance(proof, KeyPair) else Hidden(proof.text),
+            secret=call.secret(proof),
             status=exchange.status,
         )
 
     def _application(
-        self, proof: Proof, exchange: Exchange, *, cae: bool, plain: bool = False
+        self,
+        proof: Proof,
+        exchange: Exchange,
+        *,
+        cae: bool,
+        plain: bool = False,
+        assertion: AssertionCall | None = None,
     ) -> msal.ClientApplication:
         with no_fork():
             import msal  # a tenth of a second: not before the first fetch
@@ -361,7 +388,7 @@ class Client:
             kind = msal.PublicClientApplication
         return kind(
             self.client_id,
-            client_credential=msal_credential(proof),
+            client_credential=msal_credential(proof, assertion),
             client_capabilities=_CAE if cae else None,
             token_cache=forgetful_cache(),
             **self._address(exchange),

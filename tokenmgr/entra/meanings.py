@@ -69,7 +69,7 @@ _MEANINGS: dict[int, Meaning] = {
     ),
     700027: Meaning(
         InvalidCredentialError,
-        "upload the certificate in App registrations, and compare its thumbprint",
+        "upload the certificate in App registrations, compare its thumbprint, and see when it ends",
     ),
     700024: Meaning(
         InvalidCredentialError,

@@ -5,15 +5,24 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from .._runtime.secrecy import Hidden
 from .._runtime.stack import handled_now, let_interruptions_pass
 from ..errors import AuthorityError, ServiceUnavailableError, TokenManagerError
-from ..identity.proofs import KeyPair, NoProof, Proof, SecretText
+from ..identity.proofs import (
+    AssertionMaker,
+    KeyPair,
+    NoProof,
+    Proof,
+    SecretText,
+    SignedAssertion,
+)
 from .answers import Answer
 
 if TYPE_CHECKING:
     import msal
     from typing_extensions import Self
 
+    from .assertion import AssertionCall
     from .wire.exchange import Exchange
 
 __all__ = ["MsalCall", "forgetful_cache", "msal_credential"]
@@ -29,6 +38,8 @@ class MsalCall:
     application: msal.ClientApplication | None = None
     answer: Answer = Answer({})
     failure: Exception | None = None
+    #: What makes the assertion, where it is made for this call.
+    assertion: AssertionCall | None = None
 
     def __enter__(self) -> Self:
         self._handled = handled_now()
@@ -42,6 +53,31 @@ class MsalCall:
             raise exc.with_traceback(None)
         self.failure = exc.with_traceback(None)
         return True
+
+    @property
+    def repeats(self) -> bool:
+        """Whether nothing was asked, as the assertion would have been the one refused before."""
+        return self.assertion is not None and self.assertion.repeats
+
+    def shown(self, proof: Proof) -> Proof:
+        """Gives what was shown to the service: the assertion that a callable made, where one did.
+
+        Args:
+            proof: What was read.
+        """
+        made = None if self.assertion is None else self.assertion.text
+        if made is None or not isinstance(proof, AssertionMaker):
+            return proof
+        return SignedAssertion(made.cell_contents)
+
+    def secret(self, proof: Proof) -> Hidden:
+        """Gives what of the app's own was sent, which an answer may repeat.
+
+        Args:
+            proof: What was read.
+        """
+        made = None if self.assertion is None else self.assertion.text
+        return made or Hidden(getattr(proof, "text", None))
 
     def error(self, exchange: Exchange, host: str) -> TokenManagerError | None:
         """Gives the error that a failure stands for; None where MSAL gave something.
@@ -88,8 +124,17 @@ def forgetful_cache() -> Any:
     return _forgetful()()
 
 
-def msal_credential(proof: Proof) -> str | dict[str, Any] | None:
-    """Gives a proof as MSAL takes it."""
+def msal_credential(
+    proof: Proof, assertion: AssertionCall | None = None
+) -> str | dict[str, Any] | None:
+    """Gives a proof as MSAL takes it.
+
+    Args:
+        proof: The proof.
+        assertion: What makes the assertion, where it is made for each request.
+    """
+    if assertion is not None:
+        return {"client_assertion": assertion}
     if isinstance(proof, NoProof):
         return None
     if isinstance(proof, SecretText):
@@ -101,4 +146,5 @@ def msal_credential(proof: Proof) -> str | dict[str, Any] | None:
             # MSAL sends a whole chain only to where the key is named by its SHA-1 thumbprint.
             **({"thumbprint": proof.thumbprint} if len(proof.certificates) > 1 else {}),
         }
-    return {"client_assertion": lambda: proof.text}
+    text = Hidden(getattr(proof, "text", ""))
+    return {"client_assertion": lambda: text.cell_contents}

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from pathlib import Path
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from .._runtime.forks import no_fork
-from .._runtime.secrecy import Hidden, Unpicklable, is_unicode
-from ..errors import ConfigurationError, TokenManagerError, TokenRequestError
-from .proofs import KeyPair, Proof, SecretText, SignedAssertion
+from .._runtime.secrecy import Hidden, Unpicklable
+from ..errors import ConfigurationError
+from .proofs import AssertionMaker, Proof, SecretText, SignedAssertion
+from .reading import is_content, reader
+
+if TYPE_CHECKING:
+    from .token_proxy import TokenProxy
 
 __all__ = [
-    "Certificate",
     "ClientAssertion",
     "ClientCredential",
     "ClientSecret",
@@ -27,8 +29,20 @@ __all__ = [
 ]
 
 
+#: What returns a signed JWT, perhaps for what it is told of the request.
+AssertionCallable = (
+    Callable[[], str]
+    | Callable[[], Awaitable[str]]
+    | Callable[[dict[str, str]], str]
+    | Callable[[dict[str, str]], Awaitable[str]]
+)
+
+
 class ClientCredential(Unpicklable, ABC):
     """What proves who the app is."""
+
+    #: What requests for tokens are sent to instead; None where nothing is.
+    token_proxy: TokenProxy | None = None
 
     @abstractmethod
     def read(self) -> Proof:
@@ -38,6 +52,14 @@ class ClientCredential(Unpicklable, ABC):
             ConfigurationError: It cannot be read; the message names what to do.
             TokenRequestError: A callable of the program's own failed.
         """
+
+    def peek(self) -> Proof | None:
+        """Reads the proof for a caller who has no time: None where that may take long.
+
+        Raises:
+            TokenManagerError: As :meth:`read` has it.
+        """
+        return self.read()
 
     def reread(self, refused: Proof) -> Proof | None:
         """Reads the proof anew, after the service refused one.
@@ -75,7 +97,7 @@ class ClientSecret(ClientCredential):
             raise ConfigurationError(
                 "a client secret comes from a text (a str), a callable or a file: give one"
             )
-        self._read, self._origin = _reader(given, file, "client secret")
+        self._read, self._origin = reader(given, file, "client secret")
         if isinstance(given.cell_contents, str):
             self.read()
 
@@ -89,24 +111,50 @@ class ClientSecret(ClientCredential):
 class ClientAssertion(ClientCredential):
     """An assertion that a callable signs or fetches, anew for each fetch (RFC 7523, section 2.2).
 
+    Example:
+        >>> from tokenmgr import ClientAssertion
+        >>> async def from_our_issuer(context: dict[str, str]) -> str:
+        ...     return await issuer.sign(sub=context["client_id"], aud=context["token_endpoint"])
+        >>> ClientAssertion(from_our_issuer)
+        <ClientAssertion from a callable>
+
     Args:
-        assertion: A callable without arguments that returns a signed JWT.
+        assertion: A callable that returns a signed JWT, without arguments or with one: what MSAL
+            says of the request, a dict with ``client_id``, ``token_endpoint``, ``tenant`` (its
+            GUID or domain name, as the authority has it; left out where that has none) and, where
+            a federated identity has a path, ``fmi_path``. It may be async: then it is run in an
+            event loop of the call's own, never in a caller's, and so opens within itself what it
+            needs. One that is async or takes an argument has what is left of the fetch's time.
+
+    Raises:
+        ConfigurationError: It is no callable.
     """
 
-    def __init__(self, assertion: Callable[[], str]) -> None:
+    def __init__(self, assertion: AssertionCallable) -> None:
         assertion, given = _nothing, Hidden(assertion)
         if not callable(given.cell_contents):  # a text here is a secret
             raise ConfigurationError(
                 "ClientAssertion takes a callable that returns a new JWT, as a fixed one expires: "
                 "pass a function"
             )
-        self._read, _ = _reader(given, None, "client assertion")
+        self._read, _ = reader(given, None, "client assertion")
+        #: What makes it for one request, where that cannot be done before.
+        self._maker: AssertionMaker | None = _maker(given)
 
     def __repr__(self) -> str:
         return "<ClientAssertion from a callable>"
 
-    def read(self) -> SignedAssertion:  # noqa: D102 - as the base says
-        return SignedAssertion(self._read().cell_contents)
+    def read(self) -> SignedAssertion | AssertionMaker:  # noqa: D102 - as the base says
+        return self._maker or SignedAssertion(self._read().cell_contents)
+
+    def peek(self) -> Proof | None:  # noqa: D102 - as the base says
+        # What is made for each request tells nothing before it is asked for.
+        return None if self._maker is not None else self.read()
+
+    def reread(self, refused: Proof) -> Proof | None:  # noqa: D102 - as the base says
+        if self._maker is None or not isinstance(refused, SignedAssertion):
+            return super().reread(refused)
+        return AssertionMaker(self._maker.make, self._maker.wants_context, Hidden(refused.text))
 
 
 class WorkloadIdentity(ClientCredential):
@@ -117,20 +165,33 @@ class WorkloadIdentity(ClientCredential):
 
     Args:
         token_file: Its path; left out, what ``AZURE_FEDERATED_TOKEN_FILE`` says.
+        enable_azure_proxy: Whether to ask for tokens through the proxy of AKS's identity bindings,
+            where ``AZURE_KUBERNETES_TOKEN_PROXY`` names one, with ``AZURE_KUBERNETES_SNI_NAME`` and
+            ``AZURE_KUBERNETES_CA_FILE`` or ``AZURE_KUBERNETES_CA_DATA``; as azure-identity has it.
 
     Raises:
-        ConfigurationError: Neither names a file.
+        ConfigurationError: Neither names a file, or the proxy's variables cannot be right.
     """
 
-    def __init__(self, token_file: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        token_file: str | os.PathLike[str] | None = None,
+        *,
+        enable_azure_proxy: bool = False,
+    ) -> None:
         token_file, given = None, Hidden(token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE"))
-        if not given.cell_contents or _is_content(given.cell_contents):
+        if not given.cell_contents or is_content(given.cell_contents):
             # A token in place of its path is not to be shown.
             raise ConfigurationError(
                 "WorkloadIdentity needs the path of a token file: pass token_file=, or set "
                 "AZURE_FEDERATED_TOKEN_FILE"
             )
-        self._read, self._origin = _reader(Hidden(None), given.cell_contents, "federated token")
+        self._read, self._origin = reader(Hidden(None), given.cell_contents, "federated token")
+        if enable_azure_proxy:
+            with no_fork():
+                from .token_proxy import own_token_proxy
+
+            self.token_proxy = own_token_proxy()
 
     def __repr__(self) -> str:
         return f"<WorkloadIdentity from {self._origin}>"
@@ -139,168 +200,15 @@ class WorkloadIdentity(ClientCredential):
         return SignedAssertion(self._read().cell_contents)
 
 
-class Certificate(ClientCredential):
-    """A certificate with its private key, as PEM or PFX.
-
-    A file is parsed again whenever it has changed.
-
-    Args:
-        source: The path of a ``.pem`` or ``.pfx`` file, or its content as bytes. PEM holds the
-            private key and the certificate, in any order, and what issued it if it is to be sent.
-        password: What the private key is encrypted with, if it is.
-        send_chain: Whether to send the issuers' certificates along, as subject name and issuer
-            authentication needs.
-
-    Raises:
-        ConfigurationError: ``source`` is neither.
-    """
-
-    def __init__(
-        self,
-        source: str | os.PathLike[str] | bytes,
-        *,
-        password: str | bytes | None = None,
-        send_chain: bool = False,
-    ) -> None:
-        source, password, given = "", None, Hidden((source, password))
-        self._password: bytes | None = _encoded(
-            given.cell_contents[1], "password of the certificate"
-        )
-        given = Hidden(given.cell_contents[0])
-        self._content: bytes | None = None
-        self._path: Path | None = None
-        if isinstance(given.cell_contents, str) and "-----BEGIN" in given.cell_contents:
-            self._content = _encoded(given.cell_contents, "certificate")
-        elif isinstance(given.cell_contents, (bytes, bytearray)):
-            self._content = bytes(given.cell_contents)
-        elif _is_path(given.cell_contents):
-            self._path = Path(given.cell_contents)
-        else:  # such as MSAL's dict, or a vault's base64: both hold the private key
-            raise ConfigurationError(
-                "Certificate needs a path, or the bytes of a PEM or PFX file: decode base64 first"
-            )
-        self._send_chain = send_chain
-        #: What the file's stat was when it was parsed, and what came of it; replaced whole.
-        self._parsed: tuple[object, KeyPair] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Certificate from {self._path or 'bytes'}>"
-
-    def read(self) -> KeyPair:  # noqa: D102 - as the base says
-        version = self._version()
-        parsed = self._parsed
-        if parsed is None or parsed[0] != version:
-            self._parsed = parsed = (version, self._parse())
-        return parsed[1]
-
-    def reread(self, refused: Proof) -> Proof | None:  # noqa: D102 - as the base says
-        self._parsed = None  # a file can change within its time stamp's grain
-        return super().reread(refused)
-
-    def _version(self) -> object:
-        if self._path is None:
-            return None
-        try:
-            stat = self._path.stat()
-        except (OSError, ValueError) as exc:
-            raise _unreadable(self._path, "certificate", exc) from None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-    def _parse(self) -> KeyPair:
-        with no_fork():
-            from .key_pair import parse_key_pair
-
-            # The content gets no name here, as a traceback shows what has one.
-            return parse_key_pair(
-                self._content or b""
-                if self._path is None
-                else _read_file(self._path, "certificate"),
-                self._password,
-                send_chain=self._send_chain,
-                origin=str(self._path or "the bytes given"),
-            )
-
-
 def _nothing() -> str:
     return ""
 
 
-def _reader(
-    given: Hidden, file: str | os.PathLike[str] | None, what: str
-) -> tuple[Callable[[], Hidden], str]:
-    """Makes the function that reads a text from where it is, and says where that is."""
-    if file is not None:
-        if not isinstance(file, (str, os.PathLike)) or not os.fspath(file):
-            raise ConfigurationError(f"the file of the {what} is no path: give one")
-        path = Path(file)
-        return lambda: _text(_read_file(path, what), f"{what} in {path}"), str(path)
-    if callable(given.cell_contents):
-        function = given.cell_contents
-        return lambda: _text(_call(function, what), f"{what} from the callable"), "a callable"
-    return lambda: _text(given.cell_contents, what), "a text"
+def _maker(given: Hidden) -> AssertionMaker | None:
+    with no_fork():
+        from .callables import ProgramCall, is_async, wants_argument
 
-
-def _is_path(source: object) -> bool:
-    return isinstance(source, (str, os.PathLike)) and source != "" and not _is_content(source)
-
-
-def _is_content(source: str | os.PathLike[str]) -> bool:
-    """Whether it is no path but a secret: a PFX in base64, as a vault gives it, or a JWT."""
-    return isinstance(source, str) and len(source) > 255 and source.startswith(("MII", "eyJ"))
-
-
-def _text(value: object, what: str) -> Hidden:
-    value, given = None, Hidden(value)
-    if isinstance(given.cell_contents, (bytes, bytearray)):
-        given = Hidden(given.cell_contents.decode("utf-8-sig", errors="replace"))
-    if not isinstance(given.cell_contents, str):  # it may be secret all the same
-        kind = f"a {type(given.cell_contents).__name__}, not a text"
-        raise ConfigurationError(f"the {what} is {kind}: give its value")
-    if not given.cell_contents.strip():
-        raise ConfigurationError(f"the {what} is empty: give its value")
-    _check_unicode(given, what)
-    return Hidden(given.cell_contents.strip())
-
-
-def _encoded(text: str | bytes | None, what: str) -> bytes | None:
-    text, given = None, Hidden(text)
-    if not isinstance(given.cell_contents, str):
-        return cast("bytes | None", given.cell_contents)
-    _check_unicode(given, what)
-    return bytes(given.cell_contents.encode())
-
-
-def _check_unicode(given: Hidden, what: str) -> None:
-    if not is_unicode(given.cell_contents):
-        raise ConfigurationError(
-            f"the {what} has characters that UTF-8 cannot say, as when it was set in another "
-            "encoding: set it in UTF-8"
-        )
-
-
-def _call(function: Callable[[], object], what: str) -> object:
-    try:
-        return function()
-    except TokenManagerError:
-        raise
-    except Exception as exc:
-        raise TokenRequestError(
-            f"the callable that gives the {what} failed with {type(exc).__name__}, which is "
-            "chained to this error",
-            retryable=True,
-        ) from exc
-
-
-def _read_file(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as exc:
-        raise _unreadable(path, what, exc) from None
-
-
-def _unreadable(path: Path, what: str, exc: Exception) -> ConfigurationError:
-    reason = getattr(exc, "strerror", None) or type(exc).__name__
-    return ConfigurationError(
-        f"the {what} in {str(path)!r} cannot be read ({reason}): check the path, and that this "
-        "process may read it"
-    )
+    wants_context = wants_argument(given.cell_contents)
+    if not wants_context and not is_async(given.cell_contents):
+        return None
+    return AssertionMaker(ProgramCall(given, "client assertion"), wants_context)

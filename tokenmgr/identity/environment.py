@@ -12,8 +12,9 @@ from .._runtime.secrecy import Hidden, is_unicode
 from .._runtime.values import Value
 from ..errors import AuthorityError, ConfigurationError
 from .authority import Authority
+from .certificates import Certificate
 from .clouds import checked_region, cloud_of
-from .credentials import Certificate, ClientCredential, ClientSecret, WorkloadIdentity
+from .credentials import ClientCredential, ClientSecret, WorkloadIdentity
 
 __all__ = ["Settings", "settings_from"]
 

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .._runtime.secrecy import Hidden
 from ..errors import ConfigurationError
-from .proofs import KeyPair
+from .callables import ProgramCall
+from .proofs import KeyPair, RemoteKey
 
-__all__ = ["parse_key_pair"]
+__all__ = ["parse_key_pair", "parse_remote_key"]
 
 
 def parse_key_pair(
@@ -54,9 +55,64 @@ def parse_key_pair(
     chain = [leaf, *(c for c, _ in pairs if c != leaf)] if send_chain else [leaf]
     return KeyPair(
         private_key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-        certificates=tuple(c.public_bytes(Encoding.PEM).decode() for c in chain),
-        thumbprint=leaf.fingerprint(hashes.SHA1()).hex(),  # noqa: S303 - a name, not a proof
+        certificates=_in_pem(chain),
+        thumbprint=_thumbprint(leaf),
+        ends_at=leaf.not_valid_after_utc.timestamp(),
     )
+
+
+def parse_remote_key(
+    content: bytes, sign: ProgramCall, *, algorithm: str, send_chain: bool, origin: str
+) -> RemoteKey:
+    """Parses the certificate of a private key that is elsewhere.
+
+    Args:
+        content: A file's content: PEM, the leaf first, or DER.
+        sign: Signs bytes with the key.
+        algorithm: How it does so.
+        send_chain: Whether to keep the certificates behind the leaf, and send them.
+        origin: Where the content came from, for messages.
+
+    Raises:
+        ConfigurationError: It is neither, or the certificate is not for an RSA key.
+    """
+    content, given = b"", Hidden(content)  # among it may be a key, by mistake
+    pem = b"-----BEGIN" in given.cell_contents
+    try:
+        chain = (
+            x509.load_pem_x509_certificates(given.cell_contents)
+            if pem
+            else [x509.load_der_x509_certificate(given.cell_contents)]
+        )
+        rsa_leaf = isinstance(chain[0].public_key(), rsa.RSAPublicKey)
+    except Exception:  # noqa: BLE001 - cryptography raises some of its own for odd files
+        chain, rsa_leaf = [], False
+    if not chain:
+        raise ConfigurationError(
+            f"{origin} is no certificate: give the public certificate of the key that sign= signs "
+            "with, as PEM or DER"
+        )
+    if not rsa_leaf:
+        raise ConfigurationError(
+            f"the certificate of {origin} is not for an RSA key, the only kind that Microsoft "
+            "Entra takes: make one with an RSA key"
+        )
+    return RemoteKey(
+        certificates=_in_pem(chain if send_chain else chain[:1]),
+        thumbprint=_thumbprint(chain[0]),
+        ends_at=chain[0].not_valid_after_utc.timestamp(),
+        algorithm=algorithm,
+        send_chain=send_chain,
+        sign=sign,
+    )
+
+
+def _in_pem(certificates: list[x509.Certificate]) -> tuple[str, ...]:
+    return tuple(each.public_bytes(Encoding.PEM).decode() for each in certificates)
+
+
+def _thumbprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA1()).hex()  # noqa: S303 - a name, not a proof
 
 
 def _load(

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from .._runtime.secrecy import Unpicklable
+from typing import TYPE_CHECKING
+
+from .._runtime.secrecy import Hidden, Unpicklable
 from .._runtime.values import Value
 
-__all__ = ["KeyPair", "NoProof", "Proof", "SecretText", "SignedAssertion"]
+if TYPE_CHECKING:
+    from .callables import ProgramCall
+
+__all__ = [
+    "AssertionMaker",
+    "KeyPair",
+    "NoProof",
+    "Proof",
+    "RemoteKey",
+    "SecretText",
+    "SignedAssertion",
+]
 
 
 class SecretText(Value, Unpicklable):
@@ -34,6 +47,39 @@ class KeyPair(Value, Unpicklable):
     certificates: tuple[str, ...]
     #: The leaf's SHA-1 in hexadecimal, by which older services look keys up.
     thumbprint: str
+    #: When the leaf ends, in seconds since 1970.
+    ends_at: float = float("inf")
+
+
+class RemoteKey(Value, Unpicklable):
+    """A certificate, whose private key signs where it is, and is handed to nobody."""
+
+    _hidden = frozenset({"certificates", "sign"})
+
+    #: As those of a :class:`KeyPair`.
+    certificates: tuple[str, ...]
+    #: As there.
+    thumbprint: str
+    ends_at: float
+    #: How it signs (RFC 7518, section 3.1): ``PS256`` or ``RS256``.
+    algorithm: str
+    #: Whether the certificates are sent along.
+    send_chain: bool
+    #: Signs bytes.
+    sign: ProgramCall
+
+
+class AssertionMaker(Value, Unpicklable):
+    """What makes an assertion for one request, once it is known which."""
+
+    _hidden = frozenset({"make", "unlike"})
+
+    #: Makes one.
+    make: ProgramCall
+    #: Whether that is called with what MSAL says of the request.
+    wants_context: bool
+    #: The one that the service has just refused; None when it has refused none.
+    unlike: Hidden | None = None
 
 
 class NoProof(Value):
@@ -43,4 +89,4 @@ class NoProof(Value):
 
 
 #: What a credential reads.
-Proof = SecretText | SignedAssertion | KeyPair | NoProof
+Proof = SecretText | SignedAssertion | KeyPair | RemoteKey | AssertionMaker | NoProof

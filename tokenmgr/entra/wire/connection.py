@@ -18,7 +18,9 @@ from .first_fetch import begun_connection, import_msal, is_first_fetch
 from .regions import regional_url
 
 if TYPE_CHECKING:
+    from ...identity.token_proxy import TokenProxy
     from .exchange import Exchange
+    from .token_proxy import ProxyWay
     from .transport import Transport
 
 __all__ = ["ClientCertificate", "Connection"]
@@ -62,6 +64,7 @@ class Connection:
         #: Seconds that one fetch may take.
         self.timeout: float = float(timeout)
         self._transport: Transport | None = None
+        self._to_proxy: ProxyWay | None = None
         self._closed = False
         renew_in_child(self._start_anew)
 
@@ -77,6 +80,7 @@ class Connection:
         documented: bool = True,
         regional: str | None = None,
         wall: Callable[[], float] = time.time,
+        token_proxy: TokenProxy | None = None,
     ) -> Exchange:
         """Opens the requests of one fetch, whose deadline starts to run now.
 
@@ -86,19 +90,38 @@ class Connection:
                 it is asked for them first.
             regional: The host of the region where the token is asked for; None without one.
             wall: The wall clock.
+            token_proxy: What the requests are sent to instead; None where nothing is.
 
         Raises:
             ConfigurationError: It is closed.
         """
         deadline = time.monotonic() + self.timeout
-        ahead = documented and self._cert is None and is_first_fetch()
+        direct = self._cert is None and token_proxy is None
+        ahead = documented and direct and is_first_fetch()
         transport = self._opened_ahead(authority, deadline, regional) if ahead else self._opened()
         with no_fork():
             from .exchange import Exchange
 
         return Exchange(
-            transport, deadline, authority, documented=documented, regional=regional, wall=wall
+            transport,
+            deadline,
+            authority,
+            documented=documented,
+            regional=regional,
+            wall=wall,
+            way=None if token_proxy is None else self._way(transport, token_proxy),
         )
+
+    def _way(self, transport: Transport, token_proxy: TokenProxy) -> ProxyWay:
+        """Gives the way to the proxy of the app's credential, of which it has one."""
+        with no_fork():
+            from .token_proxy import ProxyWay
+
+        with self._lock:
+            self._check_open()
+            if self._to_proxy is None:
+                self._to_proxy = ProxyWay(transport, token_proxy)
+            return self._to_proxy
 
     def _opened_ahead(
         self, authority: Authority, deadline: float, regional: str | None
@@ -134,9 +157,10 @@ class Connection:
         """Closes the connections, and ends every wait between two attempts."""
         with self._lock:
             self._closed = True
-            transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
+            ways, self._transport, self._to_proxy = (self._transport, self._to_proxy), None, None
+        for way in ways:
+            if way is not None:
+                way.close()
 
 
 def _checked_verify(verify: bool | str | os.PathLike[str] | None) -> bool | str | None:

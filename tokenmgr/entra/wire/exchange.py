@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -32,6 +32,9 @@ from .endpoints import check_endpoint
 from .outcomes import connection_error, host_of, no_metadata, outcome_of, parsed
 from .regions import regional_url
 from .transport import Response, Transport
+
+if TYPE_CHECKING:
+    from .token_proxy import ProxyWay
 
 __all__ = ["Exchange"]
 
@@ -57,6 +60,7 @@ class Exchange:
 
     Args:
         transport: What they go through.
+        way: What sends them, where that is not the transport itself.
         deadline: Until when, on the monotonic clock.
         authority: Who is asked.
         documented: Whether its endpoints are taken as they are documented, where they are.
@@ -73,8 +77,10 @@ class Exchange:
         documented: bool = True,
         regional: str | None = None,
         wall: Callable[[], float] = time.time,
+        way: ProxyWay | None = None,
     ) -> None:
         self._transport = transport
+        self._way: Transport | ProxyWay = way or transport
         self._deadline = deadline
         self._authority = authority
         self._regional = regional
@@ -100,6 +106,11 @@ class Exchange:
         #: The metadata that this fetch went by, by its address, and the addresses that it asked.
         self._metadata: dict[str, Response] = {}
         self._asked: set[str] = set()
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until its deadline."""
+        return max(0.0, self._deadline - time.monotonic())
 
     def get(self, url: str, **kwargs: Any) -> Response:
         """Gets an authority's OpenID metadata; from memory, or as documented, where it can be."""
@@ -193,22 +204,23 @@ class Exchange:
     def _send(self, method: str, url: str, given: Hidden) -> Response:
         check_endpoint(self._authority, url, regional=self._regional)
         # Without the session: it would add the user's .netrc and its cookies.
+        way, address = self._way, self._way.address(url)
         request = requests.Request(
             method,
-            url,
+            address,
             params=given.cell_contents.get("params"),
             data=given.cell_contents.get("data"),
             headers=given.cell_contents.get("headers"),
         ).prepare()
         secret = Hidden((given.cell_contents.get("data") or {}).get("client_secret"))
-        transport, host, backoff = self._transport, host_of(url), Backoff(_BACKOFF, _LONGEST_PAUSE)
-        settings, handled = transport.settings(url), handled_now()
+        host, backoff = host_of(address), Backoff(_BACKOFF, _LONGEST_PAUSE)
+        settings, handled = way.settings(address), handled_now()
         while True:
             outcome: Response | TokenManagerError
             try:
                 seconds = self._deadline - time.monotonic()
                 self.asked_at, self.status = self._wall(), None
-                with transport.session().send(
+                with way.session().send(
                     request,
                     allow_redirects=False,
                     timeout=_timeout(seconds),
@@ -219,13 +231,13 @@ class Exchange:
             except (requests.RequestException, HTTPError, OSError) as exc:
                 let_interruptions_pass(exc, handled)  # an alarm raises TimeoutError too
                 # Not chained: its ``request`` holds the body that was sent, with the secret.
-                outcome = connection_error(exc, host)
+                outcome = connection_error(exc, host, way.trust)
             if isinstance(outcome, Response):
                 return outcome
             now = time.monotonic()
             pause = backoff.fail(now, asked=outcome.retry_after)
             late = now + pause >= self._deadline or backoff.failures >= _MOST_ATTEMPTS
-            if not outcome.retryable or late or not transport.wait(pause):
+            if not outcome.retryable or late or not self._transport.wait(pause):
                 raise outcome
 
 

@@ -110,18 +110,21 @@ def _out_of_time(host: str) -> ServiceUnavailableError:
     return ServiceUnavailableError(f"{host} gave no answer in time: it is asked again later")
 
 
-def connection_error(exc: Exception, host: str) -> TokenManagerError:
-    """Says why there was no answer."""
+def connection_error(exc: Exception, host: str, trust: str) -> TokenManagerError:
+    """Says why there was no answer.
+
+    Args:
+        exc: What happened.
+        host: Who was asked.
+        trust: What to do to have its certificate be trusted.
+    """
     if isinstance(exc, requests.exceptions.ProxyError):
         return ServiceUnavailableError(
             f"the proxy on the way to {host} cannot be used: check proxies= and HTTPS_PROXY"
         )
     if isinstance(exc, requests.exceptions.SSLError):
         if "CERTIFICATE_VERIFY_FAILED" in str(exc):
-            return AuthorityError(
-                f"the certificate of {host} is not trusted here: pass verify= the path of the "
-                "certificate authority that signed it"
-            )
+            return AuthorityError(f"the certificate of {host} is not trusted here: {trust}")
         if "NO_CERTIFICATE_OR_CRL_FOUND" in str(exc):
             return ConfigurationError(
                 "the file of certificate authorities holds none: check verify=, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 
 import requests
 
@@ -49,7 +50,7 @@ class Pool:
         self.session: requests.Session = requests.Session()
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         #: Opens connections.
-        self.adapter: DeadlineAdapter = DeadlineAdapter(
+        self.adapter: DeadlineAdapter = self.new_adapter(
             _MOST_HOSTS, _most_at_once(), pool_block=True
         )
         self.session.mount("https://", self.adapter)
@@ -57,6 +58,10 @@ class Pool:
         self._used = False
         if self._plan is not None:  # the parent's connections are its own
             self._plan.live = False
+
+    def new_adapter(self, *args: Any, **named: Any) -> DeadlineAdapter:
+        """Makes what opens the connections."""
+        return DeadlineAdapter(*args, **named)
 
     def use(self) -> requests.Session:
         """Gives what sends requests, to send one now."""

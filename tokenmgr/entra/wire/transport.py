@@ -45,6 +45,9 @@ class Response:
 class Transport:
     """A part in the connections, and the metadata; see :class:`.connection.Connection`."""
 
+    #: What to do to have another certificate be trusted.
+    trust = "pass verify= the path of the certificate authority that signed it"
+
     def __init__(
         self,
         verify: bool | str | None,
@@ -128,6 +131,10 @@ class Transport:
             verify = self.settings(url).cell_contents["verify"]
             adapter = self._pool.thing.adapter
             adapter.take(requests.Request("POST", url).prepare(), begun, verify=verify)
+
+    def address(self, url: str) -> str:
+        """Gives the address to send a request to: its own."""
+        return url
 
     def settings(self, url: str) -> Hidden:
         """The environment's, where none were given; a proxy's URL may hold its password."""
