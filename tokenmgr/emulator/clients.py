@@ -88,6 +88,9 @@ class Client(ClientMixin):
         redirect_uris: Where its users may be sent back to.
         public: Whether it is an app on a user's machine, which can keep no secret: its redirect
             URIs are of the platform "mobile and desktop", and public client flows are allowed.
+        blueprint_id: Whose child it is, for an agent identity; None for every other app.
+        tenant_id: The GUID of the one tenant that has it; None where every tenant does.
+        only_for_agents: Whether it is an agent identity blueprint, whose own tokens prove agents.
     """
 
     client_id: str
@@ -98,6 +101,13 @@ class Client(ClientMixin):
     federated: list[FederatedCredential] = field(default_factory=list, repr=False)
     secret: str | None = field(default=None, repr=False)
     secret_expired: bool = False
+    blueprint_id: str | None = None
+    tenant_id: str | None = None
+    only_for_agents: bool = False
+
+    def is_at(self, tenant_id: str) -> bool:
+        """Whether a tenant has it."""
+        return self.tenant_id in (None, tenant_id)
 
     def get_client_id(self) -> str:
         """Its application id, as Authlib asks for it."""
