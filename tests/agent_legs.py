@@ -20,7 +20,7 @@ def legs(entra: EntraEmulator) -> list[str]:
             continue
         if request.grant_type != "client_credentials":
             found.append({"user_fic": "user", _OBO: "caller"}[str(request.grant_type)])
-        elif request.scope == EXCHANGE:
+        elif str(request.scope).lower() == EXCHANGE.lower():
             found.append("T1" if "fmi_path" in request.form else "T2")
         else:
             found.append("agent")

@@ -59,7 +59,10 @@ OBJECTS = {
     "a manager of a registry": (lambda folder: registry().manager(SCOPE), MANAGER),
     "a registry": (lambda folder: registry(), REGISTRY),
     "a session": (lambda folder: registry().session("job"), SESSION),
-    "an agent": (lambda folder: registry().agent(AGENT), "agent_id manager on_behalf_of user"),
+    "an agent": (
+        lambda folder: registry().agent(AGENT),
+        "agent_id exchanged manager on_behalf_of proof user",
+    ),
     "an agent's user": (
         lambda folder: registry().agent(AGENT).user(username="a@contoso.com"),
         "manager",

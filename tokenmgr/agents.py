@@ -73,7 +73,7 @@ class Agent(Unpicklable):
         self._seconds = _longest_wait(own)
         #: Its client id, in lower case.
         self.agent_id: str = named
-        self._client = AgentClient(app, named, _Exchange(self._proof, self._seconds))
+        self._client = AgentClient(app, named, _Exchange(self.proof, self._seconds))
 
     def __repr__(self) -> str:
         return f"<Agent {self.agent_id} of {self._own.client.client_id}>"
@@ -123,15 +123,31 @@ class Agent(Unpicklable):
         username, user_id, given = None, None, (Hidden(username), Hidden(user_id))
         return AgentAccount(self, AgentUser(*given))
 
-    def _proof(self) -> AccessTokenManager:
-        """The manager of what proves the agent (T1)."""
+    def proof(self) -> AccessTokenManager:
+        """Gives the manager of what proves the agent: its blueprint's token for it (T1).
+
+        All of the agent's tokens take it by themselves. It is for code that exchanges it itself.
+
+        Raises:
+            ConfigurationError: The registry is closed.
+        """
         return self._own.members.find((self._exchanged,), fmi_path=self.agent_id)
+
+    def exchanged(self) -> AccessTokenManager:
+        """Gives the manager of the agent's token that is exchanged for its user's (T2).
+
+        As :meth:`proof`, it is for code that exchanges it itself.
+
+        Raises:
+            ConfigurationError: The registry is closed.
+        """
+        return self.manager(self._exchanged)
 
     def _of_user(
         self, user: AgentUser, scopes: tuple[str | Iterable[str], ...]
     ) -> AccessTokenManager:
         users = self._own.users or self._own.begin_users()
-        exchange = _Exchange(lambda: self.manager(self._exchanged), self._seconds)
+        exchange = _Exchange(self.exchanged, self._seconds)
         return users.of_agent(self._client, user, scopes, exchange)
 
 
