@@ -14,7 +14,7 @@ from emulator_clients import claims_of
 from fake_users import assertion
 from programs import running
 from reporting import told_at_every_line, told_of
-from support import STORE_KEY, in_threads
+from support import STORE_KEY, in_threads, make_manager, settle
 
 from tokenmgr import (
     AccessToken,
@@ -35,10 +35,11 @@ from tokenmgr.entra.agent_client import AgentClient
 from tokenmgr.entra.grants.agent_user import AgentUserSource
 from tokenmgr.events import Event, TokenRequested
 from tokenmgr.identity.clouds import CLOUDS, exchange_scope_at
+from tokenmgr.manager import cell_of
 from tokenmgr.stores import MemoryStore
 
 NEWER = '{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}'
-AGENT = "99999999-8888-7777-6666-555555555555"
+AGENT = "99999999-aaaa-bbbb-cccc-555555555555"
 
 
 @pytest.fixture
@@ -221,6 +222,9 @@ def test_an_agents_tokens_are_no_other_agents_and_not_the_apps(entra, tokens, ag
     assert [each["appid"] for each in own] == names
     assert [each["appid"] for each in asked] == names
     assert {each["upn"] for each in asked} == {"ann@contoso.com"}
+    first.user(username=NAME).manager(READ).get_token()
+    with pytest.raises(ConsentRequiredError):
+        second.user(username=NAME).manager(READ).get_token()
 
 
 def test_workers_of_two_blueprints_with_one_store_and_key_share_no_agent(entra, agent):
@@ -288,11 +292,14 @@ def test_claims_go_with_every_leg_and_leave_the_exchanged_tokens_in_hand(entra, 
     held = tokens.agent(agent)
     mail = held.user(username=NAME).manager(READ)
     before = mail.get_access_token()
+    exchanged = [held.proof(), held.exchanged()]
+    in_hand = [each.get_access_token() for each in exchanged]
     entra.clear()
     assert mail.get_token(claims=NEWER).secret != before
     assert legs(entra) == ["T1", "T2", "user"]
     claims = [each.form["claims"] for each in entra.requests if each.kind == "token"]
     assert [json.loads(each) for each in claims] == [json.loads(NEWER)] * 3
+    assert [each.get_access_token() for each in exchanged] == in_hand
     entra.clear()
     held.manager(GRAPH).get_token()
     held.on_behalf_of(entra.sign_in("ann@contoso.com"), READ).get_token()
@@ -382,6 +389,31 @@ def test_a_callers_token_is_for_the_blueprint_and_not_for_the_agent(entra, token
     with pytest.raises(InteractionRequiredError) as caught:
         held.on_behalf_of(meant, READ).get_token()
     assert caught.value.error_codes == (500131,)
+
+
+def test_a_fetch_that_waits_for_others_is_not_given_up_before_them(clock, source):
+    source.longest_wait = 60.0
+    source.gate.clear()
+    manager = make_manager(clock, source)
+    manager.prefetch()
+    assert source.entered.acquire(timeout=30)
+    clock.advance(60.0)
+    manager.prefetch()
+    source.gate.set()
+    settle(manager)
+    assert source.fetches == 1
+
+
+def test_whatever_takes_other_tokens_says_how_long_it_waits_for_them():
+    caller = assertion("ann@contoso.com", exp=4e9)
+    with nowhere(timeout=10.0) as tokens:
+        agent = tokens.agent(AGENT)
+        managers = (
+            *(tokens.manager(GRAPH), agent.proof(), agent.manager(GRAPH)),
+            *(agent.on_behalf_of(caller, READ), agent.user(username=NAME).manager(READ)),
+        )
+        waits = [cell_of(manager).source.longest_wait for manager in managers]
+    assert waits == [0.0, 0.0, 20.0, 20.0, 40.0]
 
 
 def test_an_outage_of_the_service_is_one(entra, tokens, agent):

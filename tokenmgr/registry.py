@@ -10,6 +10,7 @@ from weakref import ref
 from ._app import App, RegistrySettings
 from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.forks import no_fork
 from ._runtime.loops import running_loop
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._sign_ins import SignIns
@@ -313,7 +314,8 @@ class TokenRegistry(SignIns, Unpicklable):
             ConfigurationError: It is none; the app has no credential; the authority is no tenant
                 of Microsoft Entra, or stands for many; or the registry is closed.
         """
-        from .agents import Agent
+        with no_fork():
+            from .agents import Agent
 
         return Agent(self._own, agent_id)
 
