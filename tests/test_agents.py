@@ -325,6 +325,22 @@ def test_a_proof_that_is_refused_is_dropped_and_asked_for_once_more(entra, token
     assert tokens.manager(EXCHANGE, fmi_path=agent).get_access_token() != first
 
 
+def test_a_proof_that_all_are_refused_with_is_asked_for_once_more(entra, tokens, agent):
+    held = tokens.agent(agent)
+    held.proof().get_token()
+    entra.clear()
+    managers = [held.manager(f"api://orders-{number}/.default") for number in range(8)]
+    with entra.paused():
+        for manager in managers:
+            manager.prefetch()
+        entra.wait_for_requests(8)
+        entra.fail_next(
+            8, status=401, error="invalid_client", error_codes=[700024], client_id=agent
+        )
+    assert len({manager.get_access_token() for manager in managers}) == 8
+    assert sorted(legs(entra)) == ["T1", *["agent"] * 16]
+
+
 def test_a_proof_that_is_refused_twice_is_an_error(entra, tokens, agent):
     entra.fail_next(2, status=401, error="invalid_client", error_codes=[700027], client_id=agent)
     with pytest.raises(InvalidCredentialError) as caught:

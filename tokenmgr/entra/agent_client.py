@@ -55,14 +55,11 @@ class ExchangeToken(Protocol):
         ...
 
 
-class _OfBlueprint(ClientCredential):
-    """An agent's credential: it has none, and what seals its records is its blueprint's."""
-
-    def __init__(self, blueprint: Client) -> None:
-        self._blueprint = blueprint
+class _None(ClientCredential):
+    """An agent's credential: it has none, and shows T1, or nothing."""
 
     def read(self) -> Proof:
-        return self._blueprint.read_proof()
+        raise ConfigurationError("an agent has no credential: its blueprint proves it")
 
     def reread(self, refused: Proof) -> None:  # noqa: ARG002 - who has shown it asks for another
         return None
@@ -81,7 +78,7 @@ class AgentClient(Client):
         super().__init__(
             blueprint.authority,
             agent_id,
-            _OfBlueprint(blueprint),
+            _None(),
             connection=blueprint._connection,  # noqa: SLF001 - it is one client in two roles
             context=blueprint._context,  # noqa: SLF001
             cae=blueprint.cae,
@@ -116,6 +113,14 @@ class AgentClient(Client):
             forwarded_claims=forwarded_claims,
             extra=extra,
         )
+
+    def read_proof(self) -> Proof:
+        """Reads what proves the blueprint: it seals what is kept, and the agent never shows it.
+
+        Raises:
+            TokenManagerError: It cannot be read.
+        """
+        return self._blueprint.read_proof()
 
     def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
         """Whether what a failure came from has changed: the service, or the app's credential."""
