@@ -78,3 +78,7 @@ def claims_of(token: str) -> dict[str, Any]:
     """What a token says, unverified."""
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     return claims
+
+
+#: What a client assertion is called that an app shows in place of a secret (RFC 7523, section 2.2).
+ASSERTED = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

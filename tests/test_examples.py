@@ -14,6 +14,7 @@ import celery
 import pytest
 import redis_servers
 import requests
+from agent_legs import legs
 from fork_marks import needs_fork
 from programs import read_until, run, running
 from waiting import until
@@ -99,6 +100,29 @@ def test_the_workers_share_one_token(entra, tmp_path):
     assert done.stderr.count("fetched a token in") == 1
     assert done.stderr.count("found the token of another worker") == 2
     assert entra.count() == 1
+
+
+def test_an_agent_calls_as_itself_and_as_its_user(entra):
+    agent, name = entra.add_agent(), "agent@contoso.onmicrosoft.com"
+    entra.add_agent_user(name, agent)
+    entra.fail_next(path="graph", status=503)
+    given = ("--url", f"{entra.url}{API}", "--me", f"{entra.url}/graph/v1.0/me", "--user", name)
+    rounds = ("--count", "3", "--interval", "0")
+    done = run("examples/agent.py", agent, *given, *rounds, **entra.environment())
+    assert done.returncode == 0, done.stderr
+    assert [line.rpartition(" ")[2] for line in done.stdout.splitlines()] == ["200"] * 5
+    assert done.stderr.count("503") == 1
+    assert legs(entra) == ["T1", "agent", "T2", "user"]
+
+
+def test_an_agent_says_what_is_missing_and_goes_on(entra):
+    name = "agent@contoso.onmicrosoft.com"
+    agent, _ = entra.add_agent(), entra.add_agent_user(name, entra.add_agent())
+    given = ("--url", f"{entra.url}{API}", "--me", f"{entra.url}/graph/v1.0/me", "--user", name)
+    done = run("examples/agent.py", agent, *given, "--count", "1", **entra.environment())
+    assert "consent is missing" in done.stderr
+    assert f"{entra.url}{API}: 200" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_a_job_goes_through_its_tenants_with_one_request_for_each(entra, tmp_path):

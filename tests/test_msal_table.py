@@ -11,6 +11,7 @@ import msal
 import pytest
 
 import tokenmgr
+from tokenmgr.agents import Agent
 from tokenmgr.flows import SignInOptions
 from tokenmgr.manager import AccessTokenManager
 from tokenmgr.registry import TokenRegistry
@@ -19,7 +20,12 @@ from tokenmgr.sessions import UserSession
 PAGE = Path(__file__).parents[1] / "docs" / "msal.md"
 CLASSES = [msal.ConfidentialClientApplication, msal.PublicClientApplication]
 #: What the page calls things, and what they are.
-OURS = {"registry": TokenRegistry, "manager": AccessTokenManager, "session": UserSession}
+OURS = {
+    "agent": Agent,
+    "registry": TokenRegistry,
+    "manager": AccessTokenManager,
+    "session": UserSession,
+}
 OPTIONS = {"Unpack[SignInOptions]": SignInOptions.__annotations__}
 COMMON, WHOLE = "several", "the method"
 

@@ -16,8 +16,8 @@ aget_access_token aget_token aheaders arefresh_access_token close from_secret ge
 get_token headers invalidate key prefetch refresh_access_token scopes status
 """
 REGISTRY = """
-abegin_auth_code abegin_device_code aclose acomplete_auth_code aget_access_token aprefetch auser
-ausers authorization_request_url begin_auth_code begin_device_code close complete_auth_code
+abegin_auth_code abegin_device_code aclose acomplete_auth_code agent aget_access_token aprefetch
+auser ausers authorization_request_url begin_auth_code begin_device_code close complete_auth_code
 export_cache from_env get_access_token health import_cache manager on_behalf_of prefetch
 redeem_auth_code redeem_refresh_token session sign_in sign_in_with_password status tenant user
 users
@@ -31,6 +31,7 @@ base_url call_downstream_api close get_authorization_header healthy validate wai
 POLICY = """
 backoff_base backoff_cap jitter margin max_wait min_margin retry_after_cap skew
 """
+AGENT = "99999999-8888-7777-6666-555555555555"
 AUTHORITY = """
 adfs b2c ciam entra host is_multi_tenant_alias kind oidc parse policy tenant url
 """
@@ -63,6 +64,14 @@ OBJECTS = {
     "a manager of a registry": (lambda folder: registry().manager(SCOPE), MANAGER),
     "a registry": (lambda folder: registry(), REGISTRY),
     "a session": (lambda folder: registry().session("job"), SESSION),
+    "an agent": (
+        lambda folder: registry().agent(AGENT),
+        "agent_id exchanged manager on_behalf_of proof user",
+    ),
+    "an agent's user": (
+        lambda folder: registry().agent(AGENT).user(username="a@contoso.com"),
+        "manager",
+    ),
     "a store in memory": (lambda folder: MemoryStore(), "close delete get lease put"),
     "a store in SQLite": (
         lambda folder: SqliteStore(folder / "tokens.db"),

@@ -122,7 +122,7 @@ class App(Unpicklable):
     def _start_anew(self) -> None:
         """Makes its lock anew in the child."""
         #: Guards which tenants and users there are; never held while anything waits.
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
 
     def _client(
         self,

@@ -127,6 +127,8 @@ class Members:
         cae: bool | None = None,
         forwarded_claims: str | None = None,
         extra: Extra | None = None,
+        fmi_path: str | None = None,
+        client: Client | None = None,
     ) -> AccessTokenManager:
         """Gives the manager of a scope, by its key.
 
@@ -136,16 +138,19 @@ class Members:
                 and so with what follows.
             forwarded_claims: The claims that are asked for with each token, as JSON.
             extra: Parameters that the request has besides.
+            fmi_path: Whom else its tokens are to prove.
+            client: Whose it is: an agent's of the app; its own when left out.
 
         Raises:
             TokenManagerError: As for :meth:`manager`.
         """
         source = ClientCredentialsSource(
-            self._client,
+            client or self._client,
             normalize_scopes(scopes),
             cae=cae,
             forwarded_claims=forwarded_claims,
             extra=extra,
+            fmi_path=fmi_path,
         )
         with self._kept.lock:
             if self._closed:

@@ -63,7 +63,13 @@ class Tenant(Unpicklable):
         return idle and self.imported.is_idle and self.registry() is None
 
     def special(
-        self, scopes: Scopes, cae: bool | None, claims: Hidden, extra: Hidden
+        self,
+        scopes: Scopes,
+        cae: bool | None,
+        claims: Hidden,
+        extra: Hidden,
+        *,
+        fmi_path: str | None,
     ) -> AccessTokenManager:
         """Gives the manager of a token that is asked for otherwise than the registry says.
 
@@ -77,6 +83,7 @@ class Tenant(Unpicklable):
             cae=cae,
             forwarded_claims=checked_claims(claims) if told else None,
             extra=tuple(sorted({**dict(said.extra), **dict(own.cell_contents)}.items())),
+            fmi_path=fmi_path,
         )
 
     def begin_users(self) -> Users:

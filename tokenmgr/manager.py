@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ._sharing.part import StorePart
     from .stores import TokenStore
 
-__all__ = ["AccessTokenManager", "cell_of", "doubt", "manager_of"]
+__all__ = ["AccessTokenManager", "borrow", "cell_of", "doubt", "drop", "manager_of"]
 
 #: A call on its way: it gives a flight with the seconds to wait for it at most, is told whether
 #: that landed, and returns the token in the end. It does no I/O, and so serves threads and loops.
@@ -405,6 +405,21 @@ def doubt(manager: AccessTokenManager) -> None:
     """Has the next call look whether the tokens in hand, with whatever claims, serve still."""
     for cell in (manager._plain, *list(manager._by_claims.values())):  # noqa: SLF001 - its own
         cell.doubt()
+
+
+def borrow(manager: AccessTokenManager, claims: str, timeout: float) -> AccessToken:
+    """Gives the token that a fetch takes to ask for another one.
+
+    The claims are those that the other one is asked for with, and so the token in hand stays.
+    """
+    cell = manager._cell_of(claims)  # noqa: SLF001 - its own
+    return manager._wait(manager._call(cell, Request(), timeout)).token  # noqa: SLF001
+
+
+def drop(manager: AccessTokenManager, token: AccessToken) -> None:
+    """Drops a token that the service refused, with whatever claims it was asked for."""
+    for cell in (manager._plain, *list(manager._by_claims.values())):  # noqa: SLF001 - its own
+        cell.invalidate(token.secret)
 
 
 def cell_of(manager: AccessTokenManager) -> Cell:

@@ -10,6 +10,7 @@ from weakref import ref
 from ._app import App, RegistrySettings
 from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
+from ._runtime.forks import no_fork
 from ._runtime.loops import in_thread
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._sign_ins import SignIns
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ._context import Context
     from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from .agents import Agent
     from .entra.client import Client
     from .entra.wire.connection import ClientCertificate
     from .identity.environment import Settings
@@ -222,6 +224,7 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         cae: bool | None = None,
         forwarded_client_claims: Mapping[str, Any] | str | None = None,
         extra: Mapping[str, str] | None = None,
+        fmi_path: str | None = None,
     ) -> AccessTokenManager:
         """Gives the manager of the app's own token for a scope. The same scope, the same manager.
 
@@ -232,18 +235,23 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
             forwarded_client_claims: The claims to ask for with this token, in place of the
                 registry's: a dict or its JSON.
             extra: Parameters that this token's request has besides, over those of the registry.
+            fmi_path: Whom else the token is to prove, by a path of federated managed identities.
+                :meth:`agent` does all that agents need.
 
         Raises:
             InvalidScopeError: It is no scope for client credentials.
             ConfigurationError: There is none, the app has no credential, the authority stands for
                 many tenants, a parameter is none that may be added, or the registry is closed.
         """
-        if cae is not None or forwarded_client_claims is not None or extra is not None:
+        plain = cae is None and forwarded_client_claims is None and extra is None
+        if not plain or fmi_path is not None:
             forwarded_client_claims, extra, given = (
                 *(None, None),
                 Hidden((forwarded_client_claims, extra)),
             )
-            return self._own.special(scopes, cae, *map(Hidden, given.cell_contents))
+            return self._own.special(
+                scopes, cae, *map(Hidden, given.cell_contents), fmi_path=fmi_path
+            )
         try:
             known = self._by_arguments.get(scopes)
         except TypeError:  # a list or a set
@@ -286,6 +294,33 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         if name.cell_contents is not None:
             return self._named_sessions().begin(name, scopes, text_of(given))
         return (self._own.users or self._own.begin_users()).manager(text_of(given), scopes)
+
+    def agent(self, agent_id: str) -> Agent:
+        """Gives an agent identity, of which this app is the blueprint, at this tenant.
+
+        It costs nothing: its tokens are kept by this registry, and so the same agent is found
+        anew wherever it is needed. What proves the agent, and what is exchanged for its user's
+        tokens, are tokens too: fetched once, renewed, and shared by the store.
+
+        Example:
+            >>> tokens = TokenRegistry.from_env()
+            >>> agent = tokens.agent("99999999-8888-7777-6666-555555555555")
+            >>> graph = agent.manager("https://graph.microsoft.com/.default")
+            >>> mail = agent.user(username="agent@contoso.com").manager("Mail.Send")
+
+        See "Agent OAuth protocols in Microsoft Entra Agent ID" on Microsoft Learn.
+
+        Args:
+            agent_id: The agent's client id, a GUID.
+
+        Raises:
+            ConfigurationError: It is none; the app has no credential; the authority is no tenant
+                of Microsoft Entra, or stands for many; or the registry is closed.
+        """
+        with no_fork():
+            from .agents import Agent
+
+        return Agent(self._own, agent_id)
 
     def session(self, name: str) -> UserSession:
         """Gives the session that :meth:`on_behalf_of` has begun under a name, in any process.

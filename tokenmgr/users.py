@@ -9,12 +9,14 @@ asked for again, lest each call of a refused user's be a request.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._context import Context
 from ._kept import Keeper, KeptCell, KeptManagers
 from ._runtime.secrecy import Hidden
 from .entra.client import Client
+from .entra.grants.agent_user import AgentUser, AgentUserSource
 from .entra.grants.on_behalf_of import OnBehalfOfSource, home_of
 from .errors import ConfigurationError
 from .identity.assertions import UserAssertion
@@ -23,6 +25,7 @@ from .token import Scopes, normalize_scopes
 
 if TYPE_CHECKING:
     from ._sharing.slot import SealedStore
+    from .entra.agent_client import AgentClient, ExchangeToken
 
 __all__ = ["Users"]
 
@@ -87,25 +90,63 @@ class Users(Keeper):
         """Makes those of the same app at another tenant."""
         return Users(self._most, client, self._context, self._sealed, self)
 
-    def manager(self, text: Hidden, given: Scopes) -> AccessTokenManager:
+    def manager(
+        self, text: Hidden, given: Scopes, client: Client | None = None
+    ) -> AccessTokenManager:
         """Gives the manager of a user's token.
 
         Args:
             text: The assertion, without ``Bearer``.
             given: What the token is for.
+            client: Who acts for the user: an agent of the app; the app when left out.
 
         Raises:
             TokenManagerError: The assertion is none that could be exchanged, or a scope is none.
         """
-        try:
-            scopes = self._all.spellings.get(given) or self._spelled(given)
-        except TypeError:  # a list or a set
-            scopes = normalize_scopes(given)
-        url = self._client.authority.url
+        scopes, client = self._scopes_of(given), client or self._client
+        whose = (client.authority.url, client.client_id)
         with self._all.lock:
             kept: AccessTokenManager | None
-            kept = self._all.served.cell_contents[text.cell_contents, scopes, url]
-        return kept or self._find(Hidden((text.cell_contents, scopes, url)), text, scopes)
+            kept = self._all.served.cell_contents[text.cell_contents, scopes, whose]
+        if kept is not None:
+            return kept
+
+        def source() -> OnBehalfOfSource:
+            assertion = UserAssertion(text)
+            assertion.check_time(self._context.clock.wall())
+            home = home_of(assertion, client)
+            return OnBehalfOfSource(home, assertion, scopes, wanders=home is not client)
+
+        return self._find(Hidden((text.cell_contents, scopes, whose)), source)
+
+    def of_agent(
+        self, client: AgentClient, user: AgentUser, given: Scopes, exchange: ExchangeToken
+    ) -> AccessTokenManager:
+        """Gives the manager of the token of an agent's user.
+
+        Args:
+            client: The agent.
+            user: Whom it acts as.
+            given: What the token is for.
+            exchange: The agent's token that is exchanged for it (T2).
+
+        Raises:
+            TokenManagerError: A scope is none, or it is closed.
+        """
+        scopes = self._scopes_of(given)
+        whose = (client.authority.url, client.client_id)
+        wanted = Hidden((user.names.cell_contents, scopes, whose))
+        with self._all.lock:
+            kept: AccessTokenManager | None = self._all.served.cell_contents[wanted.cell_contents]
+        if kept is not None:
+            return kept
+        return self._find(wanted, lambda: AgentUserSource(client, user, scopes, exchange))
+
+    def _scopes_of(self, given: Scopes) -> tuple[str, ...]:
+        try:
+            return self._all.spellings.get(given) or self._spelled(given)
+        except TypeError:  # a list or a set
+            return normalize_scopes(given)
 
     def _spelled(self, given: Scopes) -> tuple[str, ...]:
         scopes = normalize_scopes(given)
@@ -115,30 +156,21 @@ class Users(Keeper):
             self._all.spellings[given] = scopes
         return scopes
 
-    def _find(self, wanted: Hidden, text: Hidden, scopes: tuple[str, ...]) -> AccessTokenManager:
+    def _find(
+        self, wanted: Hidden, made: Callable[[], OnBehalfOfSource | AgentUserSource]
+    ) -> AccessTokenManager:
         """Gives a manager that is not kept: one that somebody else holds, or a new one."""
-        assertion = UserAssertion(text)
-        assertion.check_time(self._context.clock.wall())
+        source = made()
         with self._all.lock:
             self._check_open()
             cell: _UserCell | None = self._alive.cell_contents.get(wanted.cell_contents)
             if cell is None:
-                cell = self._new_cell(wanted, assertion, scopes)
+                cell = _UserCell(source, source.key, self._context, self._sealed)
+                cell.users, cell.wanted = self, wanted
                 self._alive.cell_contents[wanted.cell_contents] = cell
             elif cell.has_token:
                 self._all.keep(cell, cell.ends_at)  # it is in use again
             return cell.manager()
-
-    # With the lock held:
-
-    def _new_cell(
-        self, wanted: Hidden, assertion: UserAssertion, scopes: tuple[str, ...]
-    ) -> _UserCell:
-        client = home_of(assertion, self._client)
-        source = OnBehalfOfSource(client, assertion, scopes, wanders=client is not self._client)
-        cell = _UserCell(source, source.key, self._context, self._sealed)
-        cell.users, cell.wanted = self, wanted
-        return cell
 
     # Without it, in a worker:
 

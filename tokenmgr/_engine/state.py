@@ -213,6 +213,7 @@ class State(ABC):
         """The flight, unless whoever leads it has vanished, or hangs: the key must not."""
         longest = self.context.fetch_timeout + GRACE
         longest += 0.0 if self.shared is None else self.shared.longest_search
+        longest += getattr(self.source, "longest_wait", 0.0)
         if self._flight and now - self._flight.started_at >= longest:
             self._flight = None
         return self._flight

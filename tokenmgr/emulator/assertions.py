@@ -1,9 +1,10 @@
 """Client assertions: a signed JWT in place of a secret, verified for real (RFC 7523).
 
-Two kinds are taken. The app's own, signed with a certificate that is registered for it:
+Three kinds are taken. The app's own, signed with a certificate that is registered for it:
 https://learn.microsoft.com/entra/identity-platform/certificate-credentials. And one of another
 issuer that the app trusts:
-https://learn.microsoft.com/entra/workload-id/workload-identity-federation.
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation. And what proves an
+agent: see :mod:`.agents`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from joserfc import jws, jwt
 from joserfc.errors import InvalidClaimError, JoseError
 from joserfc.jwk import Key
 
+from .agents import authenticate_agent
 from .authorities import Authority
-from .clients import Client, ClientDirectory, RegisteredCertificate
+from .clients import Client, RegisteredCertificate
 from .errors import EntraError
+from .state import State
 
 __all__ = ["ASSERTION_TYPE", "authenticate_assertion"]
 
@@ -42,12 +45,12 @@ _REGISTRY = _LongHeaders(algorithms=_ALGORITHMS)
 
 
 def authenticate_assertion(
-    clients: ClientDirectory, authority: Authority, *, client_id: str | None, assertion: str
+    state: State, authority: Authority, *, client_id: str | None, assertion: str
 ) -> Client:
     """The client that ``assertion`` proves.
 
     Args:
-        clients: Who may be proven.
+        state: Who may be proven, and by what.
         authority: Where the assertion was shown, and so what its audience has to be.
         client_id: What the request itself says, if it does.
         assertion: The signed JWT.
@@ -57,11 +60,13 @@ def authenticate_assertion(
     """
     header, claims = _read_unverified(assertion)
     name = client_id or str(claims.get("sub", ""))
-    client = clients.find(name)
-    if client is None:
+    client = state.clients.find(name)
+    if client is None or not client.is_at(authority.tenant_id):
         raise EntraError(700016, client_id=name, tenant=authority.tenant)
     if str(claims.get("iss", "")).lower() == client.client_id.lower():
         _verify_own(client, authority, header, assertion)
+    elif client.blueprint_id is not None:
+        authenticate_agent(state.signer, authority, client, assertion)
     else:
         _verify_federated(client, claims, assertion)
     return client

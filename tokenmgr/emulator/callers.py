@@ -20,6 +20,9 @@ def username_of(state: State, *, form: Mapping[str, str], authorization: str) ->
     if "username" in form:
         named = state.users.find(form["username"])
         return None if named is None else named.username
+    if "user_id" in form:
+        acted_as = state.users.of_object(form["user_id"].lower())
+        return None if acted_as is None else acted_as.username
     given = state.refresh_tokens.find(form.get("refresh_token", "")) or state.codes.find(
         form.get("code", "")
     )

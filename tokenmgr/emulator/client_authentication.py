@@ -39,12 +39,14 @@ def authenticate(state: State, request: TokenRequest) -> Client:
         raise EntraError(700025)
     if asserted:
         return authenticate_assertion(
-            state.clients,
+            state,
             request.authority,
             client_id=client_id,
             assertion=form["client_assertion"],
         )
     client = named_client(state, client_id, tenant=request.authority.tenant)
+    if not client.is_at(request.authority.tenant_id):
+        raise EntraError(700016, client_id=client.client_id, tenant=request.authority.tenant)
     if not public:
         _check_secret(client, secret, grant_type=form.get("grant_type", ""))
     return client

@@ -94,6 +94,9 @@ class Client(ClientMixin):
             is its id, in 1.0 it is the resource as it was asked for.
         optional_claims: What else is to be in the tokens that it takes, of what the emulator knows:
             ``idtyp``.
+        blueprint_id: Whose child it is, for an agent identity; None for every other app.
+        tenant_id: The GUID of the one tenant that has it; None where every tenant does.
+        only_for_agents: Whether it is an agent identity blueprint, whose own tokens prove agents.
     """
 
     client_id: str
@@ -106,6 +109,13 @@ class Client(ClientMixin):
     federated: list[FederatedCredential] = field(default_factory=list, repr=False)
     secret: str | None = field(default=None, repr=False)
     secret_expired: bool = False
+    blueprint_id: str | None = None
+    tenant_id: str | None = None
+    only_for_agents: bool = False
+
+    def is_at(self, tenant_id: str) -> bool:
+        """Whether a tenant has it."""
+        return self.tenant_id in (None, tenant_id)
 
     def get_client_id(self) -> str:
         """Its application id, as Authlib asks for it."""

@@ -76,6 +76,7 @@ class Controls:
         grant_type: str | None = None,
         scope: str | None = None,
         username: str | None = None,
+        client_id: str | None = None,
         path: str = "token",
     ) -> None:
         """Let the next ``n`` requests that match fail.
@@ -92,6 +93,7 @@ class Controls:
             scope: Only requests for this scope, as it is sent.
             username: Only requests for this user: by their assertion, their refresh token, or for
                 ``graph`` their access token.
+            client_id: Only requests by this app, as it names itself.
             path: What fails: ``token``, ``discovery``, ``keys``, ``graph``, ``authorize``,
                 ``devicecode``, ``userrealm`` or ``sidecar`` (see :meth:`sidecar`).
 
@@ -99,7 +101,7 @@ class Controls:
             ValueError: ``path`` is something else.
         """
         fault = Fault(status, error, error_codes, retry_after, body, disconnect=disconnect)
-        target = Target(path, grant_type, scope, self._name_of(username))
+        target = Target(path, grant_type, scope, self._name_of(username), client_id)
         self._state.faults.add(target, fault, n)
 
     def recover(self) -> None:

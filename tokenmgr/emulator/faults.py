@@ -36,6 +36,7 @@ class Target:
     grant_type: str | None = None
     scope: str | None = None
     username: str | None = None
+    client_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.path not in _PATHS:
@@ -48,6 +49,7 @@ class Target:
             and self.grant_type in (None, request.grant_type)
             and self.scope in (None, request.scope)
             and self.username in (None, request.username)
+            and self.client_id in (None, request.client_id)
         )
 
 

@@ -134,6 +134,11 @@ ENTRA = {
         "The provided value for the input parameter 'device_code' is not valid. This device code "
         "has expired.",
     ),
+    82001: Refusal(
+        "unauthorized_client",
+        "Agentic application '{client_id}' is not permitted to request app-only tokens for "
+        "resource '{resource}'.",
+    ),
     90002: Refusal(
         "invalid_tenant",
         "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are "

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .agent_controls import AgentControls
 from .app import build_app
 from .authorities import DEFAULT_TENANT, AuthorityKind, tenant_guid
 from .certificates import server_context
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["EntraEmulator"]
 
 
-class EntraEmulator(SignInControls, UserControls, Controls):
+class EntraEmulator(SignInControls, AgentControls, UserControls, Controls):
     """A Microsoft Entra of your own, over HTTPS on the loopback interface.
 
     It serves Entra tenants, B2C policies, an ADFS and OpenID providers, verifies credentials for

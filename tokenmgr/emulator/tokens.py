@@ -79,8 +79,9 @@ class TokenSigner:
         lifetime: float,
         capabilities: Sequence[str] = (),
         api: Client | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> str:
-        """An access token for an app that acts as itself.
+        """An access token for an app that acts as itself; ``more`` is what it says otherwise.
 
         ``api`` is the registration of the resource, where it has one: that says which version of
         token it takes, and what else is to be in it.
@@ -108,7 +109,7 @@ class TokenSigner:
         if capabilities:
             claims["xms_cc"] = list(capabilities)
         claims |= _claims_of_kind(authority, client_id=client_id, resource=resource, api=api)
-        return self.access_token(claims, lifetime=lifetime)
+        return self.access_token(claims | dict(more or {}), lifetime=lifetime)
 
     def access_token(self, claims: Mapping[str, object], *, lifetime: float) -> str:
         """An access token with these claims, which lives for so many seconds from now on."""
@@ -125,6 +126,11 @@ class TokenSigner:
         header = {"alg": _ALGORITHM, "typ": "JWT", "kid": self._key.kid}
         token: str = jwt.encode(header, {**claims, **times}, self._key, algorithms=[_ALGORITHM])
         return token
+
+    @property
+    def key(self) -> RSAKey:
+        """What it signs with."""
+        return self._key
 
     def key_of(self, header: Mapping[str, object]) -> RSAKey | None:
         """The key that a token's header names, None when it is none of ours."""

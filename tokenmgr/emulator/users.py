@@ -53,6 +53,7 @@ class User:
         withdrawn: The scopes that they do not consent to; ``*`` for all.
         consented: Those of them that they have consented to since, on a page.
         valid_from: Sessions from before are revoked; seconds since the epoch.
+        agent_id: The agent identity that acts as them, None for people.
         objects: Their ``oid`` in each tenant that they are member or guest of, by its GUID.
     """
 
@@ -67,6 +68,7 @@ class User:
     withdrawn: frozenset[str] = frozenset()
     consented: frozenset[str] = frozenset()
     valid_from: float = 0.0
+    agent_id: str | None = None
     objects: dict[str, str] = field(default_factory=dict, repr=False)
     _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
 
@@ -145,6 +147,12 @@ class UserDirectory:
             self._by_name.pop(user.username.lower(), None)
             for key in user.objects.items():
                 self._by_object.pop(key, None)
+
+    def of_object(self, object_id: str) -> User | None:
+        """Who has this object, in whichever tenant; None when nobody does."""
+        with self._lock:
+            found = (user for (_, each), user in self._by_object.items() if each == object_id)
+            return next(found, None)
 
     def of_claims(self, claims: Mapping[str, Any]) -> User | None:
         """Whom the claims of a token are about, None when nobody is known by them."""

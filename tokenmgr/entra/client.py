@@ -111,6 +111,11 @@ class Client:
         )
 
     @property
+    def longest_wait(self) -> float:
+        """Seconds that asking may take beyond a fetch: none, as it takes no other token."""
+        return 0.0
+
+    @property
     def is_public(self) -> bool:
         """Whether nothing proves that it is this app (RFC 6749, section 2.1)."""
         return isinstance(self._credential, _NoCredential)

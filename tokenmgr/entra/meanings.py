@@ -58,6 +58,12 @@ _SCOPE = Meaning(
     "one resource",
 )
 
+_FEDERATED = Meaning(
+    InvalidCredentialError,
+    "compare the assertion's issuer, subject and audience with the app's federated credentials, "
+    "letter by letter",
+)
+
 _MEANINGS: dict[int, Meaning] = {
     7000215: Meaning(
         InvalidCredentialError,
@@ -76,6 +82,9 @@ _MEANINGS: dict[int, Meaning] = {
         "the client assertion is outside its time: check this machine's clock, and that the "
         "federated token file is being renewed",
     ),
+    700211: _FEDERATED,
+    700212: _FEDERATED,
+    700213: _FEDERATED,
     700016: Meaning(
         ConfigurationError,
         "the app is not in this tenant: check the client id and the tenant, and have the app "

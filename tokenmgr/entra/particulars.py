@@ -37,6 +37,7 @@ _OF_GRANTS = frozenset(
         *("assertion", "requested_token_use", "refresh_token", "device_code"),
         *("code", "code_verifier", "code_challenge", "code_challenge_method", "redirect_uri"),
         *("username", "password", "user_id", "user_federated_identity_credential"),
+        "fmi_path",
         *("token_type", "key_id", "req_cnf"),
     }
 )

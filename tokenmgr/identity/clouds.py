@@ -18,6 +18,7 @@ __all__ = [
     "Cloud",
     "checked_region",
     "cloud_of",
+    "exchange_scope_at",
     "is_region",
 ]
 
@@ -112,6 +113,24 @@ def cloud_of(host: str) -> Cloud | None:
         host: Its name in lower case, without a port.
     """
     return _BY_HOST.get(host)
+
+
+def exchange_scope_at(host: str) -> str:
+    """Gives the scope of a token that is exchanged for another; the public cloud's for other hosts.
+
+    Args:
+        host: Whom it is asked of, in lower case, without a port.
+
+    Raises:
+        ConfigurationError: Microsoft names none for this cloud.
+    """
+    cloud = cloud_of(host) or CLOUDS[0]
+    if cloud.exchange_audience is None:
+        raise ConfigurationError(
+            f"Microsoft names no audience for the exchange of tokens in the cloud of {host}: there "
+            "are no agents there yet"
+        )
+    return f"{cloud.exchange_audience}/.default"
 
 
 def is_region(text: str) -> bool:

@@ -6,6 +6,7 @@ its ``server`` has the emulator's state, and its ``request`` an authority.
 
 from __future__ import annotations
 
+from .agent_user import AgentUsers
 from .authorization_code import AuthorizationCodes
 from .client_credentials import ClientCredentials
 from .device_code import DeviceCodes
@@ -16,6 +17,7 @@ from .refresh_token import RefreshTokens
 __all__ = ["GRANTS"]
 
 GRANTS: tuple[type, ...] = (
+    AgentUsers,
     AuthorizationCodes,
     ClientCredentials,
     DeviceCodes,

@@ -10,6 +10,7 @@ from typing import Any
 
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 
+from ..agents import claims_for, is_exchange
 from ..authorities import PLACEHOLDER_TENANTS, Authority, AuthorityKind
 from ..errors import EntraError
 from ..scopes import DEFAULT
@@ -43,21 +44,25 @@ class ClientCredentials(EntraGrant, ClientCredentialsGrant):
         if authority.kind in (AuthorityKind.ENTRA, AuthorityKind.B2C):
             _check_scope(scope)
         resource = resource_of(scope)
+        if self.client.only_for_agents and not is_exchange(resource):
+            raise EntraError(82001, client_id=self.client.client_id, resource=resource)
         if resource in self.server.state.unknown_resources:
             raise EntraError(500011, resource=resource, tenant=authority.tenant)
 
     def create_token_response(self) -> Any:
         """The answer with the token in it."""
-        state, resource = self.server.state, resource_of(self.request.payload.scope)
+        state, authority = self.server.state, self.request.authority
+        resource, path = resource_of(self.request.payload.scope), self.request.form.get("fmi_path")
         return self.success(
             state.signer.app_token(
-                self.request.authority,
+                authority,
                 client_id=self.client.client_id,
                 resource=resource,
                 roles=self.client.roles,
                 lifetime=state.token_lifetime,
                 capabilities=self.requested_claims().capabilities,
                 api=state.clients.api_of(resource),
+                more=claims_for(authority, self.client, resource=resource, path=path),
             )
         )
 

@@ -113,8 +113,9 @@ class OnBehalfOf(UserGrant, JWTBearerGrant):
         self._assertion = claims
 
     def get_audiences(self) -> list[str]:
-        """The names that this client goes by."""
-        return [self.client.client_id, f"api://{self.client.client_id}"]
+        """The names that this client goes by; an agent is called by those of its blueprint."""
+        called = self.client.blueprint_id or self.client.client_id
+        return [called, f"api://{called}"]
 
     def validate_requested_scope(self) -> None:
         """See what is asked for."""

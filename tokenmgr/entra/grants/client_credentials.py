@@ -13,6 +13,9 @@ from ..particulars import Extra
 
 __all__ = ["ClientCredentialsSource"]
 
+#: Characters of a path of federated managed identities.
+_LONGEST_PATH = 1_024
+
 
 class ClientCredentialsSource:
     """A source of the app's own tokens for one scope.
@@ -27,10 +30,13 @@ class ClientCredentialsSource:
             client has it when left out.
         forwarded_claims: The claims that it asks for with each token, as JSON.
         extra: Parameters that the request has besides.
+        fmi_path: Whom else the tokens are to prove, such as an agent identity (federated managed
+            identity); they are exchanged for that one's.
 
     Raises:
         InvalidScopeError: The scope is not of that form, or no text, or there are several.
-        ConfigurationError: The app has no credential, or the authority stands for many tenants.
+        ConfigurationError: The app has no credential, the authority stands for many tenants, or
+            the path is none.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class ClientCredentialsSource:
         cae: bool | None = None,
         forwarded_claims: str | None = None,
         extra: Extra | None = None,
+        fmi_path: str | None = None,
     ) -> None:
         client.check_credential("an app's own token, by manager(),")
         authority = client.authority
@@ -56,13 +63,20 @@ class ClientCredentialsSource:
             _check(scopes)
         self._client = client
         self._scopes = scopes
+        self._fmi_path = fmi_path
         self.key: TokenKey = client.key(
             "client_credentials",
             scopes,
+            "" if fmi_path is None else f"fmi_path {_checked_path(fmi_path)}",
             cae=cae,
             forwarded_claims=forwarded_claims,
             extra=extra,
         )
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a fetch may wait for the tokens that it takes."""
+        return self._client.longest_wait
 
     def close(self) -> None:
         """Closes the way to the service; for a manager that has it to itself."""
@@ -84,9 +98,22 @@ class ClientCredentialsSource:
             proof: What :meth:`read_proof` has just given; it is read when it is left out.
         """
         grant = methodcaller(
-            "acquire_token_for_client", list(self._scopes), claims_challenge=claims
+            "acquire_token_for_client",
+            list(self._scopes),
+            claims_challenge=claims,
+            fmi_path=self._fmi_path,
         )
-        return self._client.ask(grant, self.key, proof)
+        return self._client.ask(grant, self.key._replace(claims=claims or ""), proof)
+
+
+def _checked_path(path: str) -> str:
+    named = isinstance(path, str) and path.isascii() and path.isprintable()
+    if not named or not 0 < len(path) <= _LONGEST_PATH or " " in path:
+        raise ConfigurationError(
+            f"fmi_path= is a text of up to {_LONGEST_PATH} printable characters of ASCII, such as "
+            "an agent's id"
+        )
+    return path
 
 
 def _check(scopes: tuple[str, ...]) -> None:

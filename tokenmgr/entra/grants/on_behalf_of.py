@@ -69,6 +69,11 @@ class OnBehalfOfSource:
         """When nothing more is to be had here, in seconds since 1970."""
         return self._assertion.expires_at
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a fetch may wait for the tokens that it takes."""
+        return self._client.longest_wait
+
     def read_proof(self) -> Proof:
         """Reads what proves who the app is, for one fetch."""
         return self._client.read_proof()
@@ -106,7 +111,7 @@ class OnBehalfOfSource:
             return answer
 
         try:
-            token = self._client.ask(grant, self.key, proof)
+            token = self._client.ask(grant, self.key._replace(claims=claims or ""), proof)
         except TokenManagerError as exc:
             told = of_caller(exc, wanders=self._wanders)
             if told is None:

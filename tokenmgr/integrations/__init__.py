@@ -1,0 +1,1 @@
+"""SDKs that have a protocol of their own for whoever gives them tokens: one module for each."""
