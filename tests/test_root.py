@@ -11,11 +11,12 @@ import pytest
 import tokenmgr
 
 NAMES = """
-AccessToken AccessTokenManager Authority AuthorityError Certificate ClientAssertion ClientSecret
-ConfigurationError ConsentRequiredError HostNotAllowedError InsufficientScopeError
-InteractionRequiredError InvalidCredentialError InvalidScopeError RefreshPolicy
-ServiceUnavailableError SessionNotFoundError SidecarError StoreError ThrottledError TokenKey
-TokenManagerError TokenRegistry TokenRequestError TokenSource TokenTimeoutError WorkloadIdentity
+AccessToken AccessTokenManager Authority AuthorityError AzureCredential Certificate
+ClientAssertion ClientSecret ConfigurationError ConsentRequiredError HostNotAllowedError
+InsufficientScopeError InteractionRequiredError InvalidCredentialError InvalidScopeError
+ManagedIdentity RefreshPolicy ServiceUnavailableError SessionNotFoundError SidecarError StoreError
+ThrottledError TokenKey TokenManagerError TokenRegistry TokenRequestError TokenSource
+TokenTimeoutError WorkloadIdentity
 """
 
 

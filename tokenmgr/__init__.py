@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .entra.sources.azure import AzureCredential
+    from .entra.sources.managed_identity import ManagedIdentity
     from .errors import (
         AuthorityError,
         ConfigurationError,
@@ -42,6 +44,7 @@ __all__ = [
     "AccessTokenManager",
     "Authority",
     "AuthorityError",
+    "AzureCredential",
     "Certificate",
     "ClientAssertion",
     "ClientSecret",
@@ -52,6 +55,7 @@ __all__ = [
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
+    "ManagedIdentity",
     "RefreshPolicy",
     "ServiceUnavailableError",
     "SessionNotFoundError",
@@ -68,6 +72,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "entra.sources.azure": ("AzureCredential",),
+    "entra.sources.managed_identity": ("ManagedIdentity",),
     "identity.authority": ("Authority",),
     "identity.credentials": ("Certificate", "ClientAssertion", "ClientSecret", "WorkloadIdentity"),
     "manager": ("AccessTokenManager",),

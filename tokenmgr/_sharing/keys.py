@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, Unpicklable, is_unicode
+from ..entra.sources.base import SourceCredential
 from ..errors import ConfigurationError, TokenManagerError
 from ..identity.credentials import Certificate, ClientCredential, ClientSecret
 from ..identity.proofs import KeyPair, Proof
@@ -39,7 +40,8 @@ class SealingKeys(Unpicklable):
         encryption_key: The key, or several, of which the first seals and all open. None derives
             it from the credential: whoever can ask for a token can then open its record, and
             nobody else.
-        credential: What it is derived from; None for a public client.
+        credential: What it is derived from; None for a public client. One that gives tokens by
+            itself has nothing to derive it from.
         salt: What a guess at the credential has to be made for anew: whose it is.
 
     Raises:
@@ -49,24 +51,20 @@ class SealingKeys(Unpicklable):
     def __init__(
         self,
         encryption_key: EncryptionKey | None,
-        credential: ClientCredential | None,
+        credential: ClientCredential | SourceCredential | None,
         *,
         salt: str = "",
     ) -> None:
         encryption_key, given = None, Hidden(encryption_key)
         self._given = _materials(given)
         if self.is_derived and not isinstance(credential, (ClientSecret, Certificate)):
-            reason = (
-                "a public client has no credential"
-                if credential is None
-                else "this credential changes too often"
-            )
             raise ConfigurationError(
-                f"what is shared in a store is encrypted, and {reason} to derive a key from: pass "
-                "encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the same in every worker. "
+                f"what is shared in a store is encrypted, and {_no_secret(credential)} to derive a "
+                "key from: pass encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the same in "
+                "every worker. "
                 "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
             )
-        self._credential = credential
+        self._credential = credential if isinstance(credential, ClientCredential) else None
         self._salt = f"tokenmgr store, 2\n{salt}".encode()
         #: The keys, and what they are made of: one value, replaced whole.
         self._made: tuple[Hidden, tuple[SealingKey, ...]] = Hidden(()), ()
@@ -119,7 +117,7 @@ class SealingKeys(Unpicklable):
 
 
 def keys_of_app(
-    encryption_key: Hidden, credential: ClientCredential | None, *, salt: str
+    encryption_key: Hidden, credential: ClientCredential | SourceCredential | None, *, salt: str
 ) -> SealingKeys:
     """Makes the keys of what an app seals without a store: its own, or else this process's.
 
@@ -155,6 +153,14 @@ def _stretched(secret: bytes, salt: bytes) -> Hidden:
                 _remembered.pop(oldest.cell_contents, None)
             _remembered[what.cell_contents] = known.cell_contents
         return known
+
+
+def _no_secret(credential: object) -> str:
+    if credential is None:
+        return "a public client has no credential"
+    if isinstance(credential, SourceCredential):
+        return f"{credential!r} has no secret that all workers know"
+    return "this credential changes too often"
 
 
 def _is_strong(key: object) -> bool:

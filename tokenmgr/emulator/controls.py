@@ -93,7 +93,8 @@ class Controls:
             username: Only requests for this user: by their assertion, their refresh token, or for
                 ``graph`` their access token.
             path: What fails: ``token``, ``discovery``, ``keys``, ``graph``, ``authorize``,
-                ``devicecode`` or ``userrealm``.
+                ``devicecode``, ``userrealm`` or ``identity`` (the endpoints of managed
+                identities).
 
         Raises:
             ValueError: ``path`` is something else.

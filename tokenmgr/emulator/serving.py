@@ -44,11 +44,11 @@ class HttpsServer:
     Args:
         app: What answers.
         listener: Where it is asked. Closed along with the server.
-        context: The TLS side of it.
+        context: The TLS side of it; None for plain http.
     """
 
     def __init__(
-        self, app: web.Application, *, listener: socket.socket, context: ssl.SSLContext
+        self, app: web.Application, *, listener: socket.socket, context: ssl.SSLContext | None
     ) -> None:
         self._app = app
         self._listener = listener

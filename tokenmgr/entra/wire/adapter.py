@@ -29,7 +29,7 @@ from urllib3.util import Timeout
 
 from ..._runtime.forks import fork_allowed, no_fork
 
-__all__ = ["Deadline", "DeadlineAdapter"]
+__all__ = ["Deadline", "DeadlineAdapter", "TimedResponse"]
 
 #: Seconds that a request has at least once it has a connection, lest it have none at all.
 _LEAST = 0.001
@@ -79,13 +79,15 @@ class _Received(io.BufferedReader):
         super().close()
 
 
-class _Response(http.client.HTTPResponse):
+class TimedResponse(http.client.HTTPResponse):
+    """An answer that is read until the timeout that its socket had when it was sent is over."""
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._received = _Received(_Reader(self.fp.detach(), sock))
         self.fp = self._received
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: D102 - as the base
         super().begin()
         while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             # http.client reads past 100 alone, and takes any other of them for the answer, which
@@ -103,12 +105,12 @@ class _Response(http.client.HTTPResponse):
 
 class _Connection(HTTPSConnection):
     #: The answer to the last request, if there was one.
-    _answer: _Response | None = None
+    _answer: TimedResponse | None = None
     #: When it was put back into its pool, on the monotonic clock.
     used_at = float("-inf")
 
-    def response_class(self, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
-        self._answer = _Response(*args, **kwargs)
+    def response_class(self, *args: Any, **kwargs: Any) -> TimedResponse:  # type: ignore[override]
+        self._answer = TimedResponse(*args, **kwargs)
         return self._answer
 
     def connect(self) -> None:

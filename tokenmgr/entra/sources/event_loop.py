@@ -1,0 +1,115 @@
+"""An event loop in a thread of its own, for what is asynchronous and belongs to nobody's loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as WaitTimeoutError
+from typing import TYPE_CHECKING, TypeVar
+
+from ..._runtime.forks import no_fork, renew_in_child
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["OwnLoop"]
+
+T = TypeVar("T")
+
+#: Seconds for what is under way to be cancelled at the end, and for the thread to be gone.
+_END = 5.0
+
+
+class OwnLoop:
+    """A loop that is started when it is first needed, and runs until it is closed.
+
+    What has connections belongs to the loop that opened them, and so all of it runs in this one.
+    """
+
+    def __init__(self) -> None:
+        renew_in_child(self._start_anew)
+
+    def _start_anew(self) -> None:
+        """Has the child start its own: the thread of the parent's is not there."""
+        #: Guards what follows; never held while anything waits.
+        self._lock = threading.RLock()
+        self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+
+    def run(self, work: Awaitable[T], seconds: float) -> T:
+        """Waits for what runs in the loop; cancels it when it takes too long.
+
+        Args:
+            work: What to wait for.
+            seconds: How long at most.
+
+        Raises:
+            TimeoutError: It took longer.
+            Exception: What it raised.
+        """
+        with no_fork():
+            import asyncio
+
+        async def awaited() -> T:
+            return await work
+
+        future = asyncio.run_coroutine_threadsafe(awaited(), self._loop())
+        try:
+            return future.result(seconds)
+        except (WaitTimeoutError, CancelledError):
+            if future.done() and not future.cancelled():
+                raise  # its own
+            raise TimeoutError from None
+        finally:
+            future.cancel()
+
+    def close(self, last: Awaitable[object] | None = None) -> None:
+        """Ends the loop, after ``last`` has run in it; does nothing where none was started."""
+        import asyncio
+        from contextlib import suppress
+
+        with self._lock:
+            running, self._running = self._running, None
+        if running is None:
+            if asyncio.iscoroutine(last):
+                last.close()
+            return
+        loop, thread = running
+
+        async def end() -> None:
+            with suppress(Exception):  # it is of no use to anybody any more
+                if last is not None:
+                    await last
+            for task in asyncio.all_tasks():
+                if task is not asyncio.current_task():
+                    task.cancel()
+
+        with suppress(Exception):
+            asyncio.run_coroutine_threadsafe(end(), loop).result(_END)
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(_END)
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
+        with self._lock:
+            if self._running is None:
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=_serve, args=(loop,), name="tokenmgr-loop", daemon=True
+                )
+                thread.start()
+                self._running = loop, thread
+            return self._running[0]
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
