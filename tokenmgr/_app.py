@@ -127,7 +127,7 @@ class App(Unpicklable):
         self._session_ttl = _seconds_of(session_ttl)
         self._members = Members(self.client, self.context, self.sealed)
         if given_by is not None:
-            given_by.hold()
+            given_by.hold(self)
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -240,8 +240,10 @@ class App(Unpicklable):
             self.sealed.leases.give_back_all(_PATIENCE)
         if self._opened is not None:
             self._opened.end()
-        if isinstance(self._credential, (SourceCredential, KeptAssertion)):
-            self._credential.let_go()
+        if isinstance(self._credential, KeptAssertion):
+            self._credential.close()
+        elif isinstance(self._credential, SourceCredential):
+            self._credential.let_go(self)
 
 
 def _checked(given: Hidden) -> ClientCredential | SourceCredential | None:
@@ -251,7 +253,7 @@ def _checked(given: Hidden) -> ClientCredential | SourceCredential | None:
         return ClientSecret(given.cell_contents)
     if isinstance(given.cell_contents, (ClientCredential, SourceCredential)):
         return given.cell_contents
-    if callable(getattr(given.cell_contents, "get_token", None)):
+    if any(hasattr(given.cell_contents, name) for name in ("get_token", "get_token_info")):
         raise ConfigurationError(
             "credential= is one of azure-core's: pass AzureCredential(credential)"
         )

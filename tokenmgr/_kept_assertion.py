@@ -35,7 +35,7 @@ class KeptAssertion(ClientAssertion):
     def __init__(self, manager: AccessTokenManager, identity: SourceCredential) -> None:
         self._manager = manager
         self._identity = identity
-        identity.hold()
+        identity.hold(self)
 
     def __repr__(self) -> str:
         return f"<ClientAssertion from {self._identity!r}>"
@@ -48,10 +48,10 @@ class KeptAssertion(ClientAssertion):
             self._manager.invalidate(refused.text)
         return super().reread(refused)
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Ends its renewal."""
         self._manager.close()
-        self._identity.let_go()
+        self._identity.let_go(self)
 
 
 def kept_assertion(

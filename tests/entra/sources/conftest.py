@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import msal.managed_identity
 import pytest
 from machine import VARIABLES, MachineServer
 
@@ -36,10 +37,7 @@ def on(entra: EntraEmulator, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
             monkeypatch.setenv(name, value)
         # Where Arc writes its files is a folder of the system's.
         folder = str(entra._state.identities.key_folder)
-        monkeypatch.setitem(_ARC_FOLDERS, "linux", folder)
-
-    from msal.managed_identity import (
-        _supported_arc_platforms_and_their_prefixes as _ARC_FOLDERS,
-    )
+        folders = msal.managed_identity._supported_arc_platforms_and_their_prefixes
+        monkeypatch.setitem(folders, "linux", folder)
 
     return run_on

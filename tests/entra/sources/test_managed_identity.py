@@ -81,9 +81,11 @@ def test_one_that_a_user_has_assigned_is_named_by_any_of_its_ids(entra, on, host
 @pytest.mark.parametrize("host", HOSTS)
 def test_one_that_is_not_there_is_told_with_what_to_do(on, host) -> None:
     on(host)
-    with identity_registry(ManagedIdentity(client_id="nobody")) as tokens:
-        with pytest.raises(InvalidCredentialError, match=r"assign ManagedIdentity\(") as raised:
-            tokens.get_access_token(VAULT)
+    with (
+        identity_registry(ManagedIdentity(client_id="nobody")) as tokens,
+        pytest.raises(InvalidCredentialError, match=r"assign ManagedIdentity\(") as raised,
+    ):
+        tokens.get_access_token(VAULT)
     assert raised.value.status == 400
     assert "{" not in str(raised.value)
 
@@ -204,9 +206,11 @@ def test_it_has_no_tenants() -> None:
 def test_what_cannot_be_sent_is_refused(added) -> None:
     with identity_registry() as tokens, pytest.raises(ConfigurationError, match="leave them out"):
         tokens.manager(VAULT, **added)
-    with identity_registry(**added) as tokens:
-        with pytest.raises(ConfigurationError, match="leave them out"):
-            tokens.manager(VAULT)
+    with (
+        identity_registry(**added) as tokens,
+        pytest.raises(ConfigurationError, match="leave them out"),
+    ):
+        tokens.manager(VAULT)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +309,11 @@ def test_an_identity_that_fails_is_told_to_the_app_that_needs_it(entra, on) -> N
     on("vm")
     entra.remove_system_identity()
     credential = ClientAssertion.from_managed_identity(ManagedIdentity())
-    with entra.registry(credential=credential, policy=EXACT) as tokens:
-        with pytest.raises(InvalidCredentialError, match="Identity not found"):
-            tokens.get_access_token(SCOPE)
+    with (
+        entra.registry(credential=credential, policy=EXACT) as tokens,
+        pytest.raises(InvalidCredentialError, match="Identity not found"),
+    ):
+        tokens.get_access_token(SCOPE)
     assert entra.count() == 0
 
 
@@ -376,9 +382,11 @@ def test_no_other_address_is(url) -> None:
 def test_whatever_a_variable_names_elsewhere_is_sent_nothing(variables, monkeypatch) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with identity_registry() as tokens:
-        with pytest.raises(ConfigurationError, match="none of this machine") as raised:
-            tokens.get_access_token(VAULT)
+    with (
+        identity_registry() as tokens,
+        pytest.raises(ConfigurationError, match="none of this machine") as raised,
+    ):
+        tokens.get_access_token(VAULT)
     assert "the-header" not in str(raised.value)
 
 
@@ -496,9 +504,11 @@ def test_where_nothing_answers_it_costs_one_connection_of_less_than_a_second(mon
         raise TimeoutError("timed out")
 
     monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
-    with identity_registry() as tokens:
-        with pytest.raises(ServiceUnavailableError, match="no machine of Azure's"):
-            tokens.get_access_token(VAULT)
+    with (
+        identity_registry() as tokens,
+        pytest.raises(ServiceUnavailableError, match="no machine of Azure's"),
+    ):
+        tokens.get_access_token(VAULT)
     ((host, seconds),) = tried
     assert host == "169.254.169.254"
     assert seconds < 1
@@ -589,7 +599,9 @@ def test_service_fabric_s_answers_are_bounded_and_lead_nowhere(fabric) -> None:
 
 def test_a_thumbprint_that_is_none_is_told_without_asking(fabric, monkeypatch) -> None:
     monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "junk")
-    with identity_registry() as tokens:
-        with pytest.raises(ConfigurationError, match="SHA-1 certificate thumbprint"):
-            tokens.get_access_token(VAULT)
+    with (
+        identity_registry() as tokens,
+        pytest.raises(ConfigurationError, match="SHA-1 certificate thumbprint"),
+    ):
+        tokens.get_access_token(VAULT)
     assert not fabric.received

@@ -11,6 +11,7 @@ import math
 import os
 import threading
 from typing import Any
+from weakref import WeakSet
 
 from ..._runtime.forks import renew_in_child
 from ..._runtime.secrecy import Hidden
@@ -78,13 +79,14 @@ class AzureCredential(SourceCredential):
         whose = _here() if name is None else checked_text("name", name)
         self.name = f"{self._said} of {whose}"
         self._loop = OwnLoop()
+        #: Who has it, for as long as they are there.
+        self._owners: WeakSet[object] = WeakSet()
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
         """Makes its lock anew; the registries of the parent are the child's too."""
-        #: Guards how many registries have it.
+        #: Guards which registries have it.
         self._lock = threading.RLock()
-        self._holders: int = getattr(self, "_holders", 0)
 
     def __repr__(self) -> str:
         return f"AzureCredential({self._shown})"
@@ -115,14 +117,15 @@ class AzureCredential(SourceCredential):
         # What is decorated does not always say that it is asynchronous.
         return self._loop.run(answer, asked.seconds) if inspect.isawaitable(answer) else answer
 
-    def hold(self) -> None:  # noqa: D102 - as the base says
+    def hold(self, owner: object) -> None:  # noqa: D102 - as the base says
         with self._lock:
-            self._holders += 1
+            self._owners.add(owner)
 
-    def let_go(self) -> None:  # noqa: D102 - as the base says
+    def let_go(self, owner: object) -> None:  # noqa: D102 - as the base says
         with self._lock:
-            self._holders -= 1
-            last = self._holders == 0
+            held = owner in self._owners
+            self._owners.discard(owner)
+            last = held and not self._owners
         close = getattr(self._given, "close", None)
         if last:
             self._loop.close(close() if inspect.iscoroutinefunction(close) else None)

@@ -82,11 +82,11 @@ class SourceCredential(Unpicklable, ABC):
             TokenManagerError: There is none to be had.
         """
 
-    def hold(self) -> None:
-        """Notes that a registry uses it."""
+    def hold(self, owner: object) -> None:
+        """Notes who uses it, such as a registry."""
 
-    def let_go(self) -> None:
-        """Notes that a registry uses it no more."""
+    def let_go(self, owner: object) -> None:
+        """Notes that somebody uses it no more; again, or without :meth:`hold`, it is nothing."""
 
 
 class GivenSource:

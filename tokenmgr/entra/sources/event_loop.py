@@ -6,7 +6,9 @@ import threading
 from collections.abc import Awaitable
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as WaitTimeoutError
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
+from weakref import finalize
 
 from ..._runtime.forks import no_fork, renew_in_child
 
@@ -22,19 +24,23 @@ _END = 5.0
 
 
 class OwnLoop:
-    """A loop that is started when it is first needed, and runs until it is closed.
+    """A loop that is started when it is first needed, and runs until it is closed, or let go.
 
     What has connections belongs to the loop that opened them, and so all of it runs in this one.
     """
+
+    _running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
 
     def __init__(self) -> None:
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
         """Has the child start its own: the thread of the parent's is not there."""
+        if self._running is not None:
+            _of_parents.append(self._running)
         #: Guards what follows; never held while anything waits.
         self._lock = threading.RLock()
-        self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+        self._running = None
 
     def run(self, work: Awaitable[T], seconds: float) -> T:
         """Waits for what runs in the loop; cancels it when it takes too long.
@@ -66,7 +72,6 @@ class OwnLoop:
     def close(self, last: Awaitable[object] | None = None) -> None:
         """Ends the loop, after ``last`` has run in it; does nothing where none was started."""
         import asyncio
-        from contextlib import suppress
 
         with self._lock:
             running, self._running = self._running, None
@@ -86,7 +91,7 @@ class OwnLoop:
 
         with suppress(Exception):
             asyncio.run_coroutine_threadsafe(end(), loop).result(_END)
-        loop.call_soon_threadsafe(loop.stop)
+        _stop(loop)
         if thread is not threading.current_thread():
             thread.join(_END)
 
@@ -101,7 +106,19 @@ class OwnLoop:
                 )
                 thread.start()
                 self._running = loop, thread
+                # The thread has no part in this object, and ends with it.
+                finalize(self, _stop, loop).atexit = False
             return self._running[0]
+
+
+#: The loops of a child's parents, which its garbage collector is not to take apart: it shares with
+#: them what they wait by.
+_of_parents: list[object] = []
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(RuntimeError):  # it is closed
+        loop.call_soon_threadsafe(loop.stop)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
