@@ -26,6 +26,7 @@ from . import (
     peers,
     recovery,
     report,
+    secretless,
     shared_anywhere,
     shared_churn,
     shared_cold,
@@ -82,6 +83,7 @@ def _sections() -> Iterator[Section]:
     yield users_at_once.section()
     yield _alone(shared_anywhere.section)
     yield tenants.section()
+    yield secretless.section()
     yield first_token.section()
     yield imports.section(rounds=15)
 

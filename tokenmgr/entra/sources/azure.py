@@ -75,9 +75,9 @@ class AzureCredential(SourceCredential):
         self._given = credential
         self._said = type(credential).__name__
         self._shown = ", ".join(filter(None, (self._said, chosen_by)))
-        self.authority = Authority("azure-credential", "given")
+        self.authority: Authority = Authority("azure-credential", "given")
         whose = _here() if name is None else checked_text("name", name)
-        self.name = f"{self._said} of {whose}"
+        self.name: str = f"{self._said} of {whose}"
         self._loop = OwnLoop()
         #: Who has it, for as long as they are there.
         self._owners: WeakSet[object] = WeakSet()

@@ -85,10 +85,10 @@ class ManagedIdentity(SourceCredential):
                 "name the same identity"
             )
         self._id = given
-        self.authority = Authority("managed-identity", "given")
+        self.authority: Authority = Authority("managed-identity", "given")
         whose = "" if name is None else checked_text("name", name)
         named = [f"{kind}={text.lower()}" for kind, text in given.items()]
-        self.name = " ".join(named or [_SYSTEM])
+        self.name: str = " ".join(named or [_SYSTEM])
         if whose or not given:
             self.name += f" of {whose or this_user_here()}"
         #: Whether its endpoint has ever answered in this process.

@@ -82,6 +82,9 @@ class _Received(io.BufferedReader):
 class TimedResponse(http.client.HTTPResponse):
     """An answer that is read until the timeout that its socket had when it was sent is over."""
 
+    fp: Any
+    headers: Any
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._received = _Received(_Reader(self.fp.detach(), sock))
@@ -92,7 +95,7 @@ class TimedResponse(http.client.HTTPResponse):
         while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             # http.client reads past 100 alone, and takes any other of them for the answer, which
             # then waits for the next request (RFC 9110, section 15.2).
-            self.headers = None  # type: ignore[assignment] # for it to begin anew
+            self.headers = None
             super().begin()
         if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS or _is_ambiguous(self.headers):
             self.will_close = True
