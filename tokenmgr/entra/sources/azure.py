@@ -41,7 +41,8 @@ class AzureCredential(SourceCredential):
     is closed with the last registry that has it; others are their owner's to close.
 
     Claims, continuous access evaluation and the tenant of ``registry.tenant(…)`` are passed on.
-    The credential's own cache comes before it is asked anew, where it has one.
+    The credential's own cache comes before it is asked anew, where it has one. What takes longer
+    than the registry's ``timeout=`` and 5 s more is asked beside that: give slow ones more.
 
     Example:
         >>> from tokenmgr import AzureCredential, TokenRegistry
@@ -94,7 +95,7 @@ class AzureCredential(SourceCredential):
     def fetch(self, asked: Asked) -> AccessToken:  # noqa: D102 - as the base says
         handled = handled_now()
         try:
-            given = Hidden(self._ask(asked))
+            given = self._ask(asked)
         except Exception as exc:  # noqa: BLE001 - it is anybody's code
             let_interruptions_pass(exc, handled)
             error = error_of(exc.with_traceback(None), repr(self), asked.claims)
@@ -103,7 +104,7 @@ class AzureCredential(SourceCredential):
         # Anew, without what led to it: its frames hold requests, with secrets in them.
         raise error
 
-    def _ask(self, asked: Asked) -> Any:
+    def _ask(self, asked: Asked) -> Hidden:
         options: dict[str, Any] = {"claims": asked.claims, "tenant_id": asked.tenant}
         options = {name: value for name, value in options.items() if value is not None}
         if asked.cae:
@@ -113,9 +114,10 @@ class AzureCredential(SourceCredential):
             ask, given = self._given.get_token, options
         if inspect.iscoroutinefunction(ask):
             return self._loop.run(ask(*asked.scopes, **given), asked.seconds)
-        answer = ask(*asked.scopes, **given)
-        # What is decorated does not always say that it is asynchronous.
-        return self._loop.run(answer, asked.seconds) if inspect.isawaitable(answer) else answer
+        answer = Hidden(ask(*asked.scopes, **given))
+        if inspect.isawaitable(answer.cell_contents):  # what is decorated does not always say so
+            return self._loop.run(answer.cell_contents, asked.seconds)
+        return answer
 
     def hold(self, owner: object) -> None:  # noqa: D102 - as the base says
         with self._lock:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as WaitTimeoutError
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
 from weakref import finalize
 
-from ..._runtime.forks import no_fork, renew_in_child
-
-if TYPE_CHECKING:
-    import asyncio
+from ..._runtime.forks import renew_in_child
+from ..._runtime.secrecy import Hidden
 
 __all__ = ["OwnLoop"]
-
-T = TypeVar("T")
 
 #: Seconds for what is under way to be cancelled at the end, and for the thread to be gone.
 _END = 5.0
@@ -42,22 +38,23 @@ class OwnLoop:
         self._lock = threading.RLock()
         self._running = None
 
-    def run(self, work: Awaitable[T], seconds: float) -> T:
+    def run(self, work: Awaitable[object], seconds: float) -> Hidden:
         """Waits for what runs in the loop; cancels it when it takes too long.
 
         Args:
             work: What to wait for.
             seconds: How long at most.
 
+        Returns:
+            What it gave, hidden.
+
         Raises:
             TimeoutError: It took longer.
             Exception: What it raised.
         """
-        with no_fork():
-            import asyncio
 
-        async def awaited() -> T:
-            return await work
+        async def awaited() -> Hidden:
+            return Hidden(await work)  # a task's repr shows its result
 
         future = asyncio.run_coroutine_threadsafe(awaited(), self._loop())
         try:
@@ -71,8 +68,6 @@ class OwnLoop:
 
     def close(self, last: Awaitable[object] | None = None) -> None:
         """Ends the loop, after ``last`` has run in it; does nothing where none was started."""
-        import asyncio
-
         with self._lock:
             running, self._running = self._running, None
         if running is None:
@@ -96,18 +91,17 @@ class OwnLoop:
             thread.join(_END)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
-        import asyncio
-
         with self._lock:
-            if self._running is None:
+            # One that is not alive was never started: whoever was about to has been interrupted.
+            if self._running is None or not self._running[1].is_alive():
                 loop = asyncio.new_event_loop()
                 thread = threading.Thread(
                     target=_serve, args=(loop,), name="tokenmgr-loop", daemon=True
                 )
-                thread.start()
-                self._running = loop, thread
                 # The thread has no part in this object, and ends with it.
                 finalize(self, _stop, loop).atexit = False
+                self._running = loop, thread
+                thread.start()
             return self._running[0]
 
 
@@ -122,8 +116,6 @@ def _stop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    import asyncio
-
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
