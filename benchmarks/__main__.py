@@ -26,6 +26,7 @@ from . import (
     peers,
     recovery,
     report,
+    secretless,
     shared_anywhere,
     shared_churn,
     shared_cold,
@@ -94,6 +95,7 @@ def _sections() -> Iterator[Section]:
     # Alone, as nobody else is to have FastAPI in memory.
     yield _alone(web_api.section)
     yield web_fleet.section()
+    yield secretless.section()
     yield first_token.section()
     yield imports.section(rounds=15)
 

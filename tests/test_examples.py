@@ -15,6 +15,7 @@ import pytest
 import redis_servers
 import requests
 from agent_legs import legs
+from azure_cli import AzureCli
 from fork_marks import needs_fork
 from programs import read_until, run, running
 from waiting import until
@@ -55,6 +56,42 @@ def test_the_daemon_asks_for_the_scope_it_is_given(entra):
 
     assert process.returncode == 0
     assert entra.count(scope="api://orders/.default") == 1
+
+
+@pytest.mark.parametrize("host", ["app_service", "vm"])
+def test_the_secretless_daemon_calls_as_the_machine_or_as_an_app_that_trusts_it(entra, host):
+    entra.trust_identity(entra.system_identity)
+    variables = entra.identity_environment(host) | {
+        name: entra.environment()[name] for name in ("REQUESTS_CA_BUNDLE", "NO_PROXY")
+    }
+    common = ("--url", f"{entra.url}{API}", "--interval", "0.01", "--count", "3")
+    program = "examples/secretless_daemon.py"
+
+    machine = run(program, *common, **variables)
+    app = run(
+        program, *common, "--app", entra.client_id, "--tenant", entra.authority(), **variables
+    )
+
+    assert (machine.returncode, app.returncode) == (0, 0), machine.stderr + app.stderr
+    assert "tokens come from <TokenRegistry of ManagedIdentity()>" in machine.stderr
+    assert (entra.api_calls, len(entra.identity_requests), entra.count()) == (6, 2, 1)
+
+
+def test_the_secretless_daemon_calls_as_who_has_signed_in(entra, tmp_path):
+    with entra.registry() as tokens:  # what az would have got
+        token = tokens.get_access_token("https://graph.microsoft.com/.default")
+    cli = AzureCli(tmp_path, answer={"accessToken": token})
+    settings = {"AZURE_TOKEN_CREDENTIALS": "AzureCliCredential", "PATH": cli.path}
+
+    done = run(
+        *("examples/secretless_daemon.py", "--signed-in", "--count", "2", "--interval", "0"),
+        *("--url", f"{entra.url}{API}"),
+        **settings,
+        REQUESTS_CA_BUNDLE=entra.ca_file,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (entra.api_calls, len(cli.calls)) == (2, 1)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])

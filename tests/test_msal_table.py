@@ -1,4 +1,4 @@
-"""docs/msal.md has a row for whatever MSAL's applications offer, and names what there is here."""
+"""docs/msal.md has a row for whatever MSAL's classes offer, and names what there is here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from tokenmgr.registry import TokenRegistry
 from tokenmgr.sessions import UserSession
 
 PAGE = Path(__file__).parents[1] / "docs" / "msal.md"
-CLASSES = [msal.ConfidentialClientApplication, msal.PublicClientApplication]
+CLASSES = [
+    *(msal.ConfidentialClientApplication, msal.PublicClientApplication),
+    msal.ManagedIdentityClient,
+]
 #: What the page calls things, and what they are.
 OURS = {
     "agent": Agent,

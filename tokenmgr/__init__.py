@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .entra.sources.azure import AzureCredential
+    from .entra.sources.managed_identity import ManagedIdentity
     from .errors import (
         AuthorityError,
         BearerRefusedError,
@@ -48,6 +50,7 @@ __all__ = [
     "AuthCodeFlow",
     "Authority",
     "AuthorityError",
+    "AzureCredential",
     "BearerRefusedError",
     "Certificate",
     "ClientAssertion",
@@ -60,6 +63,7 @@ __all__ = [
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
+    "ManagedIdentity",
     "OverrideIgnoredError",
     "RefreshPolicy",
     "ServiceUnavailableError",
@@ -79,6 +83,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "entra.sources.azure": ("AzureCredential",),
+    "entra.sources.managed_identity": ("ManagedIdentity",),
     "flows": ("AuthCodeFlow", "DeviceCodeFlow", "SignInOptions"),
     "identity.authority": ("Authority",),
     "identity.certificates": ("Certificate",),

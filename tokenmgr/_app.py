@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._context import Context, new_context
+from ._kept_assertion import KeptAssertion, kept_assertion
 from ._members import Members
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import no_fork, renew_in_child
@@ -15,11 +16,12 @@ from ._runtime.secrecy import Hidden, Unpicklable
 from ._runtime.stack import longest_wait
 from .entra.client import Client
 from .entra.particulars import particulars_of
+from .entra.sources.base import SourceCredential
 from .entra.wire.connection import ClientCertificate, Connection
 from .errors import ConfigurationError
 from .events import Event
 from .identity.authority import Authority
-from .identity.credentials import ClientCredential, ClientSecret
+from .identity.credentials import ClientCredential, ClientSecret, FederatedAssertion
 from .policy import RefreshPolicy
 
 if TYPE_CHECKING:
@@ -66,8 +68,8 @@ class App(Unpicklable):
     """An app: its credential, its way to the service, its store, its threads and its limits.
 
     Args:
-        client_id: Its client id.
-        authority: Whom it asks.
+        client_id: Its client id; None where its credential gives tokens by itself.
+        authority: Whom it asks; None likewise.
         given: What proves who it is, and the settings ``store``, ``encryption_key`` and
             ``proxies``: any of them may be secret, or hold a password.
         added: What it says of itself, and adds to its requests, by name.
@@ -86,8 +88,8 @@ class App(Unpicklable):
 
     def __init__(
         self,
-        client_id: str,
-        authority: Authority,
+        client_id: str | None,
+        authority: Authority | str | None,
         given: Hidden,
         added: Hidden,
         *,
@@ -110,13 +112,21 @@ class App(Unpicklable):
             policy=policy, clock=clock, on_event=on_event, fetch_timeout=timeout
         )
         credential = _checked(secret)
+        whose, whom = _whom(client_id, authority, credential)
+        if isinstance(credential, FederatedAssertion):
+            credential = kept_assertion(credential, whom, self.context)
         #: The app at the authority that the program has named.
-        self.client: Client = self._client(authority, client_id, credential, added, cae=cae)
+        self.client: Client = self._client(whom, whose, credential, added, cae=cae)
         self.sealed: SealedStore | None = self._seal(store, keys, credential, namespace)
         self._credential, self._keys = credential, keys
+        given_by = credential if isinstance(credential, SourceCredential) else None
+        #: Whether it may be at other tenants.
+        self.has_tenants: bool = given_by.has_tenants if given_by else whom.kind == "entra"
         self._most_users = _number_of(max_users)
         self._session_ttl = _seconds_of(session_ttl)
         self._members = Members(self.client, self.context, self.sealed)
+        if given_by is not None:
+            given_by.hold(self)
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -128,23 +138,29 @@ class App(Unpicklable):
         self,
         authority: Authority,
         client_id: str,
-        credential: ClientCredential | None,
+        credential: ClientCredential | SourceCredential | None,
         added: Hidden,
         *,
         cae: bool,
     ) -> Client:
+        given_by = credential if isinstance(credential, SourceCredential) else None
         return Client(
             authority,
             client_id,
-            credential,
+            None if isinstance(credential, SourceCredential) else credential,
             connection=self.connection,
             context=self.context,
             cae=cae,
             particulars=particulars_of(authority, credential, added),
+            given_by=given_by,
         )
 
     def _seal(
-        self, store: Hidden, keys: Hidden, credential: ClientCredential | None, namespace: str
+        self,
+        store: Hidden,
+        keys: Hidden,
+        credential: ClientCredential | SourceCredential | None,
+        namespace: str,
     ) -> SealedStore | None:
         if store.cell_contents is None:
             return None
@@ -216,19 +232,49 @@ class App(Unpicklable):
         self.context.settle(min(_PATIENCE, longest_wait()))
         if self._part is not None:
             self._part.close(_PATIENCE)
+        if isinstance(self._credential, KeptAssertion):
+            self._credential.close()
+        elif isinstance(self._credential, SourceCredential):
+            self._credential.let_go(self)
 
 
-def _checked(given: Hidden) -> ClientCredential | None:
+def _checked(given: Hidden) -> ClientCredential | SourceCredential | None:
     if given.cell_contents is None:
         return None
     if isinstance(given.cell_contents, str):
         return ClientSecret(given.cell_contents)
-    if isinstance(given.cell_contents, ClientCredential):
+    if isinstance(given.cell_contents, (ClientCredential, SourceCredential)):
         return given.cell_contents
+    if any(hasattr(given.cell_contents, name) for name in ("get_token", "get_token_info")):
+        raise ConfigurationError(
+            "credential= is one of azure-core's: pass AzureCredential(credential)"
+        )
     raise ConfigurationError(
-        "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion or a "
-        "WorkloadIdentity; it is left out for a public client, which has none"
+        "credential= is a ClientSecret (or its text), a Certificate, a ClientAssertion, a "
+        "WorkloadIdentity, a ManagedIdentity or an AzureCredential; it is left out for a public "
+        "client, which has none"
     )
+
+
+def _whom(
+    client_id: str | None,
+    authority: Authority | str | None,
+    credential: ClientCredential | SourceCredential | None,
+) -> tuple[str, Authority]:
+    """Gives the app's id, and whom it asks: what the program says, or what its credential is."""
+    if not isinstance(credential, SourceCredential):
+        if authority is None:
+            raise ConfigurationError(
+                "authority= is missing: pass Authority.entra(tenant), or the authority's URL"
+            )
+        return client_id or "", Authority.parse(authority)
+    if client_id is not None or authority is not None:
+        raise ConfigurationError(
+            f"{credential!r} gives tokens by itself: leave client_id= and authority= out. "
+            "ManagedIdentity(client_id=) names one that a user has assigned; an app of your own "
+            "takes ClientAssertion.from_managed_identity(ManagedIdentity())"
+        )
+    return credential.name, credential.authority
 
 
 def _number_of(max_users: int) -> int:

@@ -14,8 +14,8 @@ from ._runtime.clock import Clock
 from ._runtime.forks import renew_in_child
 from ._runtime.loops import running_loop
 from .entra.client import Client
-from .entra.grants.client_credentials import ClientCredentialsSource
 from .entra.particulars import Extra
+from .entra.sources.base import source_of
 from .errors import ConfigurationError, TokenManagerError
 from .manager import AccessTokenManager, manager_of
 from .token import Scopes, TokenKey, normalize_scopes
@@ -144,7 +144,7 @@ class Members:
         Raises:
             TokenManagerError: As for :meth:`manager`.
         """
-        source = ClientCredentialsSource(
+        source = source_of(
             client or self._client,
             normalize_scopes(scopes),
             cae=cae,

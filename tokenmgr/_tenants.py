@@ -92,6 +92,7 @@ class Tenant(Unpicklable):
         Raises:
             ConfigurationError: The authority has no such grant, or it is closed.
         """
+        self.client.check_app("a sign-in, or a session of a user's,")
         users = self.app.users_at(self.client)
         with self.app.lock:
             self.check_open()
@@ -104,6 +105,7 @@ class Tenant(Unpicklable):
         Raises:
             ConfigurationError: The store's key is derived from the credential, or it is closed.
         """
+        self.client.check_app("a sign-in, or a session of a user's,")
         self.check_open()
         if self.sessions is not None:
             return self.sessions
@@ -171,7 +173,7 @@ class Tenants:
             ConfigurationError: The authority has no others.
         """
         authority = self._app.client.authority
-        if authority.kind != "entra":
+        if not self._app.has_tenants:
             raise ConfigurationError(
                 f"an authority of kind {authority.kind!r} has no other tenants: make a "
                 "TokenRegistry with the authority that is meant"

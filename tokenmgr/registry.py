@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._sharing.keys import EncryptionKey
     from .agents import Agent
     from .entra.client import Client
+    from .entra.sources.base import SourceCredential
     from .entra.wire.connection import ClientCertificate
     from .identity.environment import Settings
     from .sessions import UserSession
@@ -60,7 +61,9 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
     Args:
         client_id: The app's client id.
         credential: What proves who the app is; a str is a client secret. Left out, it is a public
-            client, which signs users in and has no tokens of its own.
+            client, which signs users in and has no tokens of its own. A
+            :class:`~tokenmgr.ManagedIdentity` or an :class:`~tokenmgr.AzureCredential` gives tokens
+            by itself: leave ``client_id=`` and ``authority=`` out.
         authority: Whom it asks; a str is its URL.
         store: Where tokens are shared with other workers: ``sqlite:///tokens.db`` on one host,
             ``redis://…``, ``rediss://…`` or ``unix://…`` between hosts, or a
@@ -112,9 +115,9 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
     def __init__(
         self,
         *,
-        client_id: str,
-        credential: ClientCredential | str | None = None,
-        authority: Authority | str,
+        client_id: str | None = None,
+        credential: ClientCredential | SourceCredential | str | None = None,
+        authority: Authority | str | None = None,
         store: TokenStore | str | None = None,
         encryption_key: EncryptionKey | None = None,
         namespace: str = "tokenmgr",
@@ -147,7 +150,7 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         )
         app = App(
             client_id,
-            Authority.parse(authority),
+            authority,
             given,
             Hidden(
                 {
@@ -188,7 +191,15 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         with ``TOKENMGR_AUTHORITY`` (the URL of any authority). The first of these that is set
         proves who the app is: ``AZURE_CLIENT_SECRET``; ``AZURE_CLIENT_CERTIFICATE_PATH`` (with
         ``AZURE_CLIENT_CERTIFICATE_PASSWORD`` and ``AZURE_CLIENT_SEND_CERTIFICATE_CHAIN``);
-        ``AZURE_FEDERATED_TOKEN_FILE``. ``AZURE_REGIONAL_AUTHORITY_NAME`` is ``azure_region=``
+        ``AZURE_FEDERATED_TOKEN_FILE``.
+
+        Where none of them is, and no ``TOKENMGR_AUTHORITY``, what the host knows gives the tokens,
+        as azure-identity has it: what ``AZURE_TOKEN_CREDENTIALS`` names, or its
+        ``DefaultAzureCredential``, where it is installed. The registry's repr and a line of the
+        log (``tokenmgr``, INFO) say which. ``ManagedIdentityCredential`` is
+        :class:`~tokenmgr.ManagedIdentity`, and needs no azure-identity.
+
+        ``AZURE_REGIONAL_AUTHORITY_NAME`` is ``azure_region=``
         (``tryautodetect`` finds it out) where the authority has regions, and ``TOKENMGR_STORE`` and
         ``TOKENMGR_ENCRYPTION_KEY`` (one key or several, with commas between them) are ``store=``
         and ``encryption_key=``, where these are left out. It has a credential: a public client is
@@ -198,16 +209,22 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
             **settings: As for :class:`TokenRegistry`.
 
         Raises:
-            ConfigurationError: A variable is missing, or two contradict each other.
+            ConfigurationError: A variable is missing, or two contradict each other; or nothing
+                proves who the app is, and azure-identity is not installed.
             AuthorityError: The tenant or the authority is not one.
         """
         settings, given = {}, Hidden(settings)  # among them may be the store's password, or the key
         from .identity.environment import settings_from
 
         found = settings_from(os.environ)
+        credential: ClientCredential | SourceCredential | None = found.credential
+        if credential is None:
+            from .entra.sources.default import default_credential
+
+            credential = default_credential(os.environ)
         return cls(
             client_id=found.client_id,
-            credential=found.credential,
+            credential=credential,
             authority=found.authority,
             **_completed(given, found),
         )
@@ -216,6 +233,9 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         if not hasattr(self, "_own"):  # an error reporter shows what could not be made
             return "<TokenRegistry>"
         app = self._own.client
+        if app.given_by is not None:
+            tenant = f" at {app.authority.tenant}" if app.authority.tenant else ""
+            return f"<TokenRegistry of {app.given_by!r}{tenant}>"
         return f"<TokenRegistry of {app.client_id} at {app.authority}>"
 
     def manager(
@@ -441,8 +461,9 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.
 
         Raises:
-            ConfigurationError: The registry is closed.
+            ConfigurationError: The registry is closed, or no cache of MSAL's is like its tokens.
         """
+        self._own.client.check_app("export_cache()")
         self._own.check_open()
         now = self._own.app.context.clock.elapsed()
         held = [(cell.key, cell.current) for cell in map(cell_of, self._own.members.all())]
@@ -472,6 +493,7 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
                 closed.
         """
         text, given = "", Hidden(text)  # it is secret
+        self._own.client.check_app("import_cache()")
         self._own.check_open()
         self._own.imported.load(given.cell_contents)
         for record in self._own.imported.take_tokens():

@@ -545,7 +545,11 @@ def test_no_error_of_a_manager_from_a_secret_shows_it(tenant, scope) -> None:
         {"AZURE_AUTHORITY_HOST": "http://login.microsoftonline.com"},
         {"TOKENMGR_AUTHORITY": "contoso.com"},
         {"TOKENMGR_AUTHORITY": "https://login.microsoftonline.com/fabrikam.com"},
-        {"AZURE_CLIENT_SECRET": "", "AZURE_CLIENT_CERTIFICATE_PATH": ""},
+        {
+            "AZURE_CLIENT_SECRET": "",
+            "AZURE_CLIENT_CERTIFICATE_PATH": "",
+            "TOKENMGR_AUTHORITY": "https://login.microsoftonline.com/contoso.com",
+        },
     ],
 )
 @pytest.mark.parametrize("proof", ["AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PASSWORD"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -196,7 +197,15 @@ def test_ad_fs_has_no_tenant_that_another_could_contradict() -> None:
 
 def test_who_has_no_credential_is_led_to_a_public_client() -> None:
     with pytest.raises(ConfigurationError, match=r"public client.* TokenRegistry\(client_id="):
-        settings_from(but(AZURE_CLIENT_SECRET=None))
+        settings_from(
+            but(AZURE_CLIENT_SECRET=None, AZURE_TENANT_ID=None, TOKENMGR_AUTHORITY=CONTOSO)
+        )
+
+
+def test_who_has_neither_a_credential_nor_an_authority_is_left_to_the_host() -> None:
+    settings = settings_from(but(AZURE_CLIENT_SECRET=" \n", TOKENMGR_STORE="sqlite:///t.db"))
+    assert (settings.client_id, settings.credential, settings.authority) == (None, None, None)
+    assert settings.store == "sqlite:///t.db"
 
 
 @pytest.mark.parametrize("empty", [None, "", " \n"])
@@ -205,10 +214,6 @@ def test_who_has_no_credential_is_led_to_a_public_client() -> None:
     [
         ("AZURE_CLIENT_ID", ["AZURE_CLIENT_ID"]),
         ("AZURE_TENANT_ID", ["AZURE_TENANT_ID", "TOKENMGR_AUTHORITY"]),
-        (
-            "AZURE_CLIENT_SECRET",
-            ["AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE"],
-        ),
     ],
 )
 def test_what_is_missing_or_empty_is_named(missing, named, empty) -> None:
@@ -315,8 +320,13 @@ def test_a_registry_is_made_at_an_authority_of_any_kind(kind, monkeypatch) -> No
 
 def test_a_registry_of_an_empty_environment_says_where_to_begin(monkeypatch) -> None:
     set_only(monkeypatch, {})
-    with pytest.raises(ConfigurationError, match="set AZURE_CLIENT_ID"):
+    monkeypatch.setitem(sys.modules, "azure.identity", None)  # as where it is not installed
+    with pytest.raises(ConfigurationError, match=r"\bset ") as raised:
         TokenRegistry.from_env()
+    assert re.findall(r"AZURE(?:_[A-Z]+)+", str(raised.value)) == [
+        *("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE"),
+        "AZURE_TOKEN_CREDENTIALS",
+    ]
 
 
 def test_a_registry_of_the_environment_asks_with_the_secret_there(entra, monkeypatch) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._runtime.forks import no_fork
 from .._runtime.secrecy import Hidden, Unpicklable, is_unicode
+from ..entra.sources.base import SourceCredential
 from ..errors import ConfigurationError, TokenManagerError
 from ..identity.certificates import Certificate
 from ..identity.credentials import ClientCredential, ClientSecret
@@ -40,7 +41,8 @@ class SealingKeys(Unpicklable):
         encryption_key: The key, or several, of which the first seals and all open. None derives
             it from the credential: whoever can ask for a token can then open its record, and
             nobody else.
-        credential: What it is derived from; None for a public client.
+        credential: What it is derived from; None for a public client. One that gives tokens by
+            itself has nothing to derive it from.
         salt: What a guess at the credential has to be made for anew: whose it is.
 
     Raises:
@@ -50,24 +52,20 @@ class SealingKeys(Unpicklable):
     def __init__(
         self,
         encryption_key: EncryptionKey | None,
-        credential: ClientCredential | None,
+        credential: ClientCredential | SourceCredential | None,
         *,
         salt: str = "",
     ) -> None:
         encryption_key, given = None, Hidden(encryption_key)
         self._given = _materials(given)
         if self.is_derived and not _gives_secret(credential):
-            reason = (
-                "a public client has no credential"
-                if credential is None
-                else "this credential has no secret that stays"
-            )
             raise ConfigurationError(
-                f"what is shared in a store is encrypted, and {reason} to derive a key from: pass "
-                "encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the same in every worker. "
+                f"what is shared in a store is encrypted, and {_no_secret(credential)} to derive a "
+                "key from: pass encryption_key=, or set TOKENMGR_ENCRYPTION_KEY, to the same in "
+                "every worker. "
                 "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
             )
-        self._credential = credential
+        self._credential = credential if isinstance(credential, ClientCredential) else None
         self._salt = f"tokenmgr store, 2\n{salt}".encode()
         #: The keys, and what they are made of: one value, replaced whole.
         self._made: tuple[Hidden, tuple[SealingKey, ...]] = Hidden(()), ()
@@ -120,7 +118,7 @@ class SealingKeys(Unpicklable):
 
 
 def keys_of_app(
-    encryption_key: Hidden, credential: ClientCredential | None, *, salt: str
+    encryption_key: Hidden, credential: ClientCredential | SourceCredential | None, *, salt: str
 ) -> SealingKeys:
     """Makes the keys of what an app seals without a store: its own, or else this process's.
 
@@ -158,7 +156,7 @@ def _stretched(secret: bytes, salt: bytes) -> Hidden:
         return known
 
 
-def _gives_secret(credential: ClientCredential | None) -> bool:
+def _gives_secret(credential: object) -> bool:
     """Whether there is anything in it to derive a key from that all workers have in common."""
     if isinstance(credential, Certificate):
         return credential.has_key
@@ -169,6 +167,14 @@ def _secret_of(proof: Proof) -> Hidden:
     if isinstance(proof, KeyPair):
         return Hidden(proof.private_key)
     return Hidden(proof.text if isinstance(proof, SecretText) else "")
+
+
+def _no_secret(credential: object) -> str:
+    if credential is None:
+        return "a public client has no credential"
+    if isinstance(credential, SourceCredential):
+        return f"{credential!r} has no secret that all workers know"
+    return "this credential changes too often"
 
 
 def _is_strong(key: object) -> bool:

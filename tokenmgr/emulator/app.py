@@ -15,6 +15,7 @@ from .browser_app import BrowserApp
 from .callers import realm_of, username_of
 from .errors import EntraError, error_body
 from .faults import Fault
+from .managed_identity import IdentityEndpoints
 from .oauth import EntraAuthorizationServer
 from .observing import observed
 from .paths import PATHS, existing
@@ -23,10 +24,13 @@ from .state import State
 from .token_request import TokenRequest
 from .tokens import InvalidAccessTokenError, RevokedAccessTokenError
 
-__all__ = ["build_app"]
+__all__ = ["build_app", "build_identity_app"]
 
 #: What of the requests has a body of fields that is written down.
 _WITH_FIELDS = frozenset({"token", "devicecode", "authorize", "logout", "page", "device"})
+
+#: What waits as long as tests want.
+_WAITING = frozenset({"token", "identity"})
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,6 +58,13 @@ def build_app(state: State) -> web.Application:
     app.router.add_get("/common/userrealm/{username}", handlers.user_realm, name="userrealm")
     handlers.browsers.add_routes(app)
     app.router.add_route("*", "/graph/v1.0/{path:.+}", handlers.graph, name="graph")
+    return app
+
+
+def build_identity_app(state: State, endpoints: IdentityEndpoints) -> web.Application:
+    """The application that answers for the machine's identities."""
+    app = web.Application(middlewares=[_Handlers(state).observe])
+    endpoints.add_routes(app)
     return app
 
 
@@ -185,7 +196,7 @@ class _Handlers:
         """What is to be written down of a request, before it is answered."""
         kind = (request.match_info.route.name or "other").partition(".")[0]
         form = await _form(request) if kind in _WITH_FIELDS else {}
-        if kind in ("authorize", "logout"):
+        if kind in ("authorize", "logout", "identity"):
             form = {**request.query, **form}
         bearer = request.headers.get("Authorization", "") if kind == "graph" else ""
         return RecordedRequest(

@@ -95,7 +95,8 @@ class Controls:
                 ``graph`` their access token.
             client_id: Only requests by this app, as it names itself.
             path: What fails: ``token``, ``discovery``, ``keys``, ``graph``, ``authorize``,
-                ``devicecode``, ``userrealm`` or ``sidecar`` (see :meth:`sidecar`).
+                ``devicecode``, ``userrealm``, ``sidecar`` (see :meth:`sidecar`) or ``identity``
+                (the endpoints of managed identities).
 
         Raises:
             ValueError: ``path`` is something else.

@@ -19,6 +19,7 @@ __all__ = ["Fault", "FaultPlan", "Gate", "Target"]
 _PATHS = (
     *("token", "discovery", "keys", "graph", "authorize", "devicecode", "userrealm"),
     "sidecar",
+    "identity",
 )
 
 _SERVER_ERRORS = 500

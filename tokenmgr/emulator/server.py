@@ -14,10 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .agent_controls import AgentControls
-from .app import build_app
+from .app import build_app, build_identity_app
 from .authorities import DEFAULT_TENANT, AuthorityKind, tenant_guid
 from .certificates import server_context
-from .controls import Controls, new_secret
+from .controls import new_secret
+from .identities import Identities
+from .identity_controls import IdentityControls, new_identity
+from .managed_identity import IdentityEndpoints
 from .serving import HttpsServer, listen
 from .sidecar import ALLOWED, EmulatedSidecar
 from .sidecar_options import SidecarApi
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["EntraEmulator"]
 
 
-class EntraEmulator(SignInControls, AgentControls, UserControls, Controls):
+class EntraEmulator(SignInControls, AgentControls, UserControls, IdentityControls):
     """A Microsoft Entra of your own, over HTTPS on the loopback interface.
 
     It serves Entra tenants, B2C policies, an ADFS and OpenID providers, verifies credentials for
@@ -85,10 +88,14 @@ class EntraEmulator(SignInControls, AgentControls, UserControls, Controls):
             token_lifetime=token_lifetime,
             refresh_in=refresh_in,
             latency=latency,
+            identities=Identities(new_identity(str(uuid.uuid4()), "")),
         )
+        self._endpoints = IdentityEndpoints(self._state)
         self._state.clients.add(self.client_id, secret=client_secret or new_secret())
         self._lock = threading.Lock()  # guards what follows
         self._server: HttpsServer | None = None
+        #: Where managed identities are asked for, with its address.
+        self._machine: tuple[HttpsServer, str] | None = None
         self._directory: Path | None = None
         self._closed = False
         self._pid = os.getpid()
@@ -125,14 +132,16 @@ class EntraEmulator(SignInControls, AgentControls, UserControls, Controls):
         """Stop, and free the port, the thread and the files. Once is enough, twice does no harm."""
         with self._lock:
             server, self._server = self._server, None
+            machine, self._machine = self._machine, None
             directory, self._directory = self._directory, None
             self._closed = True
         if os.getpid() != self._pid:
             # A forked child has neither the thread nor a right to its parent's files.
             return
         self._state.gate.close()
-        if server is not None:
-            server.close()
+        for each in (server, machine[0] if machine else None):
+            if each is not None:
+                each.close()
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -247,6 +256,27 @@ class EntraEmulator(SignInControls, AgentControls, UserControls, Controls):
             "REQUESTS_CA_BUNDLE": self.ca_file,
             "NO_PROXY": self._host,
         }
+
+    def _identity_endpoints(self, host: str) -> dict[str, str]:
+        with self._lock:
+            if self._directory is None:
+                raise RuntimeError("the emulator has no machine while it is not running")
+            if self._machine is None:
+                self._machine = self._serve_machine(self._directory)
+            return self._endpoints.environment(host, self._machine[1])
+
+    def _serve_machine(self, directory: Path) -> tuple[HttpsServer, str]:
+        self._state.identities.key_folder = directory
+        listener = listen(self._host, 0)
+        try:
+            app = build_identity_app(self._state, self._endpoints)
+            server = HttpsServer(app, listener=listener, context=None)
+            server.start()
+        except BaseException:
+            listener.close()
+            raise
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return server, f"http://{host}:{listener.getsockname()[1]}"
 
     def _authority(self, kind: AuthorityKind, tenant: str = "", policy: str | None = None) -> str:
         if not self._state.base_url:

@@ -44,7 +44,7 @@ class HttpsServer:
     Args:
         app: What answers.
         listener: Where it is asked. Closed along with the server.
-        context: The TLS side of it; None without.
+        context: The TLS side of it; None for plain http.
     """
 
     def __init__(

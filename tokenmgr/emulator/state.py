@@ -9,6 +9,7 @@ from .browsers import Browsers
 from .clients import ClientDirectory
 from .codes import AuthorizationCodes, DeviceCodes
 from .faults import FaultPlan, Gate
+from .identities import Identities
 from .protection import Protection
 from .recording import RequestLog
 from .refresh_tokens import RefreshTokens
@@ -37,6 +38,7 @@ class State:
         device_code_lifetime: Seconds that a user has to type a device's code.
         device_code_interval: Seconds that a device has to wait between its requests.
         protection: What the protected API asks of a token.
+        identities: The managed identities of the machine that it stands for.
     """
 
     signer: TokenSigner
@@ -50,6 +52,7 @@ class State:
     device_code_lifetime: float = 900
     device_code_interval: float = 5
     protection: Protection = field(default_factory=Protection)
+    identities: Identities = field(default_factory=lambda: Identities(None))
     clients: ClientDirectory = field(default_factory=ClientDirectory)
     users: UserDirectory = field(default_factory=UserDirectory)
     refresh_tokens: RefreshTokens = field(default_factory=RefreshTokens)

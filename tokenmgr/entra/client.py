@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -67,6 +67,7 @@ class Client:
         context: The time, and where events go; its own when left out.
         cae: Whether it says that it answers claims challenges, where a source does not.
         particulars: What it says of itself, and adds to its requests.
+        given_by: The credential that gives its tokens by itself; None where an authority does.
         beside: The same app at another authority.
 
     Raises:
@@ -83,6 +84,7 @@ class Client:
         context: Context | None = None,
         cae: bool = False,
         particulars: Particulars | None = None,
+        given_by: object = None,
         beside: Client | None = None,
     ) -> None:
         if not isinstance(client_id, str) or not client_id.strip():
@@ -95,6 +97,7 @@ class Client:
         self.cae = cae
         self.particulars: Particulars = particulars or Particulars()
         self.client_id: str = client_id.strip()
+        self.given_by = given_by
         self._credential: ClientCredential = credential or _NoCredential()
         self._connection = connection or Connection()
         self._context = context or new_context()
@@ -118,7 +121,32 @@ class Client:
     @property
     def is_public(self) -> bool:
         """Whether nothing proves that it is this app (RFC 6749, section 2.1)."""
-        return isinstance(self._credential, _NoCredential)
+        return self.given_by is None and isinstance(self._credential, _NoCredential)
+
+    @property
+    def context(self) -> Context:
+        """The time, and where events go."""
+        return self._context
+
+    def watching(self, key: TokenKey) -> AbstractContextManager[None]:
+        """Has the authority's breaker watch a fetch that is not made here."""
+        return self._breaker.watching(key)
+
+    def check_app(self, what: str) -> None:
+        """Refuses what a credential that gives tokens by itself has no part in.
+
+        Args:
+            what: The method that asks for it.
+
+        Raises:
+            ConfigurationError: There is no app of the program's own.
+        """
+        if self.given_by is not None:
+            raise ConfigurationError(
+                f"{what} takes an app of your own, and {self.given_by!r} gives its own tokens "
+                "alone: make a TokenRegistry(client_id=, authority=) for the app, which needs no "
+                "secret with credential=ClientAssertion.from_managed_identity(ManagedIdentity())"
+            )
 
     def check_credential(self, what: str) -> None:
         """Refuses what an app without a credential cannot ask for.
@@ -127,8 +155,9 @@ class Client:
             what: The method that asks for it.
 
         Raises:
-            ConfigurationError: It has none.
+            ConfigurationError: It has none, or one that gives its own tokens alone.
         """
+        self.check_app(what)
         if self.is_public:
             raise ConfigurationError(
                 f"{what} needs a credential, and this app was given none: pass credential= to "
@@ -154,6 +183,7 @@ class Client:
             context=self._context,
             cae=self.cae,
             particulars=self.particulars,
+            given_by=self.given_by,
             beside=self,
         )
 

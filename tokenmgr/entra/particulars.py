@@ -79,9 +79,7 @@ class Particulars(Value):
         }
 
 
-def particulars_of(
-    authority: Authority, credential: ClientCredential | None, given: Hidden
-) -> Particulars:
+def particulars_of(authority: Authority, credential: object, given: Hidden) -> Particulars:
     """Checks what a program has said, by the names that :class:`~tokenmgr.TokenRegistry` has.
 
     Args:
@@ -181,7 +179,7 @@ def checked_claims(given: Hidden, what: str = "forwarded_client_claims") -> str:
     return "" if text.cell_contents == "{}" else str(text.cell_contents)
 
 
-def _client_claims(given: Hidden, credential: ClientCredential | None) -> str:
+def _client_claims(given: Hidden, credential: object) -> str:
     if given.cell_contents is None:
         return ""
     if not isinstance(given.cell_contents, Mapping):
@@ -193,9 +191,8 @@ def _client_claims(given: Hidden, credential: ClientCredential | None) -> str:
         raise ConfigurationError(
             f"client_claims= has {taken[0]!r}, which is another in each assertion: leave it out"
         )
-    if credential is None or isinstance(
-        credential, (ClientSecret, ClientAssertion, WorkloadIdentity)
-    ):
+    unsigned = (ClientSecret, ClientAssertion, WorkloadIdentity)
+    if not isinstance(credential, ClientCredential) or isinstance(credential, unsigned):
         raise ConfigurationError(
             "client_claims= are signed with a certificate's key, and the credential is none: pass "
             "a Certificate, or put them into the assertion that your callable signs"

@@ -24,7 +24,7 @@ from .clouds import B2C_DOMAINS, CIAM_DOMAIN, CLOUDS, INITIAL_DOMAINS, cloud_of
 
 __all__ = ["Authority", "AuthorityKind", "neighbour"]
 
-AuthorityKind = Literal["entra", "b2c", "ciam", "adfs", "oidc"]
+AuthorityKind = Literal["entra", "b2c", "ciam", "adfs", "oidc", "given"]
 
 _ALIASES = frozenset({"common", "organizations", "consumers"})
 
@@ -47,7 +47,8 @@ class Authority(Value):
     Args:
         url: The canonical address: https, the host in lower case, no trailing slash, the port
             only where it is not 443.
-        kind: ``"entra"``, ``"b2c"``, ``"ciam"``, ``"adfs"`` or ``"oidc"``.
+        kind: ``"entra"``, ``"b2c"``, ``"ciam"``, ``"adfs"`` or ``"oidc"``; ``"given"`` is what
+            stands for one where a credential gives tokens by itself, such as ``managed-identity``.
 
     Raises:
         AuthorityError: The URL is not a canonical one of this kind. No message repeats what was
@@ -59,6 +60,8 @@ class Authority(Value):
 
     def _check(self) -> None:
         """Check by-hand constructions too: whoever holds an Authority need not check it again."""
+        if self.kind == "given":
+            return  # nobody is asked at that address
         url, kind = _oidc(self.url) if self.kind == "oidc" else _classify(self.url)
         if kind != self.kind:
             raise refusal(f"the URL is one of kind {kind!r}: use Authority.{kind}(...)")
@@ -194,7 +197,12 @@ class Authority(Value):
 
     @property
     def tenant(self) -> str | None:
-        """The tenant's GUID, domain name or alias; None for AD FS and generic OpenID Connect."""
+        """The tenant's GUID, domain name or alias; None for AD FS and generic OpenID Connect.
+
+        Where a credential gives tokens by itself, the tenant that it is asked for, or None.
+        """
+        if self.kind == "given":
+            return self.url.partition(":")[2] or None
         return None if self.kind in ("adfs", "oidc") else self.url.split("/")[3]
 
     @property
@@ -213,7 +221,7 @@ class Authority(Value):
 
 
 def neighbour(authority: Authority, tenant: str) -> Authority:
-    """Gives another tenant of the same cloud, for a Microsoft Entra tenant.
+    """Gives another tenant of the same cloud, or of the same credential that gives tokens.
 
     Args:
         authority: The one that is there.
@@ -222,6 +230,8 @@ def neighbour(authority: Authority, tenant: str) -> Authority:
     Raises:
         AuthorityError: It is no tenant.
     """
+    if authority.kind == "given":
+        return Authority(f"{authority.url.partition(':')[0]}:{_tenant(tenant)}", "given")
     return Authority.entra(tenant, cloud=f"https://{authority.host}")
 
 

@@ -141,6 +141,36 @@ class ClientAssertion(ClientCredential):
         #: What makes it for one request, where that cannot be done before.
         self._maker: AssertionMaker | None = _maker(given)
 
+    @classmethod
+    def from_managed_identity(
+        cls, identity: object, *, audience: str | None = None
+    ) -> ClientAssertion:
+        """Makes one that a managed identity gives: the app needs no secret anywhere.
+
+        The app's registration has to trust the identity, as one of its federated credentials. It
+        is asked for once for all tokens of a registry, and renewed in the background. See
+        "Configure an application to trust a managed identity" on Microsoft Learn.
+
+        Example:
+            >>> from tokenmgr import ClientAssertion, ManagedIdentity
+            >>> ClientAssertion.from_managed_identity(ManagedIdentity())
+            <ClientAssertion from ManagedIdentity()>
+
+        Args:
+            identity: A :class:`~tokenmgr.ManagedIdentity`, or an
+                :class:`~tokenmgr.AzureCredential`.
+            audience: Whom the assertion is for; what the authority's cloud has when left out, such
+                as ``api://AzureADTokenExchange``.
+
+        Raises:
+            ConfigurationError: The audience is no text. A registry refuses what is no identity.
+        """
+        if audience is not None and (not isinstance(audience, str) or not audience.strip()):
+            raise ConfigurationError(
+                "audience= is a text, such as 'api://AzureADTokenExchange': correct it"
+            )
+        return FederatedAssertion(identity, audience)
+
     def __repr__(self) -> str:
         return "<ClientAssertion from a callable>"
 
@@ -155,6 +185,23 @@ class ClientAssertion(ClientCredential):
         if self._maker is None or not isinstance(refused, SignedAssertion):
             return super().reread(refused)
         return AssertionMaker(self._maker.make, self._maker.wants_context, Hidden(refused.text))
+
+
+class FederatedAssertion(ClientAssertion):
+    """What :meth:`ClientAssertion.from_managed_identity` makes; a registry keeps the assertion.
+
+    Args:
+        identity: What gives it.
+        audience: Whom it is for; None for what the authority's cloud has.
+    """
+
+    def __init__(self, identity: object, audience: str | None) -> None:
+        super().__init__(_nothing)
+        self.identity = identity
+        self.audience = audience
+
+    def __repr__(self) -> str:
+        return f"<ClientAssertion from {self.identity!r}>"
 
 
 class WorkloadIdentity(ClientCredential):

@@ -24,9 +24,10 @@ class Settings(Value):
 
     _hidden = frozenset({"store", "encryption_key"})
 
-    client_id: str
-    credential: ClientCredential
-    authority: Authority
+    #: None, and what follows, where nothing proves who an app is: the host may know.
+    client_id: str | None
+    credential: ClientCredential | None
+    authority: Authority | None
     #: Its URL, which may hold a password.
     store: str | None
     encryption_key: tuple[str, ...] | None
@@ -75,17 +76,21 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
 
     Raises:
         ConfigurationError: One is missing, or two contradict each other; the message names them.
+            Where no credential is named at all, nor an authority, nothing is missing.
         AuthorityError: The authority or the tenant is not one; the message names the variable.
     """
     environ, given = {}, Hidden(environ)
     env = _Variables(given)
-    client_id = env.text("AZURE_CLIENT_ID")
-    if client_id is None:
-        raise ConfigurationError("set AZURE_CLIENT_ID to the app's client id")
-    authority = _authority(env)
+    credential = _credential(env)
+    client_id = authority = None
+    if credential is not None:
+        client_id = env.text("AZURE_CLIENT_ID")
+        if client_id is None:
+            raise ConfigurationError("set AZURE_CLIENT_ID to the app's client id")
+        authority = _authority(env)
     return Settings(
         client_id=client_id,
-        credential=_credential(env),
+        credential=credential,
         authority=authority,
         store=env.get("TOKENMGR_STORE"),
         encryption_key=_encryption_keys(env),
@@ -93,9 +98,11 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     )
 
 
-def _region(env: _Variables, authority: Authority) -> str | bool | None:
+def _region(env: _Variables, authority: Authority | None) -> str | bool | None:
     name = "AZURE_REGIONAL_AUTHORITY_NAME"
-    if name not in env or authority.kind != "entra" or cloud_of(authority.host) is None:
+    if name not in env or authority is None or authority.kind != "entra":
+        return None
+    if cloud_of(authority.host) is None:
         return None
     # As azure-identity reads it.
     return env[name].lower() in ("tryautodetect", "true") or checked_region(env[name], name)
@@ -106,7 +113,7 @@ def _encryption_keys(env: _Variables) -> tuple[str, ...] | None:
     return tuple(filter(None, map(str.strip, env[name].split(",")))) if name in env else None
 
 
-def _credential(env: _Variables) -> ClientCredential:
+def _credential(env: _Variables) -> ClientCredential | None:
     # The order is azure-identity's, so that a deployment behaves as it did.
     if "AZURE_CLIENT_SECRET" in env:
         return ClientSecret(env.text("AZURE_CLIENT_SECRET"))
@@ -119,10 +126,12 @@ def _credential(env: _Variables) -> ClientCredential:
         )
     if "AZURE_FEDERATED_TOKEN_FILE" in env:
         return WorkloadIdentity(env["AZURE_FEDERATED_TOKEN_FILE"])
+    if "TOKENMGR_AUTHORITY" not in env:
+        return None
     raise ConfigurationError(
-        "nothing proves who the app is: set AZURE_CLIENT_SECRET, or "
-        "AZURE_CLIENT_CERTIFICATE_PATH, or AZURE_FEDERATED_TOKEN_FILE. A public client, which "
-        "signs users in, is made by TokenRegistry(client_id=, authority=)"
+        "TOKENMGR_AUTHORITY is set, and nothing proves who the app is there: set "
+        "AZURE_CLIENT_SECRET, or AZURE_CLIENT_CERTIFICATE_PATH, or AZURE_FEDERATED_TOKEN_FILE. A "
+        "public client, which signs users in, is made by TokenRegistry(client_id=, authority=)"
     )
 
 

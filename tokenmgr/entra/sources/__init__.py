@@ -1,0 +1,1 @@
+"""Credentials that give an app's tokens by themselves: managed identities, and those of others."""
