@@ -9,6 +9,7 @@ another one of it, which has the hook of this one, and none of its adapters.
 from __future__ import annotations
 
 import ipaddress
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -168,6 +169,11 @@ class _NoAdapter(HTTPAdapter):
     """What MSAL reads settings from for Service Fabric, and nobody sends by."""
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        if "IDENTITY_SERVER_THUMBPRINT" in os.environ:
+            raise ConfigurationError(
+                "this version of MSAL does not know Service Fabric's endpoint by its certificate: "
+                "pip install 'msal>=1.38'"
+            )
         raise _refusal(request.url or "")
 
 
