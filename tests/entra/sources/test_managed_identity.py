@@ -18,6 +18,7 @@ import requests
 from azure.identity import ManagedIdentityCredential
 from machine import OLD_MSAL, VAULT
 from support import EXACT, SCOPE, STORE_KEY, FakeClock, in_threads
+from waiting import until
 
 from tokenmgr import (
     AuthorityError,
@@ -33,6 +34,7 @@ from tokenmgr import (
 )
 from tokenmgr.entra.sources import managed_identity
 from tokenmgr.entra.wire.machine import is_of_machine, machine_session
+from tokenmgr.http.azure import TokenCredential
 from tokenmgr.stores import MemoryStore
 
 HOSTS = ("app_service", "vm", "arc")
@@ -99,33 +101,29 @@ def test_fifty_callers_are_one_request_where_azure_identity_and_msal_make_fifty(
     on(host)
     once = ASKED[host]
 
-    def asked(work):
-        """Requests of fifty callers who find nothing cached."""
+    def asked(work, waiting):
+        """Requests of fifty callers who find nothing, once so many of them wait for an answer."""
         entra.clear()
+        outcomes = []
+        callers = threading.Thread(target=lambda: outcomes.extend(in_threads(50, work)))
         with entra.paused():
-            threads = threading.Thread(target=lambda: outcomes.extend(in_threads(50, work)))
-            outcomes = []
-            threads.start()
-            until_asked(entra)
-        threads.join()
+            callers.start()
+            until(lambda: len(entra.identity_requests) >= waiting)
+        callers.join()
         assert not [each for each in outcomes if isinstance(each, Exception)]
         return len(entra.identity_requests)
 
-    def until_asked(entra):
-        while not entra.identity_requests:
-            time.sleep(0.001)
-
     with identity_registry() as tokens:
         manager = tokens.manager(VAULT)
-        assert asked(manager.get_access_token) == once
+        assert asked(manager.get_access_token, 1) == once
     with ManagedIdentityCredential() as credential:
-        assert asked(lambda: credential.get_token(VAULT).token) > once
+        assert asked(lambda: credential.get_token(VAULT).token, 2) > once
     with requests.Session() as session:
         client = msal.ManagedIdentityClient(
             msal.SystemAssignedManagedIdentity(), http_client=session
         )
         resource = "https://vault.azure.net"
-        assert asked(lambda: client.acquire_token_for_client(resource=resource)) > once
+        assert asked(lambda: client.acquire_token_for_client(resource=resource), 2) > once
 
 
 async def test_event_loops_wait_without_being_blocked(entra, on) -> None:
@@ -197,6 +195,16 @@ def test_what_takes_an_app_says_how_to_be_one(ask) -> None:
     with identity_registry() as tokens, pytest.raises(ConfigurationError) as raised:
         ask(tokens)
     assert "ClientAssertion.from_managed_identity(ManagedIdentity())" in str(raised.value)
+
+
+def test_an_azure_client_that_names_its_tenant_is_given_its_token_all_the_same(entra, on) -> None:
+    on("vm")
+    with identity_registry() as tokens:
+        credential = TokenCredential(tokens)
+        options = {"tenant_id": "72f988bf-86f1-41af-91ab-2d7cd011db47"}
+        named = credential.get_token_info(VAULT, options=options)
+        assert named.token == credential.get_token_info(VAULT).token
+    assert len(entra.identity_requests) == 1
 
 
 def test_it_has_no_tenants() -> None:
