@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msal
+
 #: What may be set on a machine of Azure's, or on whatever machine the tests run.
 VARIABLES = (
     *("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT"),
@@ -17,6 +19,9 @@ VARIABLES = (
     *("TOKENMGR_AUTHORITY", "TOKENMGR_STORE", "TOKENMGR_ENCRYPTION_KEY", "AZURE_USERNAME"),
     "AZURE_CONFIG_DIR",
 )
+#: What MSAL has learned since the lowest version that is allowed: Service Fabric's certificate, and
+#: Arc's user-assigned identities.
+OLD_MSAL = tuple(map(int, msal.__version__.split(".")[:2])) < (1, 38)
 VAULT = "https://vault.azure.net/.default"
 
 

@@ -32,6 +32,9 @@ class KeptAssertion(ClientAssertion):
         identity: What gives it.
     """
 
+    #: It is the same for all requests.
+    _maker = None
+
     def __init__(self, manager: AccessTokenManager, identity: SourceCredential) -> None:
         self._manager = manager
         self._identity = identity
@@ -42,6 +45,9 @@ class KeptAssertion(ClientAssertion):
 
     def read(self) -> SignedAssertion:
         return SignedAssertion(self._manager.get_access_token())
+
+    def peek(self) -> Proof | None:
+        return None  # it may have to be fetched
 
     def reread(self, refused: Proof) -> Proof | None:
         if isinstance(refused, SignedAssertion):

@@ -9,7 +9,7 @@ import msal
 import pytest
 import requests
 from azure.identity import ManagedIdentityCredential
-from machine import VARIABLES
+from machine import OLD_MSAL, VARIABLES
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -62,6 +62,8 @@ def test_msal_and_azure_identity_are_given_the_system_s_own(emulator, host) -> N
 
 @pytest.mark.parametrize("kind", ["client_id", "object_id", "resource_id"])
 def test_msal_finds_one_that_a_user_has_assigned(emulator, host, kind) -> None:
+    if OLD_MSAL and host == "arc":
+        pytest.skip("this MSAL knows none there")
     assigned = emulator.add_identity()
     identity = msal.UserAssignedManagedIdentity(**{kind: getattr(assigned, kind)})
     with requests.Session() as session:

@@ -88,7 +88,7 @@ class _Credential:
             ConfigurationError: It is not for this credential to give.
         """
         if self._one is None:
-            registry = self._at(options.get("tenant_id"))
+            registry = self._at(options.get("tenant_id"), scopes)
             # Only a pipeline that says so answers the challenges that such tokens meet.
             found = registry.manager(*scopes, cae=bool(options.get("enable_cae")))
         else:
@@ -102,11 +102,18 @@ class _Credential:
         self._asked[id(found)] = found
         return found
 
-    def _at(self, tenant: str | None) -> _Registry:
+    def _at(self, tenant: str | None, scopes: tuple[str, ...]) -> _Registry:
         registry: _Registry = self._registry
         if tenant is None:
             return registry
-        there = registry.tenant(tenant)
+        try:
+            there = registry.tenant(tenant)
+        except ConfigurationError:
+            # A managed identity is of one tenant, which nobody here knows the name of: Key Vault's
+            # clients name it all the same, and azure-identity's credential passes it over too.
+            if registry.manager(*scopes).key.grant == "managed_identity":
+                return registry
+            raise
         # A service names a tenant in its challenge, and whoever names a service may be anybody.
         if there is not registry and self._tenants.isdisjoint((tenant.lower(), "*")):
             raise ConfigurationError(

@@ -301,6 +301,22 @@ def test_an_azure_client_of_ours_is_one_more_caller() -> None:
     assert len(given.asked) == 1
 
 
+def test_an_azure_client_that_names_a_tenant_needs_the_program_s_word() -> None:
+    given = Given()
+    with registry_of(given) as tokens:
+        with pytest.raises(ConfigurationError, match="tenants="):
+            TokenCredential(tokens).get_token(VAULT, tenant_id="fabrikam.com")
+        allowed = TokenCredential(tokens, tenants="fabrikam.com")
+        allowed.get_token(VAULT, tenant_id="fabrikam.com")
+    assert given.asked == [((VAULT,), {"tenant_id": "fabrikam.com"})]
+
+
+def test_no_key_names_a_person(monkeypatch) -> None:
+    monkeypatch.setenv("AZURE_USERNAME", "ann@contoso.com")
+    with registry_of(Given()) as tokens:
+        assert "ann" not in repr(tokens.manager(VAULT).key)
+
+
 def test_it_may_be_an_app_s_assertion_too(entra, on) -> None:
     on("vm")
     entra.trust_identity(entra.system_identity)

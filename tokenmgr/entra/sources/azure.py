@@ -6,6 +6,7 @@ what a credential is its methods tell.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import os
@@ -134,8 +135,9 @@ class AzureCredential(SourceCredential):
 
 
 def _here() -> str:
-    said = " ".join(f"{name}={os.environ[name]}" for name in _TELLING if os.environ.get(name))
-    return f"{this_user_here()} {said}".strip()
+    """Tells this user of this machine from others, by no name: one may be a person's."""
+    said = [this_user_here(), *(f"{name}={os.environ.get(name)}" for name in _TELLING)]
+    return hashlib.sha256("\n".join(said).encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def _token(given: Hidden, asked: Asked, shown: str) -> AccessToken:
