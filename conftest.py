@@ -24,7 +24,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="module")
 def entra_in_the_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with EntraEmulator() as entra, pytest.MonkeyPatch.context() as patch:
+    with (
+        EntraEmulator() as entra,
+        entra.sidecar() as sidecar,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SIDECAR_URL", sidecar.url)
         patch.chdir(tmp_path_factory.mktemp("examples"))  # where they leave their files
         for name, value in entra.environment().items():
             patch.setenv(name, value)

@@ -36,12 +36,20 @@ from . import (
     users,
     users_at_once,
     warm,
+    web_api,
+    web_bearer,
+    web_fleet,
 )
 from .figure import Section
 from .service import SCOPE, Service
 
 _DOCS = Path(__file__).parents[1] / "docs"
-_DISTRIBUTIONS = peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS + keeper_peers.DISTRIBUTIONS
+_DISTRIBUTIONS = (
+    *web_bearer.DISTRIBUTIONS,
+    *peers.DISTRIBUTIONS,
+    *client_peers.DISTRIBUTIONS,
+    *keeper_peers.DISTRIBUTIONS,
+)
 
 
 def main() -> None:
@@ -64,6 +72,7 @@ def _sections() -> Iterator[Section]:
     with Service() as service, service.registry() as tokens:
         yield clients.slow_section(tokens.manager(SCOPE), service.settings.ca_file)
     yield clients.cold_section()
+    yield web_bearer.section()
     yield cold.section({"MSAL": peers.msal_call, "azure-identity": peers.azure_call})
     yield keepers.section(keeper_peers.KEEPERS)
     yield outage.section(rounds=5)
@@ -82,6 +91,9 @@ def _sections() -> Iterator[Section]:
     yield users_at_once.section()
     yield _alone(shared_anywhere.section)
     yield tenants.section()
+    # Alone, as nobody else is to have FastAPI in memory.
+    yield _alone(web_api.section)
+    yield web_fleet.section()
     yield first_token.section()
     yield imports.section(rounds=15)
 

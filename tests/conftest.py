@@ -40,6 +40,7 @@ _UNCOVERED = (
     "test_users_storm.py",
     "sdks",
     "test_examples.py",
+    "test_on_behalf_of_examples.py",
     "test_many_registries.py",
     "test_uwsgi.py",
 )

@@ -6,7 +6,7 @@ import contextlib
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import programs
 import requests
@@ -26,8 +26,11 @@ WORKERS = {
 class Gunicorn:
     """A gunicorn that has loaded its application, or lets each worker load it."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], headers: Mapping[str, str] | None = None
+    ) -> None:
         self._process = process
+        self._headers = headers
         self._log = programs.read_until(process, "Listening at: ")
         found = re.search(r"Listening at: (http://\S+)", self._log)
         assert found is not None
@@ -37,9 +40,12 @@ class Gunicorn:
 
     def ask(self) -> None:
         """Eight requests at once."""
-        for answer in in_threads(8, lambda: requests.get(self._url, timeout=20).json()):
+        for answer in in_threads(8, self._get):
             assert isinstance(answer, dict), answer
             self.tokens.setdefault(answer["pid"], set()).add(answer["token"])
+
+    def _get(self) -> object:
+        return requests.get(self._url, headers=self._headers, timeout=20).json()
 
     def have_answered(self, workers: int) -> bool:
         """Asks again, and tells whether so many workers have answered by now."""
@@ -55,11 +61,17 @@ class Gunicorn:
 
 
 @contextlib.contextmanager
-def gunicorn(app: str, *options: str, workers: int, **variables: str) -> Iterator[Gunicorn]:
-    """A server of ``app`` with so many workers, ended with the block."""
+def gunicorn(
+    app: str,
+    *options: str,
+    workers: int,
+    headers: Mapping[str, str] | None = None,
+    **variables: str,
+) -> Iterator[Gunicorn]:
+    """A server of ``app`` with so many workers, asked with ``headers``, ended with the block."""
     with programs.running(
         *("-m", "gunicorn", f"--workers={workers}", "--bind=127.0.0.1:0", *options, app),
         stderr=subprocess.STDOUT,
         **(programs.with_tests() | variables),
     ) as process:
-        yield Gunicorn(process)
+        yield Gunicorn(process, headers)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import celery
 import pytest
@@ -18,7 +19,8 @@ from fork_marks import needs_fork
 from programs import read_until, run, running
 from waiting import until
 
-from tokenmgr.emulator import EntraEmulator
+from tokenmgr.emulator import EmulatedSidecar, EntraEmulator
+from tokenmgr.http.challenges import read
 
 API = "/graph/v1.0/organization"
 
@@ -197,6 +199,62 @@ def test_the_web_api_tells_its_callers_what_to_do(entra):
         assert answer.status_code == 503
         assert 25 <= int(answer.headers["Retry-After"]) <= 35
         assert ANN not in answer.text
+
+
+@contextmanager
+def mail_api(entra: EntraEmulator) -> Iterator[Callable[..., requests.Response]]:
+    """The API of three routes, in front of the emulator's Graph, which takes users alone."""
+    entra.protect_api(
+        audience="https://graph.microsoft.com", scopes=["User.Read", "Mail.Read", "Mail.Send"]
+    )
+    with running(
+        *("-m", "uvicorn", "--app-dir", "examples", "on_behalf_of_fastapi:app", "--port", "0"),
+        stderr=subprocess.STDOUT,
+        GRAPH_URL=f"{entra.url}/graph/v1.0",
+        SSL_CERT_FILE=entra.ca_file,
+        **entra.environment(),
+    ) as process:
+        url = re.findall(r"http://[\d.:]+", read_until(process, "Uvicorn running on"))[-1]
+
+        def call(path: str, assertion: str, **message: str) -> requests.Response:
+            headers = {"Authorization": f"Bearer {assertion}"} if assertion else {}
+            method = "POST" if message else "GET"
+            return requests.request(
+                method, url + path, headers=headers, json=message or None, timeout=30
+            )
+
+        yield call
+
+
+def test_the_api_of_three_routes_does_them_for_each_of_its_users(entra):
+    message = {"to": "bob@contoso.com", "subject": "Lunch", "body": "At noon?"}
+    with mail_api(entra) as call:
+        ann, bob = entra.sign_in(ANN), entra.sign_in("bob@contoso.com")
+        for assertion, username in ((ann, ANN), (bob, "bob@contoso.com")) * 2:
+            profile = call("/profile", assertion).json()
+            assert profile["id"] == profile["graph"]["oid"] == entra.add_user(username)
+            assert call("/messages", assertion).status_code == 200
+            assert call("/send", assertion, **message).status_code == 202
+        assert call("/ready", "").json() == {"status": "ready"}
+    sent = [each for each in entra.requests if each.kind == "graph" and "sendMail" in each.path]
+    assert len(sent) == 4
+    assert (entra.count(username=ANN), entra.count()) == (3, 6)
+
+
+def test_the_api_of_three_routes_tells_its_callers_what_to_do(entra):
+    ann = entra.sign_in(ANN)
+    with mail_api(entra) as call:
+        assert call("/profile", "").status_code == 401
+        assert call("/profile", f"{ann}x").status_code == 401
+        assert call("/profile", entra.sign_in(ANN, scopes=["Other"])).status_code == 403
+        assert call("/send", ann, to="bob@contoso.com").status_code == 422
+        entra.require_mfa(ANN)
+        refused = call("/messages", ann)
+        assert refused.status_code == 401
+        claims = read(401, [refused.headers["WWW-Authenticate"]]).claims
+        assert call("/messages", entra.sign_in(ANN, claims=claims)).status_code == 200
+        entra.fail_next(path="graph", status=500)
+        assert call("/messages", entra.sign_in(ANN, claims=claims)).status_code == 502
 
 
 class Browser:
@@ -435,3 +493,94 @@ def test_the_processes_of_the_celery_worker_have_one_token(entra):
     assert len(set(re.findall(r"ForkPoolWorker-\d", log))) > 1
     assert "InvalidScopeError" in log
     assert entra.client_secret not in log
+
+
+SIDECAR_APPS = {
+    "flask": ("-m", "gunicorn", "--chdir=examples", "--bind=127.0.0.1:0", "sidecar_flask:app"),
+    "django": (
+        *("-m", "gunicorn", "--chdir=examples", "--bind=127.0.0.1:0"),
+        "sidecar_django:application",
+    ),
+    "fastapi": ("-m", "uvicorn", "--app-dir=examples", "--port=0", "sidecar_fastapi:app"),
+}
+
+
+@contextmanager
+def sidecar_app(
+    framework: str, sidecar: EmulatedSidecar
+) -> Iterator[Callable[..., requests.Response]]:
+    """An API next to a sidecar: calls it."""
+    with running(
+        *SIDECAR_APPS[framework], stderr=subprocess.STDOUT, SIDECAR_URL=sidecar.url
+    ) as process:
+        said = read_until(process, "running on" if framework == "fastapi" else "Listening at: ")
+        url = re.findall(r"http://[\d.:]+", said)[-1]
+
+        def call(path: str, token: str | None = None, **request: Any) -> requests.Response:
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            method = "POST" if request else "GET"
+            return requests.request(method, f"{url}{path}", headers=headers, timeout=30, **request)
+
+        yield call
+
+
+MESSAGE = {"to": "bob@contoso.com", "subject": "Hello", "body": "How are you?"}
+
+
+@needs_fork
+@pytest.mark.parametrize("framework", SIDECAR_APPS)
+def test_an_api_calls_graph_through_the_sidecar_for_each_of_its_callers(entra, framework):
+    entra.protect_api(audience="https://graph.microsoft.com", scopes=["User.Read"])
+    tokens = {name: entra.sign_in(name) for name in (ANN, "bob@contoso.com")}
+    with entra.sidecar() as sidecar, sidecar_app(framework, sidecar) as call:
+        for token in tokens.values():
+            for _ in range(3):
+                assert call("/api/profile", token).json()["value"] == [{"id": "me"}]
+            assert call("/api/messages", token).json()["value"] == [{"id": "me/messages"}]
+            sent = call("/api/messages/send", token, json=MESSAGE)
+            assert (sent.status_code, sent.json()) == (202, {"status": "sent"})
+    calls = [(each.method, each.path) for each in entra.requests if each.kind == "graph"]
+    assert calls.count(("POST", "/graph/v1.0/me/sendMail")) == 2
+    for name in tokens:
+        assert entra.count(username=name) == 1
+        assert sum(each.username == name for each in entra.requests if each.kind == "graph") == 5
+
+
+@needs_fork
+@pytest.mark.parametrize("framework", SIDECAR_APPS)
+def test_an_api_next_to_a_sidecar_tells_its_callers_what_to_do(entra, framework):
+    ann, bob = entra.sign_in(ANN), "bob@contoso.com"
+    with entra.sidecar() as sidecar, sidecar_app(framework, sidecar) as call:
+        refused = call("/api/profile")
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (
+            401,
+            'Bearer realm=""',
+        )
+        for useless in ("opaque", f"{ann}x", entra.sign_in(ANN, lifetime=-1)):
+            for refused in (
+                call("/api/messages", useless),
+                call("/api/messages/send", useless, json=MESSAGE),
+            ):
+                assert refused.status_code == 401
+                assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+        for malformed in ({"json": {"to": bob}}, {"json": [1]}, {"json": None, "data": "{"}):
+            assert call("/api/messages/send", ann, **malformed).status_code in (400, 415, 422)
+        entra.require_mfa(ANN)
+        assert call("/api/profile", ann).status_code == 401
+        entra.add_user(bob)
+        entra.withdraw_consent(bob)
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 403
+        entra.grant_consent(bob)
+        entra.fail_next(9, status=429)
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 503
+        entra.recover()
+        entra.fail_next(path="graph", status=404)
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 502
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 200
+        entra.fail_next(path="sidecar", status=503, retry_after=30)
+        late = call("/api/profile", entra.sign_in(bob))
+        assert (late.status_code, late.headers["Retry-After"]) == (503, "30")
+        sidecar.close()
+        gone = call("/api/profile", entra.sign_in(bob))
+        assert gone.status_code == 503
+        assert "localhost" not in gone.text, "what is inside is nobody's business"

@@ -703,9 +703,11 @@ def test_a_manager_over_a_source_of_ones_own_needs_nothing_else() -> None:
 
 def test_the_constructor_takes_what_a_user_of_a_source_needs_and_no_parts_of_the_engine() -> None:
     parameters = inspect.signature(AccessTokenManager).parameters.values()
-    assert [each.name for each in parameters] == ["source", "key", "policy", "clock", "on_event"]
+    shared = ["store", "encryption_key", "namespace"]
+    own = [*shared, "policy", "clock", "on_event"]
+    assert [each.name for each in parameters] == ["source", "key", *own]
     keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    assert keywords == ["policy", "clock", "on_event"]
+    assert keywords == own
 
 
 def test_a_manager_over_a_source_of_ones_own_closes_it_at_its_end(

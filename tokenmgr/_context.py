@@ -12,12 +12,13 @@ from .errors import ConfigurationError
 from .events import Event, Hook
 from .policy import RefreshPolicy
 
-__all__ = ["Context", "new_context"]
+__all__ = ["OWN_SOURCE", "Context", "new_context"]
 
 #: Fetches of one registry that may be under way at once.
 _MOST_FETCHES = 512
-#: Seconds that a fetch of a program's own source is given, which has its own deadline.
-_OWN_SOURCE = 30.0
+#: Seconds that a fetch of a program's own source is given, which has its own deadline
+#: and may say which, as ``fetch_timeout``.
+OWN_SOURCE = 30.0
 
 
 class Context(Value):
@@ -42,7 +43,7 @@ def new_context(
     policy: RefreshPolicy | None = None,
     clock: Clock = SYSTEM_CLOCK,
     on_event: Callable[[Event], object] | None = None,
-    fetch_timeout: float = _OWN_SOURCE,
+    fetch_timeout: float = OWN_SOURCE,
 ) -> Context:
     """Makes the context of a registry, or of a manager that stands alone.
 

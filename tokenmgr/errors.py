@@ -17,7 +17,14 @@
     ├── StoreError                    the shared cache cannot be used
     ├── HostNotAllowedError           a token was about to leave for a host that it is not bound to
     ├── InsufficientScopeError        an API wants ``scopes`` that the token does not have
+    ├── BearerRefusedError            a caller of this API has sent no bearer that is accepted
     └── SidecarError                  the Microsoft Entra SDK for AgentID gave no answer of use
+        └── OverrideIgnoredError      it has, or would have, done another thing than was asked
+
+What the SDK for AgentID says is told by its cause: a caller's token that it refuses is a
+BearerRefusedError, a token that Entra has not given it is a TokenRequestError as with any other,
+and what is wrong with the call itself is a ConfigurationError. SidecarError is what is left: it is
+not there, fails, answers with what is no answer, or the API that it has called does.
 
 A message says what happened and what to do next. It never holds a secret: no token, client
 secret, assertion or key, and so it may be logged.
@@ -29,6 +36,7 @@ from typing import Any
 
 __all__ = [
     "AuthorityError",
+    "BearerRefusedError",
     "ConfigurationError",
     "ConsentRequiredError",
     "HostNotAllowedError",
@@ -36,6 +44,7 @@ __all__ = [
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
+    "OverrideIgnoredError",
     "ServiceUnavailableError",
     "SessionNotFoundError",
     "SidecarError",
@@ -183,5 +192,46 @@ class InsufficientScopeError(TokenManagerError):
         self.scopes = scopes
 
 
+class BearerRefusedError(TokenManagerError):
+    """A caller of this API has sent no bearer that is accepted (RFC 6750, section 3.1).
+
+    The message says why, and what the caller does next. It holds nothing of the token, and may be
+    shown to the caller, as ``error_description``.
+
+    Args:
+        message: As for :class:`TokenManagerError`.
+        status: The HTTP status to answer with: 401, or 403 for a caller who is known, and may not.
+        error: ``invalid_token`` or ``insufficient_scope``; None where no bearer was sent at all.
+        scopes: The scopes that were needed, where they are missing.
+        **more: As for :class:`TokenManagerError`.
+    """
+
+    status: int
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 401,
+        error: str | None = "invalid_token",
+        scopes: tuple[str, ...] = (),
+        **more: Any,
+    ) -> None:
+        super().__init__(message, error=error, status=status, **more)
+        #: The scopes of which the caller needs one.
+        self.scopes = scopes
+
+
 class SidecarError(TokenManagerError):
-    """The Microsoft Entra SDK for AgentID gave no answer of use."""
+    """The Microsoft Entra SDK for AgentID, or the API that it has called, gave no answer of use.
+
+    ``status`` is the HTTP status, where there was one.
+    """
+
+
+class OverrideIgnoredError(SidecarError):
+    """The SDK for AgentID ignores what was asked for: the token is another agent's or user's.
+
+    It does so without a word, with HTTP 200, wherever its operator has not opened a route to
+    overrides. What it has given is not used.
+    """

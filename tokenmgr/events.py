@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from ._runtime.forks import renew_in_child
@@ -27,6 +27,7 @@ __all__ = [
     "BreakerOpened",
     "Event",
     "FlightJoined",
+    "Health",
     "Hook",
     "LeaseOutlived",
     "RecordRefused",
@@ -41,6 +42,7 @@ __all__ = [
     "TokenRequested",
     "TokenState",
     "TokenStatus",
+    "health_of",
 ]
 
 _logger = logging.getLogger("tokenmgr")
@@ -202,6 +204,42 @@ class TokenStatus(Value):
     retry_in: float | None = None
     #: Whether the store that workers share can be used; None when there is none.
     store: Literal["well", "away"] | None = None
+
+
+class Health(Value):
+    """Whether a process can serve, for probes and dashboards. No secret is in it."""
+
+    #: Whether it can: some token serves, or none has failed.
+    ready: bool
+    #: What is wrong, though it may be ready all the same; None where nothing is.
+    reason: str | None = None
+    #: How many tokens there are in each state.
+    fresh: int = 0
+    aging: int = 0
+    expired: int = 0
+    #: Those that were never there.
+    none: int = 0
+    #: Those of the last two whose last request failed.
+    failing: int = 0
+
+
+def health_of(tokens: Iterable[TokenStatus]) -> Health:
+    """Says whether a process can serve, by how its tokens stand.
+
+    A token that is valid serves, though its renewal fails. One that nobody has asked for yet, or
+    for long, says nothing. So what cannot serve is where no token is valid, and one has failed.
+
+    Args:
+        tokens: How each of them stands.
+    """
+    told = list(tokens)
+    states = Counter[str](each.state for each in told)
+    gone = [each for each in told if each.state in ("expired", "none") and each.last_error]
+    reason = None
+    if gone:
+        reason = f"{len(gone)} of {len(told)} tokens cannot be had; the last: {gone[-1].last_error}"
+    serves = states["fresh"] + states["aging"] > 0
+    return Health(serves or not gone, reason, **states, failing=len(gone))
 
 
 #: Those that a person wants to know of. A failure says also how long it is left alone, and how

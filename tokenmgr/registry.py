@@ -11,11 +11,12 @@ from ._app import App, RegistrySettings
 from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
 from ._runtime.forks import no_fork
-from ._runtime.loops import running_loop
+from ._runtime.loops import in_thread
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._sign_ins import SignIns
+from ._signed_in import SignedInUsers
 from ._tenants import Tenant, Tenants
-from .events import Event, TokenStatus
+from .events import Event, Health, TokenStatus, health_of
 from .identity.assertions import text_of
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential
@@ -26,9 +27,11 @@ from .token import normalize_scopes
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._context import Context
     from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
     from .agents import Agent
+    from .entra.client import Client
     from .entra.wire.connection import ClientCertificate
     from .identity.environment import Settings
     from .sessions import UserSession
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
 
-class TokenRegistry(SignIns, Unpicklable):
+class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
     """The tokens of one app at one authority: ask it for a manager of each scope.
 
     Making one reads nothing and asks nobody. It is safe to share between threads and event
@@ -413,13 +416,27 @@ class TokenRegistry(SignIns, Unpicklable):
         """Says how each token stands, without its secret."""
         return [manager.status() for manager in self._own.members.all()]
 
+    def health(self) -> Health:
+        """Says whether this process can serve, for probes. Nobody is asked, nothing waited for.
+
+        It goes by the app's own tokens: a user's trouble is the user's. A valid token serves though
+        its renewal fails, and where nothing was asked for yet, nothing has failed. Where no token
+        is valid, and one could not be had, it is not ready; nor once it is closed.
+        """
+        if self._own.closed:
+            return Health(ready=False, reason="this registry is closed: make a new TokenRegistry")
+        return health_of(self.status())
+
     def export_cache(self) -> str:
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
         What was imported into this registry is in it too, as long as it is valid: of users who have
-        sessions now with the refresh tokens of those, and without who has signed out. Users who
-        have signed in here are not: MSAL has them do so again. The authority is asked for its
-        metadata where that is not known yet: do not call it from an event loop.
+        sessions now with the refresh tokens of those, and without who has signed out. So are the
+        accounts and refresh tokens of those who have signed in here, whom :meth:`users` lists, for
+        ``acquire_token_silent()``; of a store that is away, those whom this process knows. Who goes
+        on with a refresh token there has to end the session here, as each is good once. The store
+        is asked, and the authority for its metadata where that is not known yet: do not call it
+        from an event loop.
 
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.
 
@@ -432,6 +449,7 @@ class TokenRegistry(SignIns, Unpicklable):
         return self._own.imported.dump(
             ((key, current.record) for key, current in held if now < current.valid_until),
             lambda home: self._own.begin_sessions().refresh_token(home),
+            self._own.signed_in(),
         )
 
     def import_cache(self, text: str) -> None:
@@ -476,10 +494,7 @@ class TokenRegistry(SignIns, Unpicklable):
 
     async def aclose(self) -> None:
         """Does as :meth:`close`, and never blocks the event loop."""
-        running_loop()
-        import asyncio
-
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -492,6 +507,12 @@ class TokenRegistry(SignIns, Unpicklable):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+
+def client_of(registry: TokenRegistry) -> tuple[Client, Context]:
+    """Gives what asks a registry's authority, and what its parts have in common."""
+    own = registry._own  # noqa: SLF001 - what the registry was made of
+    return own.client, own.app.context
 
 
 def _completed(given: Hidden, found: Settings) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def test_msal_gets_a_token_of_adfs(emulator, http, msal_app):
         answer["access_token"],
         "api://orders",
     )
-    assert claims["iss"] == f"{emulator.url}/adfs"
+    assert claims["iss"] == f"{emulator.url}/adfs/services/trust"
 
 
 def test_msal_gets_a_token_of_an_openid_provider(emulator, http, msal_app):

@@ -6,6 +6,7 @@ import json
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from .callers import realm_of, username_of
 from .errors import EntraError, error_body
 from .faults import Fault
 from .oauth import EntraAuthorizationServer
+from .observing import observed
 from .paths import PATHS, existing
 from .recording import RecordedRequest, SecretMapping
 from .state import State
@@ -40,6 +42,12 @@ def build_app(state: State) -> web.Application:
         app.router.add_get(paths["discovery"], handlers.discovery, name=f"discovery.{kind.value}")
         app.router.add_get(paths["keys"], handlers.keys, name=f"keys.{kind.value}")
         app.router.add_post(paths["token"], handlers.token, name=f"token.{kind.value}")
+        if "legacy_discovery" in paths:
+            path, name = paths["legacy_discovery"], f"discovery.{kind.value}.legacy"
+            app.router.add_get(path, handlers.legacy_discovery, name=name)
+            app.router.add_get(
+                paths["legacy_keys"], handlers.keys, name=f"keys.{kind.value}.legacy"
+            )
         if "devicecode" in paths:
             path, name = paths["devicecode"], f"devicecode.{kind.value}"
             app.router.add_post(path, handlers.device_code, name=name)
@@ -61,10 +69,15 @@ class _Handlers:
         """An authority's OpenID configuration."""
         return web.json_response(self._authority(request).metadata())
 
+    async def legacy_discovery(self, request: web.Request) -> web.Response:
+        """A tenant's OpenID configuration of version 1.0."""
+        return web.json_response(self._authority(request).legacy_metadata())
+
     async def keys(self, request: web.Request) -> web.Response:
-        """The public keys, the same ones for every authority."""
-        self._authority(request)
-        return web.json_response(self._state.signer.public_keys())
+        """The public keys, the same ones for every authority; Entra says whose tokens they sign."""
+        authority = self._authority(request)
+        issuer = authority.issuer if authority.kind is AuthorityKind.ENTRA else None
+        return web.json_response(self._state.signer.public_keys(issuer))
 
     async def token(self, request: web.Request) -> web.Response:
         """The token endpoint."""
@@ -112,17 +125,8 @@ class _Handlers:
     async def observe(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Write each request down, let it wait and fail as tests want, and word the errors."""
         record = await self._record(request)
-        number = self._state.log.arrived(record)
-        if record.kind == "token":
-            await self._state.gate.wait(self._state.latency)
-        fault = self._state.faults.take(record)
-        if fault is not None and fault.disconnect:
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
-        response = await self._answer(request, handler, fault)
-        self._state.log.answered(number, response.status)
-        return response
+        answer = partial(self._answer, request, handler)
+        return await observed(self._state, request, record, answer)
 
     async def _answer(
         self, request: web.Request, handler: _Handler, fault: Fault | None
@@ -156,7 +160,7 @@ class _Handlers:
         name = request.match_info.route.name or ""
         return existing(
             self._state.authority(
-                AuthorityKind(name.partition(".")[2]),
+                AuthorityKind(name.split(".")[1]),
                 tenant=request.match_info.get("tenant", ""),
                 policy=request.match_info.get("policy"),
             )

@@ -114,7 +114,13 @@ class Authority:
     @property
     def legacy_issuer(self) -> str:
         """The ``iss`` of the version 1.0 tokens, which Entra has from ``sts.windows.net``."""
-        return f"{self.base_url}/{self.tenant_id}/"
+        tenant = "{tenantid}" if self.tenant in PLACEHOLDER_TENANTS else self.tenant_id
+        return f"{self.base_url}/{tenant}/"
+
+    @property
+    def access_token_issuer(self) -> str:
+        """The ``iss`` of its access tokens, where they are AD FS's: they have another than ids."""
+        return f"{self.url}/services/trust" if self.kind is AuthorityKind.ADFS else self.issuer
 
     @property
     def token_endpoint(self) -> str:
@@ -155,9 +161,20 @@ class Authority:
             "id_token_signing_alg_values_supported": ["RS256"],
             "scopes_supported": ["openid", "profile", "email", "offline_access"],
         }
+        if self.kind is AuthorityKind.ADFS:
+            metadata["access_token_issuer"] = self.access_token_issuer
         if self.device_endpoint is not None:
             metadata["device_authorization_endpoint"] = self.device_endpoint
         return metadata
+
+    def legacy_metadata(self) -> dict[str, object]:
+        """The OpenID configuration of Entra's version 1.0."""
+        return self.metadata() | {
+            "issuer": self.legacy_issuer,
+            "jwks_uri": f"{self.url}/discovery/keys",
+            "token_endpoint": f"{self.url}/oauth2/token",
+            "authorization_endpoint": f"{self.url}/oauth2/authorize",
+        }
 
     def _endpoint(self, name: str) -> str:
         if self.kind is AuthorityKind.ADFS:

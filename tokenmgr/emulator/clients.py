@@ -88,6 +88,10 @@ class Client(ClientMixin):
         redirect_uris: Where its users may be sent back to.
         public: Whether it is an app on a user's machine, which can keep no secret: its redirect
             URIs are of the platform "mobile and desktop", and public client flows are allowed.
+        accepted_version: The version of the tokens that it takes as an API: in 2.0 their audience
+            is its id, in 1.0 it is the resource as it was asked for.
+        optional_claims: What else is to be in the tokens that it takes, of what the emulator knows:
+            ``idtyp``.
         blueprint_id: Whose child it is, for an agent identity; None for every other app.
         tenant_id: The GUID of the one tenant that has it; None where every tenant does.
         only_for_agents: Whether it is an agent identity blueprint, whose own tokens prove agents.
@@ -96,6 +100,8 @@ class Client(ClientMixin):
     client_id: str
     roles: Sequence[str] = ()
     public: bool = False
+    accepted_version: str = "2.0"
+    optional_claims: Sequence[str] = ()
     redirect_uris: list[str] = field(default_factory=list)
     certificates: list[RegisteredCertificate] = field(default_factory=list, repr=False)
     federated: list[FederatedCredential] = field(default_factory=list, repr=False)
@@ -157,6 +163,10 @@ class ClientDirectory:
         with self._lock:
             return self._clients.get(client_id.lower())
 
+    def api_of(self, resource: str) -> Client | None:
+        """The app whose API a resource is, by its id or by the URI that ends with it."""
+        return self.find(resource.removeprefix("api://")) or self.find(resource.rpartition("/")[2])
+
     def have_redirect_uri(self, redirect_uri: str) -> bool:
         """Whether this is a redirect URI of any app."""
         with self._lock:
@@ -173,6 +183,8 @@ class ClientDirectory:
         roles: Sequence[str] = (),
         redirect_uris: Sequence[str] = (),
         public: bool = False,
+        accepted_version: str = "2.0",
+        optional_claims: Sequence[str] = (),
     ) -> Client:
         """Register an app, or replace the one of the same id."""
         client = Client(
@@ -183,6 +195,8 @@ class ClientDirectory:
             secret=secret,
             redirect_uris=list(redirect_uris),
             public=public,
+            accepted_version=accepted_version,
+            optional_claims=tuple(optional_claims),
         )
         with self._lock:
             self._clients[client.client_id.lower()] = client

@@ -95,7 +95,7 @@ class Controls:
                 ``graph`` their access token.
             client_id: Only requests by this app, as it names itself.
             path: What fails: ``token``, ``discovery``, ``keys``, ``graph``, ``authorize``,
-                ``devicecode`` or ``userrealm``.
+                ``devicecode``, ``userrealm`` or ``sidecar`` (see :meth:`sidecar`).
 
         Raises:
             ValueError: ``path`` is something else.
@@ -132,6 +132,15 @@ class Controls:
         such a challenge, as continuous access evaluation does.
         """
         self._state.signer.revoke_all()
+
+    def roll_keys(self, *, keep: bool = True) -> None:
+        """Sign tokens with a new key from now on.
+
+        Args:
+            keep: Whether the keys before it are published still, as they are while tokens are
+                about that were signed with them; otherwise they are withdrawn at once.
+        """
+        self._state.signer.roll(keep=keep)
 
     # What it was asked
 
@@ -190,6 +199,8 @@ class Controls:
         roles: Sequence[str] = (),
         redirect_uris: Sequence[str] = (),
         public: bool = False,
+        accepted_version: str = "2.0",
+        optional_claims: Sequence[str] = (),
     ) -> str:
         """Register an app, or replace the one of this id.
 
@@ -202,6 +213,8 @@ class Controls:
             redirect_uris: Where its users may be sent back to. See :meth:`add_redirect_uri`.
             public: Whether it is an app on a user's machine, which has no secret to show, and is
                 refused when it shows one with a user's sign-in (700025).
+            accepted_version: The version of the tokens that it takes as an API, ``1.0`` or ``2.0``.
+            optional_claims: What they are to have besides: ``idtyp``.
 
         Returns:
             Its id.
@@ -214,6 +227,8 @@ class Controls:
             roles=roles,
             redirect_uris=redirect_uris,
             public=public,
+            accepted_version=accepted_version,
+            optional_claims=optional_claims,
         )
         return client.client_id
 

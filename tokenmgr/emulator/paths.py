@@ -17,6 +17,8 @@ PATHS: dict[AuthorityKind, dict[str, str]] = {
         "discovery": "/adfs/.well-known/openid-configuration",
         "token": "/adfs/oauth2/token",
         "keys": "/adfs/discovery/keys",
+        "authorize": "/adfs/oauth2/authorize",
+        "logout": "/adfs/oauth2/logout",
     },
     AuthorityKind.OIDC: {
         "discovery": "/oidc/{tenant}/.well-known/openid-configuration",
@@ -28,6 +30,8 @@ PATHS: dict[AuthorityKind, dict[str, str]] = {
     },
     AuthorityKind.ENTRA: {
         "discovery": "/{tenant}/v2.0/.well-known/openid-configuration",
+        "legacy_discovery": "/{tenant}/.well-known/openid-configuration",
+        "legacy_keys": "/{tenant}/discovery/keys",
         "token": "/{tenant}/oauth2/v2.0/token",
         "keys": "/{tenant}/discovery/v2.0/keys",
         "authorize": "/{tenant}/oauth2/v2.0/authorize",

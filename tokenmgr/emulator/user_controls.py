@@ -112,6 +112,7 @@ class UserControls:
         version: str = "2.0",
         lifetime: float | None = None,
         claims: str | None = None,
+        policy: str | None = None,
     ) -> str:
         """Let a user sign in at a front end, which calls an app's API with the result.
 
@@ -124,6 +125,7 @@ class UserControls:
             version: ``2.0``: the audience is the app's id; ``1.0``: ``api://{client_id}``.
             lifetime: Seconds that the token lives; as :attr:`token_lifetime` says when left out.
             claims: The claims of an error that asked for more than a password: the user does so.
+            policy: The user flow of Azure AD B2C; left out, it is an Entra tenant.
 
         Returns:
             The access token for the API: what it is to exchange on behalf of the user.
@@ -136,20 +138,55 @@ class UserControls:
         _check(version, scopes)
         if not self._state.base_url:
             raise RuntimeError("the emulator has no address before it is started")
-        token = self._delegation(username, tenant, mfa=_wants_mfa(claims))
+        token = self._delegation(username, tenant, mfa=_wants_mfa(claims), policy=policy)
         audience = ("" if version == "2.0" else "api://") + (client_id or self.client_id)
         return self._state.signer.access_token(
             token.access_claims(audience, scopes, version=version),
             lifetime=self._state.token_lifetime if lifetime is None else lifetime,
         )
 
-    def _delegation(self, username: str, tenant: str | None, *, mfa: bool) -> Delegation:
+    def id_token(
+        self,
+        username: str,
+        *,
+        tenant: str | None = None,
+        client_id: str | None = None,
+        policy: str | None = None,
+    ) -> str:
+        """Let a user sign in at an app, which is told so in an ID token, and nothing else.
+
+        Args:
+            username: Who. A user that there is not yet is added.
+            tenant: Where; see :meth:`sign_in`.
+            client_id: The app; left out, the first.
+            policy: The user flow of Azure AD B2C; left out, it is an Entra tenant.
+
+        Raises:
+            PermissionError: The user is disabled.
+            RuntimeError: The emulator was not started yet.
+        """
+        if not self._state.base_url:
+            raise RuntimeError("the emulator has no address before it is started")
+        app = client_id or self.client_id
+        signed_in = self._delegation(username, tenant, mfa=False, policy=policy, app=app)
+        return self._state.signer.sign(
+            signed_in.id_claims(profile=True), lifetime=self._state.token_lifetime
+        )
+
+    def _delegation(
+        self,
+        username: str,
+        tenant: str | None,
+        *,
+        mfa: bool,
+        policy: str | None = None,
+        app: str = _FRONT_END,
+    ) -> Delegation:
         user = self._signing_in(username, tenant)
         session = user.begin_session(mfa=mfa)
-        authority = self._state.authority(
-            AuthorityKind.ENTRA, tenant_guid(tenant) if tenant else user.home_tenant_id
-        )
-        return Delegation(user, session, authority, _FRONT_END)
+        kind = AuthorityKind.B2C if policy else AuthorityKind.ENTRA
+        where = tenant_guid(tenant) if tenant else user.home_tenant_id
+        return Delegation(user, session, self._state.authority(kind, where, policy), app)
 
     def revoke(self, username: str) -> None:
         """End a user's sessions: what was granted up to now is refused (50173).

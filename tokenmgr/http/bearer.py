@@ -8,7 +8,7 @@ from :meth:`Bearer._renewed`. No lock is held from one step to the next.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tokenmgr.errors import (
     ConfigurationError,
@@ -22,7 +22,6 @@ from .challenges import Answer, read
 from .hosts import HostBinding
 
 if TYPE_CHECKING:
-    from tokenmgr.manager import AccessTokenManager
     from tokenmgr.token import AccessToken
 
 __all__ = ["REFUSALS", "Bearer", "refuse_proxy"]
@@ -33,6 +32,19 @@ REFUSALS = frozenset({401, 403})
 #: A renewal on its way: it gives the claims that it wants a token of, None for any; is sent that
 #: token; and returns the one to repeat the request with.
 _Renewal = Generator["str | None", "AccessToken", "AccessToken | None"]
+
+
+class _Manager(Protocol):
+    """What is asked of an :class:`~tokenmgr.AccessTokenManager`, or of what follows the caller."""
+
+    @property
+    def scopes(self) -> tuple[str, ...]: ...
+
+    def get_token(self, *, claims: str | None = None) -> AccessToken: ...
+
+    async def aget_token(self, *, claims: str | None = None) -> AccessToken: ...
+
+    def invalidate(self, token: AccessToken) -> None: ...
 
 
 class Bearer:
@@ -53,7 +65,8 @@ class Bearer:
     to this machine, as in development, must not go through a proxy, which could read the token.
 
     Args:
-        manager: Whose token it is.
+        manager: Whose token it is. A :class:`~tokenmgr.web.current.CallersManager` has that of
+            whoever calls a web API just then.
         hosts: Where the token may go: a host or several, such as ``"api.contoso.com"``,
             ``"*.blob.core.windows.net"`` or ``"localhost:8443"``; see
             :class:`~tokenmgr.http.hosts.HostBinding`. Left out, the hosts that the manager's
@@ -70,7 +83,7 @@ class Bearer:
 
     def __init__(
         self,
-        manager: AccessTokenManager,
+        manager: _Manager,
         *,
         hosts: str | Iterable[str] | None = None,
         replace_header: bool = False,

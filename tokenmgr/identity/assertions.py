@@ -20,7 +20,7 @@ from .._runtime.secrecy import Hidden, Unpicklable
 from ..errors import ConfigurationError, InteractionRequiredError
 from .addresses import is_guid
 
-__all__ = ["UserAssertion", "json_part", "text_of"]
+__all__ = ["UserAssertion", "is_deep", "json_part", "text_of"]
 
 _MOST_BYTES = 16 * 1024
 #: What is later, in seconds since 1970, is taken for that: some thousand years from now.
@@ -157,12 +157,12 @@ def json_part(part: Hidden) -> dict[str, Any] | None:
         said = Hidden(json.loads(content.cell_contents))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said.cell_contents, dict) or _is_deep(Hidden([said.cell_contents])):
+    if not isinstance(said.cell_contents, dict) or is_deep(Hidden([said.cell_contents])):
         return None
     return said.cell_contents
 
 
-def _is_deep(level: Hidden) -> bool:
+def is_deep(level: Hidden) -> bool:
     """Whether more is in one another than can be copied and written from wherever that is."""
     for _ in range(_DEEPEST):
         level = Hidden(list(chain.from_iterable(map(_inside, level.cell_contents))))

@@ -61,6 +61,7 @@ class ClientCredentials(EntraGrant, ClientCredentialsGrant):
                 roles=self.client.roles,
                 lifetime=state.token_lifetime,
                 capabilities=self.requested_claims().capabilities,
+                api=state.clients.api_of(resource),
                 more=claims_for(authority, self.client, resource=resource, path=path),
             )
         )

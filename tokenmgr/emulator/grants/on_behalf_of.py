@@ -106,7 +106,7 @@ class OnBehalfOf(UserGrant, JWTBearerGrant):
             raise EntraError(
                 500131, audience=str(claims.get("aud", "")), client_id=self.client.client_id
             )
-        if claims.get("idtyp") == "app":
+        if "scp" not in claims and claims.get("sub") == claims.get("oid"):
             raise EntraError(7000114, client_id=self.client.client_id)
         if "scp" not in claims:
             raise EntraError(240002, grant_type=self.GRANT_TYPE)

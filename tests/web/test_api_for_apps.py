@@ -1,0 +1,77 @@
+"""The example of an API that apps call: of one tenant, of several, of a user flow of B2C."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+from programs import read_until, run, running
+
+from tokenmgr.emulator.authorities import tenant_guid
+
+HOME, FABRIKAM = tenant_guid("contoso.onmicrosoft.com"), tenant_guid("fabrikam.com")
+READ = "Orders.Read.All"
+
+
+@pytest.fixture
+def apps(entra):
+    """Apps with a role at the API and without, by whether they have it."""
+    named = {True: [READ], False: []}
+    return {has: entra.add_client(secret="s3cret", roles=roles) for has, roles in named.items()}
+
+
+@contextmanager
+def served(entra, authority, tenants=""):
+    """The API, which is the emulator's first app, at its address."""
+    with running(
+        *("-m", "uvicorn", "--app-dir", "examples", "api_for_apps:app", "--port", "0"),
+        stderr=subprocess.STDOUT,
+        API_CLIENT_ID=entra.client_id,
+        API_AUTHORITY=authority,
+        API_TENANTS=tenants,
+        REQUESTS_CA_BUNDLE=entra.ca_file,
+    ) as process:
+        yield re.findall(r"http://[\d.:]+", read_until(process, "Uvicorn running on"))[-1]
+
+
+def call(entra, url, app, authority, scope=None):
+    done = run(
+        "examples/api_for_apps.py",
+        *("--url", url, "--scope", scope or f"api://{entra.client_id}/.default"),
+        AZURE_CLIENT_ID=app,
+        AZURE_CLIENT_SECRET="s3cret",
+        TOKENMGR_AUTHORITY=authority,
+        REQUESTS_CA_BUNDLE=entra.ca_file,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_apps_of_one_tenant(entra, apps):
+    home, fabrikam = entra.authority(HOME), entra.authority(FABRIKAM)
+    with served(entra, home) as url:
+        answers = call(entra, url, apps[True], home)
+        assert answers == [f'200 {{"orders":[],"for":"{apps[True]}","of":"{HOME}"}}'] * 3
+        (told,) = {*call(entra, url, apps[False], home)}
+        assert "have an administrator grant them to the app" in told
+        assert {each[:3] for each in call(entra, url, apps[True], fabrikam)} == {"401"}
+    keys = [each for each in entra.requests if each.kind == "keys"]
+    assert len(keys) == 1
+
+
+def test_apps_of_several_tenants(entra, apps):
+    with served(entra, entra.authority("organizations"), f"{HOME} {FABRIKAM}") as url:
+        for tenant, status in ((HOME, "200"), (FABRIKAM, "200"), (tenant_guid("x.com"), "401")):
+            answers = call(entra, url, apps[True], entra.authority(tenant))
+            assert {each[:3] for each in answers} == {status}
+
+
+def test_apps_of_a_user_flow_of_b2c(entra, apps):
+    authority = entra.b2c_authority(policy="B2C_1_in")
+    scope = f"https://contoso.onmicrosoft.com/{entra.client_id}/.default"
+    with served(entra, authority) as url:
+        assert {e[:3] for e in call(entra, url, apps[True], authority, scope)} == {"200"}
+        other = entra.b2c_authority(policy="B2C_1_other")
+        assert {e[:3] for e in call(entra, url, apps[True], other, scope)} == {"401"}
