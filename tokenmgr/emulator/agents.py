@@ -14,7 +14,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
 from ..identity.clouds import CLOUDS
@@ -80,10 +80,10 @@ def authenticate_agent(
 def own_token(signer: TokenSigner, token: str) -> Mapping[str, Any] | None:
     """The claims of a token that was signed here, whenever it ends; None for any other."""
     try:
-        claims: dict[str, Any] = jwt.decode(token, signer.key).claims
+        key = signer.key_of(jws.extract_compact(token.encode()).headers())
+        return None if key is None else jwt.decode(token, key).claims
     except (JoseError, ValueError):
         return None
-    return claims
 
 
 def _subject(authority: Authority, client_id: str, path: str) -> str:

@@ -127,11 +127,6 @@ class TokenSigner:
         token: str = jwt.encode(header, {**claims, **times}, self._key, algorithms=[_ALGORITHM])
         return token
 
-    @property
-    def key(self) -> RSAKey:
-        """What it signs with."""
-        return self._key
-
     def key_of(self, header: Mapping[str, object]) -> RSAKey | None:
         """The key that a token's header names, None when it is none of ours."""
         return next((key for key in self._keys() if header.get("kid") == key.kid), None)
