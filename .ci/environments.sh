@@ -21,6 +21,6 @@ make_environment() {
         return
     fi
     "$python" -m venv "$folder"
-    "$folder/bin/python" -m pip install --quiet --constraint constraints.txt "$@" --editable '.[test]'
+    .ci/install "$folder/bin/python" --constraint constraints.txt "$@" --editable '.[test]'
     touch "$folder/.installed"
 }

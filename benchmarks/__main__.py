@@ -38,14 +38,17 @@ from . import (
     warm,
     web_api,
     web_bearer,
+    web_fleet,
 )
 from .figure import Section
 from .service import SCOPE, Service
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _DISTRIBUTIONS = (
-    *(peers.DISTRIBUTIONS + client_peers.DISTRIBUTIONS + keeper_peers.DISTRIBUTIONS),
     *web_bearer.DISTRIBUTIONS,
+    *peers.DISTRIBUTIONS,
+    *client_peers.DISTRIBUTIONS,
+    *keeper_peers.DISTRIBUTIONS,
 )
 
 
@@ -90,6 +93,7 @@ def _sections() -> Iterator[Section]:
     yield tenants.section()
     # Alone, as nobody else is to have FastAPI in memory.
     yield _alone(web_api.section)
+    yield web_fleet.section()
     yield first_token.section()
     yield imports.section(rounds=15)
 

@@ -21,9 +21,14 @@ from urllib.parse import urlsplit
 
 import requests
 
-from tokenmgr import Authority, InteractionRequiredError, TokenManagerError, TokenRegistry
+from tokenmgr import (
+    Authority,
+    InteractionRequiredError,
+    TokenManagerError,
+    TokenRegistry,
+    UserSession,
+)
 from tokenmgr.http.requests import BearerAuth
-from tokenmgr.sessions import UserSession
 
 #: What the user is asked to consent to.
 SCOPE = "https://graph.microsoft.com/User.Read"

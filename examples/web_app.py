@@ -25,9 +25,9 @@ from tokenmgr import (
     InteractionRequiredError,
     TokenManagerError,
     TokenRegistry,
+    UserSession,
 )
 from tokenmgr.http.requests import BearerAuth
-from tokenmgr.sessions import UserSession
 
 GRAPH = os.environ.get("GRAPH_URL", "https://graph.microsoft.com/v1.0")
 SCOPE = "https://graph.microsoft.com/User.Read"

@@ -43,7 +43,8 @@ CALLBACK = "http://localhost:5000/signed-in"
 
 def authorize_endpoint(authority: str) -> str:
     """Where an authority signs users in."""
-    middle = "/" if "/oidc/" in authority else "/oauth2/v2.0/"
+    others = {"/oidc/": "/", "/adfs": "/oauth2/"}
+    middle = next((others[each] for each in others if each in authority), "/oauth2/v2.0/")
     return f"{authority}{middle}authorize"
 
 

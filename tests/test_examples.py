@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import celery
 import pytest
@@ -17,7 +18,7 @@ from fork_marks import needs_fork
 from programs import read_until, run, running
 from waiting import until
 
-from tokenmgr.emulator import EntraEmulator
+from tokenmgr.emulator import EmulatedSidecar, EntraEmulator
 from tokenmgr.http.challenges import read
 
 API = "/graph/v1.0/organization"
@@ -468,3 +469,91 @@ def test_the_processes_of_the_celery_worker_have_one_token(entra):
     assert len(set(re.findall(r"ForkPoolWorker-\d", log))) > 1
     assert "InvalidScopeError" in log
     assert entra.client_secret not in log
+
+
+SIDECAR_APPS = {
+    "flask": ("-m", "gunicorn", "--chdir=examples", "--bind=127.0.0.1:0", "sidecar_flask:app"),
+    "django": (
+        *("-m", "gunicorn", "--chdir=examples", "--bind=127.0.0.1:0"),
+        "sidecar_django:application",
+    ),
+    "fastapi": ("-m", "uvicorn", "--app-dir=examples", "--port=0", "sidecar_fastapi:app"),
+}
+
+
+@contextmanager
+def sidecar_app(
+    framework: str, sidecar: EmulatedSidecar
+) -> Iterator[Callable[..., requests.Response]]:
+    """An API next to a sidecar: calls it."""
+    with running(
+        *SIDECAR_APPS[framework], stderr=subprocess.STDOUT, SIDECAR_URL=sidecar.url
+    ) as process:
+        said = read_until(process, "running on" if framework == "fastapi" else "Listening at: ")
+        url = re.findall(r"http://[\d.:]+", said)[-1]
+
+        def call(path: str, token: str | None = None, **request: Any) -> requests.Response:
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            method = "POST" if request else "GET"
+            return requests.request(method, f"{url}{path}", headers=headers, timeout=30, **request)
+
+        yield call
+
+
+MESSAGE = {"to": "bob@contoso.com", "subject": "Hello", "body": "How are you?"}
+
+
+@needs_fork
+@pytest.mark.parametrize("framework", SIDECAR_APPS)
+def test_an_api_calls_graph_through_the_sidecar_for_each_of_its_callers(entra, framework):
+    entra.protect_api(audience="https://graph.microsoft.com", scopes=["User.Read"])
+    tokens = {name: entra.sign_in(name) for name in (ANN, "bob@contoso.com")}
+    with entra.sidecar() as sidecar, sidecar_app(framework, sidecar) as call:
+        for token in tokens.values():
+            for _ in range(3):
+                assert call("/api/profile", token).json()["value"] == [{"id": "me"}]
+            assert call("/api/messages", token).json()["value"] == [{"id": "me/messages"}]
+            sent = call("/api/messages/send", token, json=MESSAGE)
+            assert (sent.status_code, sent.json()) == (202, {"status": "sent"})
+    calls = [(each.method, each.path) for each in entra.requests if each.kind == "graph"]
+    assert calls.count(("POST", "/graph/v1.0/me/sendMail")) == 2
+    for name in tokens:
+        assert entra.count(username=name) == 1
+        assert sum(each.username == name for each in entra.requests if each.kind == "graph") == 5
+
+
+@needs_fork
+@pytest.mark.parametrize("framework", SIDECAR_APPS)
+def test_an_api_next_to_a_sidecar_tells_its_callers_what_to_do(entra, framework):
+    ann, bob = entra.sign_in(ANN), "bob@contoso.com"
+    with entra.sidecar() as sidecar, sidecar_app(framework, sidecar) as call:
+        refused = call("/api/profile")
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+        for useless in ("opaque", f"{ann}x", entra.sign_in(ANN, lifetime=-1)):
+            for refused in (
+                call("/api/messages", useless),
+                call("/api/messages/send", useless, json=MESSAGE),
+            ):
+                assert refused.status_code == 401
+                assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+        for malformed in ({"json": {"to": bob}}, {"json": [1]}, {"json": None, "data": "{"}):
+            assert call("/api/messages/send", ann, **malformed).status_code in (400, 415, 422)
+        entra.require_mfa(ANN)
+        assert call("/api/profile", ann).status_code == 401
+        entra.add_user(bob)
+        entra.withdraw_consent(bob)
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 403
+        entra.grant_consent(bob)
+        entra.fail_next(9, status=429)
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 503
+        entra.recover()
+        entra.fail_next(path="graph", status=404)
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 502
+        assert call("/api/profile", entra.sign_in(bob)).status_code == 200
+        entra.fail_next(path="sidecar", status=503, retry_after=30)
+        late = call("/api/profile", entra.sign_in(bob))
+        assert (late.status_code, late.headers["Retry-After"]) == (503, "30")
+        sidecar.close()
+        gone = call("/api/profile", entra.sign_in(bob))
+        assert gone.status_code == 503
+        assert "localhost" not in gone.text, "what is inside is nobody's business"

@@ -8,6 +8,7 @@ import pytest
 from support import KEY, SCOPE, STORE_KEY, FakeClock, FakeSource
 
 from tokenmgr import AccessTokenManager, Authority, RefreshPolicy, TokenRegistry
+from tokenmgr.sidecar import AsyncSidecarClient, SidecarClient, SidecarSource
 from tokenmgr.stores import MemoryStore, RedisStore, SqliteStore
 
 MANAGER = """
@@ -15,13 +16,17 @@ aget_access_token aget_token aheaders arefresh_access_token close from_secret ge
 get_token headers invalidate key prefetch refresh_access_token scopes status
 """
 REGISTRY = """
-abegin_device_code aclose acomplete_auth_code aget_access_token aprefetch authorization_request_url
-begin_auth_code begin_device_code close complete_auth_code export_cache from_env get_access_token
-health import_cache manager on_behalf_of prefetch redeem_auth_code redeem_refresh_token session
-sign_in sign_in_with_password status tenant user users
+abegin_auth_code abegin_device_code aclose acomplete_auth_code aget_access_token aprefetch auser
+ausers authorization_request_url begin_auth_code begin_device_code close complete_auth_code
+export_cache from_env get_access_token health import_cache manager on_behalf_of prefetch
+redeem_auth_code redeem_refresh_token session sign_in sign_in_with_password status tenant user
+users
 """
 SESSION = """
 aend asign_out claims end home_account_id manager sign_out username
+"""
+SIDECAR = """
+base_url call_downstream_api close get_authorization_header healthy validate wait_until_ready
 """
 POLICY = """
 backoff_base backoff_cap jitter margin max_wait min_margin retry_after_cap skew
@@ -66,6 +71,15 @@ OBJECTS = {
     "a store in Redis": (
         lambda folder: RedisStore.from_url("redis://localhost"),
         "close delete from_url get lease put",
+    ),
+    "a sidecar": (lambda folder: SidecarClient(), SIDECAR),
+    "a sidecar, from coroutines": (
+        lambda folder: AsyncSidecarClient(),
+        SIDECAR.replace("close ", "").replace("\nbase_url", "\naclose base_url"),
+    ),
+    "a source": (
+        lambda folder: SidecarSource(SidecarClient(), "Graph", as_app=True),
+        "check ends_at fetch_token key manager",
     ),
     "a policy": (lambda folder: RefreshPolicy(), POLICY),
     "an authority": (lambda folder: Authority.entra("contoso.com"), AUTHORITY),

@@ -11,12 +11,12 @@ import pytest
 import tokenmgr
 
 NAMES = """
-AccessToken AccessTokenManager Authority AuthorityError BearerRefusedError Certificate
-ClientAssertion ClientSecret ConfigurationError ConsentRequiredError HostNotAllowedError
-InsufficientScopeError InteractionRequiredError InvalidCredentialError InvalidScopeError
-RefreshPolicy ServiceUnavailableError SessionNotFoundError SidecarError StoreError ThrottledError
-TokenKey TokenManagerError TokenRegistry TokenRequestError TokenSource TokenTimeoutError
-WorkloadIdentity
+AccessToken AccessTokenManager AuthCodeFlow Authority AuthorityError BearerRefusedError Certificate
+ClientAssertion ClientSecret ConfigurationError ConsentRequiredError DeviceCodeFlow
+HostNotAllowedError InsufficientScopeError InteractionRequiredError InvalidCredentialError
+InvalidScopeError OverrideIgnoredError RefreshPolicy ServiceUnavailableError SessionNotFoundError
+SidecarError SignInOptions StoreError ThrottledError TokenKey TokenManagerError TokenRegistry
+TokenRequestError TokenSource TokenTimeoutError UserSession WorkloadIdentity
 """
 
 
@@ -31,12 +31,20 @@ def test_a_name_that_is_not_public_is_none_of_the_package() -> None:
     assert set(NAMES.split()) <= set(dir(tokenmgr))
 
 
-def test_importing_loads_nothing_heavy() -> None:
-    code = "import sys, tokenmgr; tokenmgr.TokenRegistry; print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("names", "module"),
+    [
+        (["TokenRegistry"], "tokenmgr.registry"),
+        (["AuthCodeFlow", "DeviceCodeFlow", "SignInOptions"], "tokenmgr.flows"),
+        (["UserSession"], "tokenmgr.sessions"),
+    ],
+)
+def test_importing_loads_nothing_heavy(names: list[str], module: str) -> None:
+    code = f"import sys; from tokenmgr import {', '.join(names)}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "tokenmgr.registry" in loaded
+    assert module in loaded
     heavy = {"msal", "requests", "urllib3", "cachetools", "cryptography", "jwt", "asyncio", "ssl"}
     assert heavy.isdisjoint(loaded)
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from reporting import texts_of, told_at_every_line, told_of
+from support import KEY as TOKEN
+from support import FakeClock, FakeSource
 
 from tokenmgr import AccessTokenManager, ClientSecret, TokenManagerError, TokenRegistry
 from tokenmgr._runtime.secrecy import Hidden
@@ -68,13 +70,27 @@ def from_secret():
     ).close()
 
 
+def over_a_source():
+    clock = FakeClock()
+    source = FakeSource(clock)
+    AccessTokenManager(source, TOKEN, store=STORE, encryption_key=KEY, clock=clock).close()
+
+
 def rotating():
     ClientSecret(lambda: SECRET).read()
 
 
 @pytest.mark.traces
 @pytest.mark.parametrize(
-    "work", [from_env, from_a_certificate_in_the_environment, by_hand, from_secret, rotating]
+    "work",
+    [
+        from_env,
+        from_a_certificate_in_the_environment,
+        by_hand,
+        from_secret,
+        over_a_source,
+        rotating,
+    ],
 )
 def test_what_is_made_tells_no_secret_wherever_it_breaks(work):
     assert told_at_every_line(work, SECRETS) == []

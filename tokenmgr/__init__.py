@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         InteractionRequiredError,
         InvalidCredentialError,
         InvalidScopeError,
+        OverrideIgnoredError,
         ServiceUnavailableError,
         SessionNotFoundError,
         SidecarError,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
         TokenRequestError,
         TokenTimeoutError,
     )
+    from .flows import AuthCodeFlow, DeviceCodeFlow, SignInOptions
     from .identity.authority import Authority
     from .identity.credentials import Certificate, ClientAssertion, ClientSecret, WorkloadIdentity
     from .manager import AccessTokenManager
     from .policy import RefreshPolicy
     from .registry import TokenRegistry
+    from .sessions import UserSession
     from .token import AccessToken, TokenKey, TokenSource
 
 __version__ = "0.1.0.dev0"
@@ -41,6 +44,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AccessToken",
     "AccessTokenManager",
+    "AuthCodeFlow",
     "Authority",
     "AuthorityError",
     "BearerRefusedError",
@@ -49,15 +53,18 @@ __all__ = [
     "ClientSecret",
     "ConfigurationError",
     "ConsentRequiredError",
+    "DeviceCodeFlow",
     "HostNotAllowedError",
     "InsufficientScopeError",
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
+    "OverrideIgnoredError",
     "RefreshPolicy",
     "ServiceUnavailableError",
     "SessionNotFoundError",
     "SidecarError",
+    "SignInOptions",
     "StoreError",
     "ThrottledError",
     "TokenKey",
@@ -66,15 +73,18 @@ __all__ = [
     "TokenRequestError",
     "TokenSource",
     "TokenTimeoutError",
+    "UserSession",
     "WorkloadIdentity",
 ]
 
 _HOMES = {
+    "flows": ("AuthCodeFlow", "DeviceCodeFlow", "SignInOptions"),
     "identity.authority": ("Authority",),
     "identity.credentials": ("Certificate", "ClientAssertion", "ClientSecret", "WorkloadIdentity"),
     "manager": ("AccessTokenManager",),
     "policy": ("RefreshPolicy",),
     "registry": ("TokenRegistry",),
+    "sessions": ("UserSession",),
     "token": ("AccessToken", "TokenKey", "TokenSource"),
 }
 

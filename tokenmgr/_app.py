@@ -21,12 +21,11 @@ from .events import Event
 from .identity.authority import Authority
 from .identity.credentials import ClientCredential, ClientSecret
 from .policy import RefreshPolicy
-from .stores import take_store
 
 if TYPE_CHECKING:
-    from ._runtime.shared import Share
     from ._sessions import Sessions
     from ._sharing.keys import EncryptionKey
+    from ._sharing.part import StorePart
     from ._sharing.sealed_flows import SealedFlows
     from ._sharing.slot import SealedStore
     from .stores import TokenStore
@@ -78,8 +77,8 @@ class App(Unpicklable):
         ConfigurationError: A setting is missing or cannot be right.
     """
 
-    #: The part in the store that a URL names.
-    _opened: Share[TokenStore] | None = None
+    #: Its part in the store; None without one.
+    _part: StorePart | None = None
     #: Made with the first of them.
     _users: Users | None = None
     _flows: SealedFlows | None = None
@@ -150,16 +149,11 @@ class App(Unpicklable):
         if store.cell_contents is None:
             return None
         from ._sharing.keys import SealingKeys
-        from ._sharing.slot import SealedStore
+        from ._sharing.part import StorePart
 
-        if isinstance(store.cell_contents, str):
-            self._opened = take_store(store.cell_contents)
-        return SealedStore(
-            store.cell_contents if self._opened is None else self._opened.thing,
-            SealingKeys(keys.cell_contents, credential, salt=self.client.client_id),
-            namespace=namespace,
-            context=self.context,
-        )
+        sealing = SealingKeys(keys.cell_contents, credential, salt=self.client.client_id)
+        self._part = StorePart(store, sealing, namespace=namespace, context=self.context)
+        return self._part.sealed
 
     def members_at(self, client: Client) -> Members:
         """Makes the managers of the app's own tokens at a tenant, bounded with all others."""
@@ -213,17 +207,15 @@ class App(Unpicklable):
         It has a second to end, and to be told to the hook. Then its lease is given back all the
         same.
         """
-        if self.sealed is not None:
-            self.sealed.closed = True
+        if self._part is not None:
+            self._part.stop()
         if self._sessions is not None:
             self._sessions.close_store()
         self.connection.close()
         # So that others find what comes of it, and the hook is told, before the program ends.
         self.context.settle(min(_PATIENCE, longest_wait()))
-        if self.sealed is not None:
-            self.sealed.leases.give_back_all(_PATIENCE)
-        if self._opened is not None:
-            self._opened.end()
+        if self._part is not None:
+            self._part.close(_PATIENCE)
 
 
 def _checked(given: Hidden) -> ClientCredential | None:

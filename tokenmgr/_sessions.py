@@ -14,7 +14,7 @@ from .entra.client import Client
 from .entra.grants.beginnings import BySignIn
 from .entra.grants.refresh_token import not_found
 from .entra.logout import logout_address
-from .errors import ConfigurationError, SessionNotFoundError, TokenManagerError
+from .errors import ConfigurationError, SessionNotFoundError, StoreError, TokenManagerError
 from .sessions import UserSession
 
 if TYPE_CHECKING:
@@ -183,6 +183,25 @@ class Sessions(KeptSessions):
         """
         _, record = self._look(self._names.of_account(Hidden(home_account_id)))
         return None if record is None else record.refresh_token
+
+    def signed_in(self) -> list[tuple[Account, Hidden]]:
+        """Gives who has signed in, and what carries each session on.
+
+        While the store is away it gives those whom this process knows.
+        """
+        listed = dict[str, str]()
+        with suppress(StoreError):
+            listed = self._asked(self._index().read)
+        found = []
+        for user in listed | self._known():
+            with self._all.lock:
+                session = self._session(self._names.of_user(user))
+            record = session.known
+            with suppress(StoreError):
+                record = self._asked(session.look)
+            if record is not None and record.account is not None:
+                found.append((record.account, record.refresh_token))
+        return found
 
     def end(self, name: Hidden) -> None:
         """Ends a session.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ._runtime.forks import no_fork
-from ._runtime.loops import running_loop
+from ._runtime.loops import in_thread
 from ._runtime.secrecy import Hidden
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .sessions import UserSession
 
 __all__ = ["SignIns"]
-
-T = TypeVar("T")
 
 
 class SignIns:
@@ -41,8 +39,8 @@ class SignIns:
 
         Send the browser to the flow's ``auth_uri``, and keep its ``text`` in the web session. It is
         good for 600 seconds, once, in any worker that has the same ``encryption_key=`` or client
-        secret. Where the metadata of the authority is not known yet it is asked for: see
-        ``asyncio.to_thread()``.
+        secret. Where the metadata of the authority is not known yet it is asked for: an event loop
+        has :meth:`abegin_auth_code`.
 
         See "Microsoft identity platform and OAuth 2.0 authorization code flow" on Microsoft Learn,
         and RFC 7636.
@@ -54,7 +52,7 @@ class SignIns:
             browser: What tells this browser from others, such as the id of its web session. The
                 flow is completed with the same one alone.
             **options: ``prompt``, ``login_hint``, ``domain_hint``, ``max_age`` and ``claims``: see
-                :class:`~tokenmgr.flows.SignInOptions`.
+                :class:`~tokenmgr.SignInOptions`.
 
         Raises:
             ConfigurationError: An argument cannot be right, or the registry is closed.
@@ -64,6 +62,24 @@ class SignIns:
         signing_in = self._signing_in()
         request = _request(redirect_uri, asked, response_mode=response_mode)
         return signing_in.begin_auth_code(scopes, named, request)
+
+    async def abegin_auth_code(
+        self,
+        *scopes: str | Iterable[str],
+        redirect_uri: str,
+        response_mode: str | None = None,
+        browser: str = "",
+        **options: Unpack[SignInOptions],
+    ) -> AuthCodeFlow:
+        """Does as :meth:`begin_auth_code`, and never blocks the event loop."""
+        browser, options, named, asked = "", {}, Hidden(browser), Hidden(options)
+
+        def begin() -> AuthCodeFlow:
+            signing_in = self._signing_in()
+            request = _request(redirect_uri, asked, response_mode=response_mode)
+            return signing_in.begin_auth_code(scopes, named, request)
+
+        return await in_thread(begin)
 
     def complete_auth_code(
         self, flow: AuthCodeFlow | str, query: Any, *, browser: str = ""
@@ -82,7 +98,8 @@ class SignIns:
                 another.
             ConsentRequiredError: The user, or an administrator, has said no.
             TokenManagerError: There is nothing to be had.
-            StoreError: The store cannot keep the session.
+            StoreError: The store cannot keep the session: complete it again in this process, when
+                the store is back.
         """
         flow, query, browser, begun, said, named = (
             *("", None, ""),
@@ -102,7 +119,7 @@ class SignIns:
             Hidden(query),
             Hidden(browser),
         )
-        return await _in_thread(lambda: self._signing_in().complete_auth_code(begun, said, named))
+        return await in_thread(lambda: self._signing_in().complete_auth_code(begun, said, named))
 
     def authorization_request_url(
         self,
@@ -191,7 +208,7 @@ class SignIns:
         self, *scopes: str | Iterable[str], claims: str | None = None
     ) -> DeviceCodeFlow:
         """Does as :meth:`begin_device_code`, and never blocks the event loop."""
-        return await _in_thread(lambda: self._signing_in().begin_device_code(scopes, claims))
+        return await in_thread(lambda: self._signing_in().begin_device_code(scopes, claims))
 
     def sign_in(
         self,
@@ -278,47 +295,6 @@ class SignIns:
         text, given = "", Hidden(text)
         return self._signing_in().redeem_refresh_token(given, scopes)
 
-    def users(self, username: str | None = None) -> list[UserSession]:
-        """Gives the sessions of the users who are signed in, those who signed in last first.
-
-        With a ``store=`` they are those of all workers: of this app at this authority, the last
-        1,000; :meth:`user` finds all others too. The store is asked whether each of them is there
-        still: an event loop calls it by ``asyncio.to_thread()``.
-
-        Args:
-            username: Those of whom the service has called so, in upper or lower case; None for all.
-
-        Raises:
-            StoreError: The store cannot be used now.
-            ConfigurationError: It is no text; the registry is closed; or there is a store without
-                ``encryption_key=``.
-        """
-        username, given = None, Hidden(username)
-        return self._own.begin_sessions().users(given, self)
-
-    def user(self, home_account_id: str) -> UserSession:
-        """Gives the session of a user who is signed in, in whichever process.
-
-        It asks the store: an event loop calls it by ``asyncio.to_thread()``.
-
-        Example:
-            >>> tokens = TokenRegistry.from_env()  # doctest: +SKIP
-            >>> ann = tokens.user(web_session.get("user", ""))  # doctest: +SKIP
-            >>> ann.manager("https://graph.microsoft.com/Mail.Read").headers()  # doctest: +SKIP
-
-        Args:
-            home_account_id: What :attr:`UserSession.home_account_id` gave; an empty text, as of a
-                web session that has none yet, is nobody's.
-
-        Raises:
-            SessionNotFoundError: Nobody is signed in who is called so: have the user sign in.
-            StoreError: The store cannot be used now.
-            ConfigurationError: It is no text; the registry is closed; or there is a store without
-                ``encryption_key=``.
-        """
-        home_account_id, given = "", Hidden(home_account_id)
-        return self._own.begin_sessions().user(given, self)
-
     def _signing_in(self) -> SigningIn:
         # What would keep their session is told now, and not when the user has signed in.
         self._own.begin_sessions()
@@ -332,10 +308,3 @@ def _request(redirect_uri: str, asked: Hidden, **more: Any) -> AuthorizationRequ
     from .entra.grants.authorization_request import AuthorizationRequest
 
     return AuthorizationRequest(redirect_uri=redirect_uri, **more, **asked.cell_contents)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    running_loop()
-    import asyncio
-
-    return await asyncio.to_thread(work)

@@ -13,7 +13,7 @@ from ._tenants import Tenant
 from .entra.grants import auth_code, brought_refresh_token, device_code, password
 from .entra.grants.authorization_request import AuthorizationRequest
 from .entra.grants.sign_in import check_public, sign_in_scopes
-from .errors import ConfigurationError, TokenTimeoutError
+from .errors import ConfigurationError, StoreError, TokenTimeoutError
 from .flows import AuthCodeFlow, DeviceCodeFlow
 from .sessions import UserSession
 
@@ -50,7 +50,10 @@ class SigningIn(Unpicklable):
         return AuthCodeFlow(auth_uri=auth_uri.cell_contents, text=text.cell_contents)
 
     def complete_auth_code(self, begun: Hidden, query: Hidden, browser: Hidden) -> UserSession:
-        """Completes it. It is used up with the first answer that is its own."""
+        """Completes it. It is used up with the first answer that is its own.
+
+        What the store cannot keep is there for who completes it again, in this process.
+        """
         if isinstance(begun.cell_contents, AuthCodeFlow):
             begun = Hidden(begun.cell_contents.text)
         flows = self._own.app.flows()
@@ -58,10 +61,17 @@ class SigningIn(Unpicklable):
         arrived = auth_code.Arrived(query)
         if not arrived.is_of(flow):
             raise auth_code.not_the_answer(arrived)
-        flows.use(flow)
-        code = arrived.code(flow, self._client.authority.host)
         wanted = tuple(flow.cell_contents.pop("asked"))
-        return self._keep(auth_code.complete(self._client, flow, code, wanted), wanted)
+        signed_in: SignedIn | None = flows.unkept(flow)
+        if signed_in is None:
+            flows.use(flow)
+        code = arrived.code(flow, self._client.authority.host)
+        signed_in = signed_in or auth_code.complete(self._client, flow, code, wanted)
+        try:
+            return self._keep(signed_in, wanted)
+        except StoreError:
+            flows.hold(flow, signed_in)
+            raise
 
     def request_url(
         self, scopes: Given, request: AuthorizationRequest, state: str | None, nonce: str | None
@@ -81,10 +91,13 @@ class SigningIn(Unpicklable):
 
     def begin_device_code(self, scopes: Given, claims: str | None) -> DeviceCodeFlow:
         """Begins the device authorization grant."""
-        wanted, clock = sign_in_scopes(self._client, scopes), self._own.app.context.clock
-        code = device_code.begin(self._client, wanted, claims, clock)
+        wanted, context = sign_in_scopes(self._client, scopes), self._own.app.context
         return DeviceCodeFlow(
-            code, lambda signed_in: self._keep(signed_in, wanted), clock, lambda: self._own.closed
+            device_code.begin(self._client, wanted, claims, context.clock),
+            lambda signed_in: self._keep(signed_in, wanted),
+            context.clock,
+            context.workers,
+            lambda: self._own.closed,
         )
 
     def sign_in(

@@ -18,6 +18,7 @@ from .manager import AccessTokenManager
 from .token import Scopes
 
 if TYPE_CHECKING:
+    from ._session import Account
     from ._sessions import Sessions
     from .users import Users
 
@@ -104,6 +105,18 @@ class Tenant(Unpicklable):
             self.check_open()
             self.sessions = self.sessions or sessions
             return self.sessions
+
+    def signed_in(self) -> list[tuple[Account, Hidden]]:
+        """Gives who has signed in, and what carries their sessions on; where none can be, nobody.
+
+        Raises:
+            ConfigurationError: It is closed.
+        """
+        sealed = self.app.sealed
+        if sealed is None and self.sessions is None:
+            return []
+        kept = sealed is None or not sealed.keys.is_derived
+        return self.begin_sessions().signed_in() if kept else []
 
     def check_open(self) -> None:
         """Refuses to go on once it is closed.

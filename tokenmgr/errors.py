@@ -19,6 +19,12 @@
     ├── InsufficientScopeError        an API wants ``scopes`` that the token does not have
     ├── BearerRefusedError            a caller of this API has sent no bearer that is accepted
     └── SidecarError                  the Microsoft Entra SDK for AgentID gave no answer of use
+        └── OverrideIgnoredError      it has, or would have, done another thing than was asked
+
+What the SDK for AgentID says is told by its cause: a caller's token that it refuses is a
+BearerRefusedError, a token that Entra has not given it is a TokenRequestError as with any other,
+and what is wrong with the call itself is a ConfigurationError. SidecarError is what is left: it is
+not there, fails, answers with what is no answer, or the API that it has called does.
 
 A message says what happened and what to do next. It never holds a secret: no token, client
 secret, assertion or key, and so it may be logged.
@@ -38,6 +44,7 @@ __all__ = [
     "InteractionRequiredError",
     "InvalidCredentialError",
     "InvalidScopeError",
+    "OverrideIgnoredError",
     "ServiceUnavailableError",
     "SessionNotFoundError",
     "SidecarError",
@@ -216,4 +223,15 @@ class BearerRefusedError(TokenManagerError):
 
 
 class SidecarError(TokenManagerError):
-    """The Microsoft Entra SDK for AgentID gave no answer of use."""
+    """The Microsoft Entra SDK for AgentID, or the API that it has called, gave no answer of use.
+
+    ``status`` is the HTTP status, where there was one.
+    """
+
+
+class OverrideIgnoredError(SidecarError):
+    """The SDK for AgentID ignores what was asked for: the token is another agent's or user's.
+
+    It does so without a word, with HTTP 200, wherever its operator has not opened a route to
+    overrides. What it has given is not used.
+    """

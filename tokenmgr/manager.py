@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 from ._context import new_context
 from ._engine.cell import LATELY, Cell, Request
@@ -27,6 +28,11 @@ from .events import Event, TokenStatus
 from .policy import RefreshPolicy
 from .token import AccessToken, TokenKey, TokenSource, normalize_scopes
 
+if TYPE_CHECKING:
+    from ._sharing.keys import EncryptionKey
+    from ._sharing.part import StorePart
+    from .stores import TokenStore
+
 __all__ = ["AccessTokenManager", "cell_of", "doubt", "manager_of"]
 
 #: A call on its way: it gives a flight with the seconds to wait for it at most, is told whether
@@ -39,6 +45,8 @@ _MOST_FLIGHTS = 3
 _NONE: dict[str, Cell] = {}
 #: So many sets of claims have a token of their own at a time.
 _MOST_CLAIMS = 8
+#: Seconds that closing waits for what is under way, where it is shared.
+_PATIENCE = 1.0
 
 
 class AccessTokenManager(Unpicklable):
@@ -49,23 +57,43 @@ class AccessTokenManager(Unpicklable):
 
     Args:
         source: Where tokens come from.
-        key: What makes its tokens different from all others.
+        key: What makes its tokens different from all others, also in a store.
+        store: Where they are shared with other workers, as for :class:`~tokenmgr.TokenRegistry`;
+            None shares them with nobody. What a URL names is closed with the manager.
+        encryption_key: What they are encrypted with there; a store needs one.
+        namespace: What the names of its records in the store begin with.
         policy: When to renew, how to back off, how long to wait.
         clock: The time; a test passes one that it moves by hand.
         on_event: Called with each :class:`~tokenmgr.events.Event`, in a thread of its own.
+
+    Raises:
+        ConfigurationError: A setting cannot be right, or a store is given without a key.
     """
+
+    #: The part in a store that is its own; None without one, and for those of registries.
+    _part: StorePart | None = None
 
     def __init__(
         self,
         source: TokenSource,
         key: TokenKey,
         *,
+        store: TokenStore | str | None = None,
+        encryption_key: EncryptionKey | None = None,
+        namespace: str = "tokenmgr",
         policy: RefreshPolicy | None = None,
         clock: Clock = SYSTEM_CLOCK,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        # Either may be secret, or hold a password.
+        store, encryption_key, given = None, None, Hidden((store, encryption_key))
         context = new_context(policy=policy, clock=clock, on_event=on_event)
-        self._begin(Cell(source, key, context))
+        if given.cell_contents[0] is not None:
+            from ._sharing.part import part_of_source
+
+            self._part = part_of_source(given, namespace=namespace, context=context)
+        sealed = None if self._part is None else self._part.sealed
+        self._begin(Cell(source, key, context, sealed))
         # What ends along with it, as nobody else has it.
         self._close_source = getattr(source, "close", self._close_source)  # type: ignore[method-assign]
 
@@ -268,9 +296,15 @@ class AccessTokenManager(Unpicklable):
         self._plain.close()  # and so no cell of its claims is made that is not closed below
         with self._lock:
             cells = list(self._by_claims.values())
+        if self._part is not None:
+            self._part.stop()
         for cell in cells:
             cell.close()
         self._close_source()
+        if self._part is not None:
+            # So that others find what comes of a fetch that is under way.
+            self._plain.context.settle(min(_PATIENCE, longest_wait()))
+            self._part.close(_PATIENCE)
 
     # What every call does that finds no fresh token.
 

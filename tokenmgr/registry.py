@@ -10,9 +10,10 @@ from weakref import ref
 from ._app import App, RegistrySettings
 from ._members import fetch_all, fetch_all_async
 from ._runtime.clock import SYSTEM_CLOCK, Clock
-from ._runtime.loops import running_loop
+from ._runtime.loops import in_thread
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._sign_ins import SignIns
+from ._signed_in import SignedInUsers
 from ._tenants import Tenant, Tenants
 from .events import Event, Health, TokenStatus, health_of
 from .identity.assertions import text_of
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["RegistrySettings", "TokenRegistry"]
 
 
-class TokenRegistry(SignIns, Unpicklable):
+class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
     """The tokens of one app at one authority: ask it for a manager of each scope.
 
     Making one reads nothing and asks nobody. It is safe to share between threads and event
@@ -395,9 +396,12 @@ class TokenRegistry(SignIns, Unpicklable):
         """Gives its tokens as the text that ``msal.SerializableTokenCache.deserialize()`` takes.
 
         What was imported into this registry is in it too, as long as it is valid: of users who have
-        sessions now with the refresh tokens of those, and without who has signed out. Users who
-        have signed in here are not: MSAL has them do so again. The authority is asked for its
-        metadata where that is not known yet: do not call it from an event loop.
+        sessions now with the refresh tokens of those, and without who has signed out. So are the
+        accounts and refresh tokens of those who have signed in here, whom :meth:`users` lists, for
+        ``acquire_token_silent()``; of a store that is away, those whom this process knows. Who goes
+        on with a refresh token there has to end the session here, as each is good once. The store
+        is asked, and the authority for its metadata where that is not known yet: do not call it
+        from an event loop.
 
         The text is secret: whoever has it has the tokens. A file for it has mode 0600.
 
@@ -410,6 +414,7 @@ class TokenRegistry(SignIns, Unpicklable):
         return self._own.imported.dump(
             ((key, current.record) for key, current in held if now < current.valid_until),
             lambda home: self._own.begin_sessions().refresh_token(home),
+            self._own.signed_in(),
         )
 
     def import_cache(self, text: str) -> None:
@@ -454,10 +459,7 @@ class TokenRegistry(SignIns, Unpicklable):
 
     async def aclose(self) -> None:
         """Does as :meth:`close`, and never blocks the event loop."""
-        running_loop()
-        import asyncio
-
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from ._runtime.loops import running_loop
+from ._runtime.loops import in_thread
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._session import Account
 from .manager import AccessTokenManager
@@ -127,10 +127,7 @@ class UserSession(Unpicklable):
 
     async def aend(self) -> None:
         """Does as :meth:`end`, and never blocks the event loop."""
-        running_loop()
-        import asyncio
-
-        await asyncio.to_thread(self.end)
+        await in_thread(self.end)
 
     def sign_out(self, post_logout_redirect_uri: str | None = None) -> str:
         """Does as :meth:`end`, and gives the address at which the user signs out at the authority.
@@ -154,7 +151,4 @@ class UserSession(Unpicklable):
 
     async def asign_out(self, post_logout_redirect_uri: str | None = None) -> str:
         """Does as :meth:`sign_out`, and never blocks the event loop."""
-        running_loop()
-        import asyncio
-
-        return await asyncio.to_thread(self.sign_out, post_logout_redirect_uri)
+        return await in_thread(lambda: self.sign_out(post_logout_redirect_uri))

@@ -188,7 +188,20 @@ def test_microsoft_graph_gets_a_users_token_of_version_1(emulator, on_behalf_of,
     assert claims["scp"] == "openid User.Read Mail.Read"
     assert (claims["ver"], claims["upn"], claims["idtyp"]) == ("1.0", ANN, "user")
     assert (claims["appid"], claims["amr"]) == (emulator.client_id, ["pwd"])
-    assert answer["scope"] == f"{GRAPH_USER} https://graph.microsoft.com/Mail.Read openid"
+    assert answer["scope"] == f"{GRAPH_USER} Mail.Read openid"
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ("User.Read", "User.Read"),
+        (GRAPH_USER, GRAPH_USER),
+        ("api://orders/User.Read", "api://orders/User.Read"),
+        ("https://graph.microsoft.com/.default", GRAPH_USER),
+    ],
+)
+def test_the_answer_names_each_scope_as_it_was_asked_for(on_behalf_of, ann, asked, granted):
+    assert on_behalf_of(ann, scope=asked).json()["scope"] == granted
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_log_hides_passwords(emulator, sign_in):
 
 
 def test_an_adfs_has_none_of_it(emulator, http):
-    for grant in ("password", "authorization_code", "urn:ietf:params:oauth:grant-type:device_code"):
+    for grant in ("password", "urn:ietf:params:oauth:grant-type:device_code"):
         form = {"grant_type": grant, "client_id": emulator.client_id}
         answer = http.post(f"{emulator.adfs_authority()}/oauth2/token", data=form)
         refused(answer, 70003, "unsupported_grant_type")

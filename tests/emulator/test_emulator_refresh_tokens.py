@@ -200,6 +200,7 @@ def test_other_authorities_have_given_none_out(emulator, http, granted, refresh)
     assert body["error"] == "invalid_grant"
     assert body["error_description"].startswith("AADB2C90090: ")
 
-    form = {"grant_type": "refresh_token", "refresh_token": token}
+    mine = {"client_id": emulator.client_id, "client_secret": emulator.client_secret}
+    form = mine | {"grant_type": "refresh_token", "refresh_token": token}
     answer = http.post(f"{emulator.adfs_authority()}/oauth2/token", data=form)
-    refused(answer, 70003, "unsupported_grant_type")
+    refused(answer, 9002313, "invalid_grant")

@@ -6,6 +6,9 @@ import asyncio
 import base64
 import json
 import logging
+import threading
+import time
+from contextlib import suppress
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -14,12 +17,15 @@ from reporting import told_of
 from sign_ins import ANN, CALLBACK, ORDERS
 from starlette.datastructures import QueryParams
 from support import FakeClock, RecordingStore, in_threads
+from waiting import until
 
 from tokenmgr import (
     ClientAssertion,
     ConfigurationError,
     ConsentRequiredError,
     InteractionRequiredError,
+    SessionNotFoundError,
+    StoreError,
     TokenManagerError,
     TokenRequestError,
 )
@@ -95,6 +101,26 @@ def test_a_user_signs_in_at_another_provider_which_sends_no_client_info(entra, w
     claims = got.account.claims.cell_contents
     assert got.account.home_account_id
     assert claims["sub"] in got.account.home_account_id or claims.get("oid")
+
+
+def test_a_user_signs_in_at_ad_fs_and_stays_signed_in_by_one_refresh_token(entra, web):
+    name = "zoe@corp.contoso.com"
+    entra.add_user(name, tenant="adfs")
+    clock = FakeClock(wall=time.time())
+    tokens = web(authority=entra.adfs_authority(), clock=clock)
+    flow = begin(tokens, max_age=100)
+
+    zoe = tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, name))
+
+    assert (zoe.username, zoe.claims["unique_name"]) == (name, "CORP\\zoe")
+    assert zoe.home_account_id == f"{zoe.claims['sub']}.127.0.0.1"
+    clock.advance(3_600)
+    stock = tokens.user(zoe.home_account_id).manager("api://stock/count")
+    for each in (zoe.manager(ORDERS), stock):
+        assert each.get_access_token()
+    shown = [each.form["refresh_token"] for each in entra.requests if "refresh_token" in each.form]
+    assert (len(shown), len(set(shown))) == (2, 1)
+    assert zoe.sign_out().startswith(f"{entra.adfs_authority()}/oauth2/logout?")
 
 
 def test_a_public_client_signs_in_too(entra, public, kept):
@@ -204,7 +230,7 @@ def test_an_answer_of_another_issuer_is_refused_and_nobody_is_sent_its_code(
 ):
     tokens = web(authority=entra.authority(*([tenant] if tenant else [])))
     issuers = []
-    tokens._own.client.prepare(lambda _: None, hear=issuers.append)
+    tokens._own.client.prepare(lambda _: None, hear=lambda issuer, _: issuers.append(issuer))
     for issuer in ("https://honest.example", f"{issuers[0]}/x", issuers[0].upper()):
         flow = begin(tokens)
         answer = entra.authorize(flow.auth_uri, ANN)
@@ -322,6 +348,55 @@ def test_a_store_that_is_away_keeps_nobody_from_signing_in(entra, web, kept):
     store.error = OSError("away")
     tokens.complete_auth_code(flow, answer)
     refused(tokens, flow, answer, match="completed before")
+
+
+def test_what_the_store_cannot_keep_is_kept_by_completing_it_again(entra, web):
+    clock = FakeClock(wall=time.time())
+    store = RecordingStore(clock)
+    settings = {"store": store, "encryption_key": KEY, "clock": clock}
+    tokens = web(**settings)
+    flow = begin(tokens, browser="one")
+    answer = entra.authorize(flow.auth_uri, ANN)
+    store.error = OSError("away")
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            tokens.complete_auth_code(flow, answer, browser="one")
+        assert told_of(caught.value, (answer["code"], ANN)) == []
+    refused(tokens, flow, answer, match="another browser", browser="two")
+    store.error = None
+    clock.advance(60.0)  # by then it is asked again
+    found = []
+
+    def came():
+        with suppress(StoreError):
+            found.append(tokens.complete_auth_code(flow, answer, browser="one"))
+        return found
+
+    until(came)
+    assert (found[0].username, entra.count()) == (ANN, 1)
+    assert web(**settings).user(found[0].home_account_id).username == ANN
+    refused(tokens, flow, answer, match="completed before", browser="one")
+
+
+def test_what_is_held_for_a_store_that_is_away_is_bounded(entra, web, monkeypatch):
+    monkeypatch.setattr("tokenmgr._sharing.sealed_flows._MOST_HELD", 3)
+    clock = FakeClock(wall=time.time())
+    store = RecordingStore(clock)
+    store.error = OSError("away")
+    tokens = web(store=store, encryption_key=KEY, clock=clock)
+
+    def sign_in():
+        flow = begin(tokens)
+        with pytest.raises(StoreError):
+            tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
+
+    for _ in range(5):
+        sign_in()
+    held = tokens._own.app._flows._held.cell_contents
+    assert len(held) == 3
+    clock.advance(601.0)
+    sign_in()
+    assert len(held) == 1
 
 
 def test_a_worker_without_a_store_completes_what_another_with_the_same_secret_began(
@@ -454,6 +529,35 @@ async def test_a_coroutine_completes_it_and_the_loop_turns(entra, web, kept):
     got = await tokens.acomplete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
     assert got.account.username == ANN
     assert turns.done()
+
+
+async def test_a_coroutine_begins_it_and_the_loop_turns(rough, registry):
+    turned = threading.Event()
+
+    def answer(handler):
+        assert turned.wait(30), "the loop does not turn"
+        handler.answer(200, json.dumps(rough.metadata))
+
+    rough.on_get = answer
+    asyncio.get_running_loop().call_later(0.0, turned.set)
+    flow = await registry().abegin_auth_code(ORDERS, redirect_uri=CALLBACK, login_hint=ANN)
+    assert query_of(flow.auth_uri)["login_hint"] == ANN
+
+
+async def test_coroutines_find_who_has_signed_in_and_the_loop_turns(entra, web):
+    store, threads = RecordingStore(FakeClock(wall=time.time())), set()
+    settings = {"store": store, "encryption_key": KEY}
+    one, two = web(**settings), web(**settings)
+    flow = begin(one)
+    ann = await one.acomplete_auth_code(flow, entra.authorize(flow.auth_uri, ANN))
+    store.before = lambda operation: threads.add(threading.get_ident())
+    found = await two.auser(ann.home_account_id)
+    assert (found.username, [each.username for each in await two.ausers(ANN)]) == (ANN, [ANN])
+    assert await two.ausers("bob@contoso.com") == []
+    with pytest.raises(SessionNotFoundError):
+        await two.auser("nobody")
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_nothing_of_it_is_logged(entra, web, kept, caplog):

@@ -6,11 +6,12 @@ import asyncio
 import json
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from reporting import told_of
 from sign_ins import ANN, ORDERS
-from support import FakeClock
+from support import FakeClock, RecordingStore
 from waiting import until
 
 from tokenmgr import (
@@ -18,6 +19,7 @@ from tokenmgr import (
     ConsentRequiredError,
     InteractionRequiredError,
     ServiceUnavailableError,
+    StoreError,
     TokenManagerError,
     TokenTimeoutError,
 )
@@ -55,6 +57,19 @@ def in_thread(work):
         return outcome[0]
 
     return end
+
+
+def patiently(call):
+    """Asks again while the store is away: another thread looks whether it is back."""
+    outcome = []
+
+    def came():
+        with suppress(StoreError):
+            outcome.append(call())
+        return outcome
+
+    until(came)
+    return outcome[0]
 
 
 def next_poll(flow, clock, seconds=5.0):
@@ -184,6 +199,113 @@ def test_what_is_cancelled_as_it_comes_is_not_kept(entra, tokens, clock, kept, m
     with pytest.raises(InteractionRequiredError, match="cancelled"):
         flow.wait()
     assert kept.signed_in == []
+
+
+def test_an_interrupted_wait_loses_nothing_of_what_the_service_answers(
+    entra, tokens, clock, kept, monkeypatch
+):
+    flow = tokens.begin_device_code(ORDERS)
+    entra.enter_device_code(flow.user_code, ANN)
+    poll, asked, goes_on = flow._code.poll, threading.Event(), threading.Event()
+
+    def slowly():
+        signed_in = poll()
+        asked.set()
+        assert goes_on.wait(30)
+        return signed_in
+
+    monkeypatch.setattr(flow._code, "poll", slowly)
+    clock.advance(5.0)
+
+    def interrupted(*_):
+        until(asked.is_set)  # the service has answered, and its answer is on its way
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tokenmgr.flows.sleep_unless", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            flow._have_it_asked()
+    goes_on.set()
+
+    assert flow.wait().account.username == ANN
+    assert entra.count(grant_type=GRANT) == 1
+    assert len(kept.signed_in) == 1
+
+
+async def test_a_cancelled_coroutine_loses_nothing_of_what_the_service_answers(
+    entra, tokens, clock, kept
+):
+    flow = await tokens.abegin_device_code(ORDERS)
+    entra.enter_device_code(flow.user_code, ANN)
+    with entra.paused():
+        clock.advance(5.0)
+        task = asyncio.ensure_future(flow.await_())
+        while entra.count(grant_type=GRANT) == 0:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (await flow.await_()).account.username == ANN
+    assert entra.count(grant_type=GRANT) == 1
+
+
+def test_a_wait_ends_in_time_whatever_the_service_does(entra, tokens, clock, kept):
+    flow = tokens.begin_device_code(ORDERS)
+    entra.enter_device_code(flow.user_code, ANN)
+    with entra.paused():
+        clock.advance(5.0)
+        wait = in_thread(lambda: flow.wait(timeout=1.0))
+        until(lambda: entra.count(grant_type=GRANT) == 1)
+        clock.advance(1.0)
+        assert isinstance(wait(), TokenTimeoutError)
+    assert flow.wait().account.username == ANN
+
+
+def test_where_no_thread_runs_whoever_waits_asks(entra, tokens, clock, kept, monkeypatch):
+    def no_thread(work):
+        raise RuntimeError("no thread runs here")
+
+    flow = tokens.begin_device_code(ORDERS)
+    entra.enter_device_code(flow.user_code, ANN)
+    monkeypatch.setattr(tokens._own.app.context.workers, "do", no_thread)
+    clock.advance(5.0)
+    assert flow.wait().account.username == ANN
+
+
+def test_what_is_wrong_in_a_worker_is_told_to_who_waits(tokens, clock, kept, monkeypatch):
+    flow = tokens.begin_device_code(ORDERS)
+    monkeypatch.setattr(flow._code, "poll", lambda: 1 / 0)
+    clock.advance(5.0)
+    with pytest.raises(ZeroDivisionError):
+        flow.wait()
+
+
+def test_what_the_store_cannot_keep_is_kept_when_it_is_back(entra, public, clock):
+    entra.device_code_interval = 0
+    store = RecordingStore(clock)
+    tokens = public(clock=clock, store=store, encryption_key="what the records are sealed with, 1")
+    flow = tokens.begin_device_code(ORDERS)
+    entra.enter_device_code(flow.user_code, ANN)
+    store.error = OSError("away")
+    clock.advance(5.0)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            flow.wait()
+    store.error = None
+    clock.advance(60.0)  # by then it is asked again
+    assert patiently(flow.wait).username == ANN
+    assert [each.username for each in tokens.users()] == [ANN]
+    assert entra.count(grant_type=GRANT) == 1
+
+    other = tokens.begin_device_code(ORDERS)
+    entra.enter_device_code(other.user_code, ANN)
+    store.error = OSError("away")
+    clock.advance(5.0)
+    with pytest.raises(StoreError):
+        other.wait()
+    other.cancel()
+    with pytest.raises(InteractionRequiredError, match="cancelled"):
+        other.wait()
 
 
 def test_nobody_waits_where_the_registry_is_closed(entra, tokens, kept):

@@ -1,8 +1,9 @@
-"""Users whom MSAL has signed in: their refresh tokens come in, serve as sessions, and go out."""
+"""Users whom MSAL has signed in come in, and serve as sessions; they and our own go out to MSAL."""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ import msal
 import pytest
 from emulator_clients import claims_of
 from sign_ins import CALLBACK
-from support import FakeClock
+from support import SCOPE, FakeClock, RecordingStore
 
 from tokenmgr import Authority, InteractionRequiredError, SessionNotFoundError, TokenRegistry
 from tokenmgr.emulator import EntraEmulator
@@ -27,16 +28,17 @@ REFRESH = "refresh_token"
 class Msal:
     """A program that has signed users in by MSAL, and kept its cache."""
 
-    def __init__(self, entra: EntraEmulator, authority: str = "") -> None:
+    def __init__(self, entra: EntraEmulator, authority: str = "", **named: str) -> None:
         self.entra = entra
         self.cache = msal.SerializableTokenCache()
+        named = named or {"authority": authority or entra.authority()}
         self.app = msal.ConfidentialClientApplication(
             entra.client_id,
             client_credential=entra.client_secret,
-            authority=authority or entra.authority(),
             verify=entra.ca_file,
             instance_discovery=False,
             token_cache=self.cache,
+            **named,
         )
 
     def sign_in(self, name: str) -> str:
@@ -269,4 +271,114 @@ def test_what_the_service_refuses_is_told_as_such(entra, make):
     with pytest.raises(InteractionRequiredError, match="have the user sign in") as caught:
         tokens.user(home).manager(READ).get_access_token()
     assert caught.value.error == "invalid_grant"
+    assert refresh_tokens(tokens.export_cache()) == {}
+
+
+# Those who have signed in here
+
+API = "https://contoso.onmicrosoft.com/api/read"
+AUTHORITIES: dict[str, Callable[[EntraEmulator], str]] = {
+    "entra": EntraEmulator.authority,
+    "common": lambda entra: entra.authority("common"),
+    "ciam": EntraEmulator.ciam_authority,
+    "b2c": EntraEmulator.b2c_authority,
+    "adfs": EntraEmulator.adfs_authority,
+    "oidc": EntraEmulator.oidc_authority,
+}
+TENANTS = {"adfs": "adfs", "oidc": "default"}
+
+
+def sign_in_here(tokens: TokenRegistry, entra: EntraEmulator, name: str, scope: str = READ) -> str:
+    entra.add_redirect_uri(CALLBACK)
+    flow = tokens.begin_auth_code(scope, redirect_uri=CALLBACK)
+    return tokens.complete_auth_code(flow, entra.authorize(flow.auth_uri, name)).home_account_id
+
+
+@pytest.mark.parametrize("kind", AUTHORITIES)
+def test_msal_finds_who_has_signed_in_here(entra, make, kind, caplog):
+    caplog.set_level(logging.DEBUG, logger="msal")
+    for name in (ANN, BOB):
+        entra.add_user(name, **({"tenant": TENANTS[kind]} if kind in TENANTS else {}))
+    authority = AUTHORITIES[kind](entra)
+    tokens = make(authority=Authority.oidc(authority) if kind == "oidc" else authority)
+    scope = API if kind == "b2c" else READ
+    homes = {name: sign_in_here(tokens, entra, name, scope) for name in (ANN, BOB)}
+
+    text = tokens.export_cache()
+
+    assert ANN not in caplog.text
+    program = Msal(entra, **{"oidc_authority" if kind == "oidc" else "authority": authority})
+    program.cache.deserialize(text)
+    accounts = program.app.get_accounts()
+    assert len(accounts) == 2
+    for name in (ANN, BOB):
+        # B2C and other providers give no user name in the claims that have one elsewhere.
+        named = {each.username for each in tokens.users()} == {ANN, BOB}
+        (account,) = (
+            program.app.get_accounts(name)
+            if named
+            else [each for each in accounts if homes[name].startswith(each["home_account_id"])]
+        )
+        asked = entra.count(REFRESH)
+        answer = program.app.acquire_token_silent([scope], account)
+        assert answer["access_token"], answer
+        assert entra.count(REFRESH) == asked + 1
+        if named:
+            whose_claims = claims_of(answer["access_token"])
+            assert whose_claims.get("upn", whose_claims.get("preferred_username")) == name
+    # And so does another registry; of a generic provider an id token has to tell who is its.
+    if kind not in ("oidc", "adfs"):
+        other = make(authority=authority)
+        other.import_cache(program.cache.serialize())
+        assert {each.home_account_id for each in other.users()} == set(homes.values())
+
+
+def test_an_export_has_who_has_signed_in_at_any_worker_and_nobody_who_is_gone(entra, make):
+    for name in (ANN, BOB):
+        entra.add_user(name)
+    store = MemoryStore()
+    one, two = (make(store=store, encryption_key=KEY) for _ in range(2))
+    ann, bob = (sign_in_here(one, entra, name) for name in (ANN, BOB))
+    assert set(refresh_tokens(two.export_cache())) == {ann, bob}
+    before = refresh_tokens(two.export_cache())[ann]
+    one.user(ann).manager(ORDERS).get_access_token()
+    assert refresh_tokens(two.export_cache())[ann] != before
+    one.user(bob).sign_out()
+    text = two.export_cache()
+    assert set(refresh_tokens(text)) == {ann}
+    assert {each["home_account_id"] for each in json.loads(text)["Account"].values()} == {ann}
+    one.on_behalf_of(entra.sign_in(BOB), READ, session="job").get_access_token()
+    assert set(refresh_tokens(one.export_cache())) == {ann}, "work that has a name is no sign-in"
+
+
+def test_while_the_store_is_away_an_export_has_whom_this_process_knows(entra, make):
+    entra.add_user(ANN)
+    store = RecordingStore(FakeClock(time.time()))
+    tokens = make(store=store, encryption_key=KEY)
+    home = sign_in_here(tokens, entra, ANN)
+    ann = tokens.user(home)
+    store.error = OSError("away")
+    assert set(refresh_tokens(tokens.export_cache())) == {home}
+    assert ann.username == ANN
+
+
+def test_who_was_imported_and_signs_in_anew_is_in_an_export_once(entra, make):
+    program = Msal(entra)
+    home = program.sign_in(ANN)
+    tokens = make()
+    tokens.import_cache(program.cache.serialize())
+    before = refresh_tokens(tokens.export_cache())[home]
+    assert sign_in_here(tokens, entra, ANN) == home
+    text = tokens.export_cache()
+    assert len(json.loads(text)["RefreshToken"]) == 1
+    assert refresh_tokens(text)[home] != before
+    tokens.user(home).sign_out()
+    assert refresh_tokens(tokens.export_cache()) == {}
+    sign_in_here(tokens, entra, ANN)
+    assert set(refresh_tokens(tokens.export_cache())) == {home}
+
+
+def test_where_nobody_can_stay_signed_in_an_export_is_of_the_apps_tokens_alone(entra, make):
+    tokens = make(store=MemoryStore())  # whose key is derived from the credential
+    tokens.get_access_token(SCOPE)
     assert refresh_tokens(tokens.export_cache()) == {}

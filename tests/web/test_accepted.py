@@ -8,6 +8,7 @@ import time
 import pytest
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
+from reporting import told_at_every_line
 from support import FakeClock
 
 from tokenmgr._runtime.secrecy import Hidden
@@ -101,6 +102,23 @@ async def test_the_same_from_an_event_loop(entra: EntraEmulator):
         first = await api.areceive([bearer])
         assert (await api.areceive([bearer])).caller is first.caller
         assert isinstance((await api.areceive([bearer, bearer])).refusal, BearerRefusedError)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["seen first", "known"])
+def test_nothing_that_goes_wrong_tells_the_bearer(entra: EntraEmulator, known: bool):
+    token = entra.sign_in(ANN)
+    with entra.registry() as tokens:
+        api = Api(tokens)
+        api.validator.validate(f"Bearer {token}")  # so that the keys are there
+
+        def work() -> None:
+            if not known:
+                api._opened.accepted._entries.clear()
+            call = api.receive([f"Bearer {token}"])
+            api.on_behalf_of(call.caller, "https://graph.microsoft.com/User.Read")
+
+        work()
+        assert told_at_every_line(work, (token.rpartition(".")[2],), within=("web/_a",)) == []
 
 
 @needs_fork

@@ -26,6 +26,7 @@ from tokenmgr import ConfigurationError, InteractionRequiredError, TokenRegistry
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.web import _django_settings
 from tokenmgr.web import django as bearers
+from tokenmgr.web._api import Api
 
 ANN = "ann@contoso.com"
 #: Django REST framework's settings, for a project without users of its own.
@@ -383,6 +384,22 @@ def test_a_request_within_a_request_has_its_own_caller(registry, entra, middlewa
         seen = ask("/outer", bearer(entra.sign_in(ANN))).body["seen"]
     ann, bob = entra.add_user(ANN), entra.add_user("bob@contoso.com")
     assert seen == [ann, bob, ann]
+
+
+def test_a_bearer_is_looked_at_once_however_often_it_is_required(registry, entra, monkeypatch):
+    looked: list[str] = []
+    for name in ("receive", "areceive"):
+        own = getattr(Api, name)
+
+        def receive(self: Api, given: Any, own: Any = own, name: str = name) -> Any:
+            looked.append(name)
+            return own(self, given)
+
+        monkeypatch.setattr(Api, name, receive)
+    ann = bearer(entra.sign_in(ANN, scopes=[READ, "Orders.Write"]))
+    for asking, route in ((ask, "/class"), (ask_async, "/async/class"), (ask, "/orders")):
+        assert asking(route, ann, method="POST").status == 200
+    assert looked == ["receive", "areceive", "receive"]
 
 
 def test_outside_of_a_request_there_is_no_caller_and_there_is_a_registry(registry):

@@ -283,6 +283,25 @@ def test_scopes_and_roles_are_required(app, client, entra, ann):
     assert client.get("/admin", headers=ann).status_code == 403
 
 
+def test_an_app_that_calls_by_itself_passes_by_its_roles(app, client, entra):
+    @app.get("/read", dependencies=[Required("Orders.Read", "Orders.Read.All")])
+    async def read_orders(caller: CurrentCaller) -> dict[str, Any]:
+        return {"app": caller.is_app, "roles": sorted(caller.roles)}
+
+    @app.get("/users-only", dependencies=[Required("Orders.Read")])
+    async def for_users() -> None: ...
+
+    def own_token(roles: list[str]) -> dict[str, str]:
+        calling = entra.add_client(secret="s3cret", roles=roles)
+        with entra.registry(client_id=calling, credential="s3cret") as tokens:
+            return bearer(tokens.get_access_token(f"api://{entra.client_id}/.default"))
+
+    reader, nobody = own_token(["Orders.Read.All"]), own_token([])
+    assert client.get("/read", headers=reader).json() == {"app": True, "roles": ["Orders.Read.All"]}
+    assert client.get("/read", headers=nobody).status_code == 403
+    assert client.get("/users-only", headers=reader).status_code == 403
+
+
 def test_each_of_several_marks_has_to_be_met(registry, entra):
     app = FastAPI(dependencies=[Required("access_as_user")])
     init_app(app, registry)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ConfigurationError
 from .stack import is_logging
@@ -12,10 +13,12 @@ from .stack import is_logging
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["running_loop", "warn_if_loop_runs"]
+__all__ = ["in_thread", "running_loop", "warn_if_loop_runs"]
 
 #: The folder of the library.
 _PACKAGE = __file__.rpartition("_runtime")[0]
+
+T = TypeVar("T")
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -34,6 +37,18 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "the method without 'a' before its name in a thread, such as by "
             "trio.to_thread.run_sync(manager.get_access_token)"
         ) from None
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Has work done that blocks, by a thread of the loop's.
+
+    Raises:
+        ConfigurationError: It is another library's coroutine.
+    """
+    running_loop()
+    import asyncio
+
+    return await asyncio.to_thread(work)
 
 
 def warn_if_loop_runs() -> None:

@@ -24,6 +24,8 @@ _LONGEST = 131_072
 _LONGEST_BROWSER = 4_096
 #: So many that were used are remembered; each is worth nothing after its time.
 _MOST_USED = 10_000
+#: So many are held whose sessions the store could not keep; then the first of them go.
+_MOST_HELD = 1_000
 #: Seconds for which it is remembered beyond its time, as workers' clocks differ.
 _MARGIN = 60.0
 
@@ -43,11 +45,14 @@ class SealedFlows(Unpicklable):
         self._clock = context.clock
         #: Those that were used, by their state, and when each ends.
         self._used: Hidden = Hidden(dict[str, float]())
+        #: What has come of those whose sessions could not be kept, by their state, and when each
+        #: ends.
+        self._held: Hidden = Hidden(dict[str, tuple[float, Any]]())
         renew_in_child(self._start_anew)
 
     def _start_anew(self) -> None:
         """Makes its lock anew."""
-        #: Guards what was used; the store is not called under it.
+        #: Guards what was used, and what is held; the store is not called under it.
         self._lock = threading.RLock()
 
     def seal(self, flow: Hidden, whose: tuple[str, ...], browser: Hidden, seconds: float) -> Hidden:
@@ -118,6 +123,22 @@ class SealedFlows(Unpicklable):
                 "this sign-in has been completed before: nothing is kept of it a second time; "
                 "begin another"
             )
+
+    def hold(self, flow: Hidden, signed_in: Any) -> None:
+        """Holds what has come of a sign-in, until it ends: the store could not keep it."""
+        state, ends_at = Hidden(flow.cell_contents["state"]), flow.cell_contents["ends_at"]
+        held, now = self._held.cell_contents, self._clock.wall()
+        with self._lock:
+            for old in map(Hidden, [each for each in held if held[each][0] <= now]):
+                del held[old.cell_contents]
+            while len(held) >= _MOST_HELD:
+                del held[next(iter(held))]
+            held[state.cell_contents] = ends_at, signed_in
+
+    def unkept(self, flow: Hidden) -> Any:
+        """Gives what was held of a sign-in, once; None where nothing was."""
+        with self._lock:
+            return self._held.cell_contents.pop(flow.cell_contents["state"], (0.0, None))[1]
 
     def _use_here(self, flow: Hidden) -> bool:
         state, ends_at, now = Hidden(flow.cell_contents["state"]), 0.0, self._clock.wall()

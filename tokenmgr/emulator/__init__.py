@@ -27,11 +27,15 @@ from .certificates import ClientCertificate, client_certificate
 from .clients import FederatedCredential
 from .recording import RecordedRequest
 from .server import EntraEmulator
+from .sidecar import EmulatedSidecar
+from .sidecar_options import SidecarApi
 
 __all__ = [
     "ClientCertificate",
+    "EmulatedSidecar",
     "EntraEmulator",
     "FederatedCredential",
     "RecordedRequest",
+    "SidecarApi",
     "client_certificate",
 ]

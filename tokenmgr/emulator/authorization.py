@@ -90,7 +90,9 @@ class AuthorizationEndpoint:
             return self._refusal(request, sign_in.redirect_uri, error)
         code = self._code(sign_in, request, sign_in.account)
         self._state.codes.keep(code)
-        answer = {"code": code.text, "session_state": session.session_id}
+        answer = {"code": code.text}
+        if request.authority.kind is not AuthorityKind.ADFS:
+            answer["session_state"] = session.session_id
         info = Delegation(user, session, code.authority, code.client_id).client_info()
         if info and request.form.get("client_info") == "1":
             answer["client_info"] = info
@@ -169,7 +171,9 @@ def _silent_refusal(sign_in: SignIn) -> EntraError:
         return EntraError(50076, error="interaction_required", claims=claims, resource=resource)
     if step is Step.CONSENT:
         return EntraError(65001, error="interaction_required", client_id=sign_in.client_id)
+    detail = "no user is signed in"
     if sign_in.accounts and not sign_in.fitting:
         detail = "none of the currently signed in user(s) match the requested login hint"
-        return EntraError(50058, detail=detail)
-    return EntraError(50058, detail="no user is signed in")
+    if sign_in.authority.kind is AuthorityKind.ADFS:  # as the page of its flows has it
+        return EntraError(50058, error="interaction_required", detail=detail)
+    return EntraError(50058, detail=detail)

@@ -93,7 +93,7 @@ class Controls:
             username: Only requests for this user: by their assertion, their refresh token, or for
                 ``graph`` their access token.
             path: What fails: ``token``, ``discovery``, ``keys``, ``graph``, ``authorize``,
-                ``devicecode`` or ``userrealm``.
+                ``devicecode``, ``userrealm`` or ``sidecar`` (see :meth:`sidecar`).
 
         Raises:
             ValueError: ``path`` is something else.

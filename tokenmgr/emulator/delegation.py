@@ -63,6 +63,9 @@ class Delegation:
                 "scp": claims["scp"],
                 "azp": self.client_id,
             }
+        if self.authority.kind is AuthorityKind.ADFS:
+            more = {"ver": "1.0", "appid": self.client_id, "scp": claims["scp"]}
+            return self._adfs_identity(audience) | more
         if capabilities:
             claims["xms_cc"] = list(capabilities)
         if (version or _version_of(audience)) == "1.0":
@@ -84,6 +87,8 @@ class Delegation:
         if self.authority.kind is AuthorityKind.OIDC:
             claims = {name: identity[name] for name in ("sub", "name")[: 1 + profile]}
             return claims | {"iss": self.authority.issuer, "aud": self.client_id}
+        if self.authority.kind is AuthorityKind.ADFS:
+            return self._adfs_identity(self.client_id)
         if not profile:
             identity = {name: identity[name] for name in ("sub", "tid", "sid")}
         else:
@@ -93,9 +98,10 @@ class Delegation:
     def client_info(self) -> str | None:
         """Whom MSAL takes the account to be: the user in their home tenant.
 
-        In B2C it is another account for each user flow. Other providers know nothing of this.
+        In B2C it is another account for each user flow. AD FS and other providers know nothing of
+        this.
         """
-        if self.authority.kind is AuthorityKind.OIDC:
+        if self.authority.kind in (AuthorityKind.ADFS, AuthorityKind.OIDC):
             return None
         home = self.user.home_tenant_id
         info = {"uid": self.user.object_id(home) or "", "utid": home}
@@ -127,6 +133,19 @@ class Delegation:
             "emails": [self.user.username],
             "tfp": self.authority.policy,
             "acr": self.authority.policy,
+        }
+
+    def _adfs_identity(self, audience: str) -> dict[str, object]:
+        """https://learn.microsoft.com/openspecs/windows_protocols/ms-oidce (section 2.2.3.1)."""
+        name, _, domain = self.user.username.partition("@")
+        return {
+            "iss": self.authority.issuer,
+            "aud": audience,
+            "sub": self._identity(audience)["sub"],
+            "upn": self.user.username,
+            "unique_name": f"{domain.partition('.')[0].upper()}\\{name}",
+            "sid": self.session.session_id,
+            "auth_time": int(self.session.started_at),
         }
 
     def _legacy_claims(self) -> dict[str, object]:

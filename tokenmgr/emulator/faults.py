@@ -16,7 +16,10 @@ from .recording import RecordedRequest
 __all__ = ["Fault", "FaultPlan", "Gate", "Target"]
 
 #: The kinds of request that can be made to fail.
-_PATHS = ("token", "discovery", "keys", "graph", "authorize", "devicecode", "userrealm")
+_PATHS = (
+    *("token", "discovery", "keys", "graph", "authorize", "devicecode", "userrealm"),
+    "sidecar",
+)
 
 _SERVER_ERRORS = 500
 

@@ -17,6 +17,8 @@ PATHS: dict[AuthorityKind, dict[str, str]] = {
         "discovery": "/adfs/.well-known/openid-configuration",
         "token": "/adfs/oauth2/token",
         "keys": "/adfs/discovery/keys",
+        "authorize": "/adfs/oauth2/authorize",
+        "logout": "/adfs/oauth2/logout",
     },
     AuthorityKind.OIDC: {
         "discovery": "/oidc/{tenant}/.well-known/openid-configuration",

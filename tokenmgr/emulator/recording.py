@@ -58,7 +58,7 @@ class RecordedRequest:
     Attributes:
         kind: What was asked for: ``token``, ``discovery``, ``keys``, ``graph``, ``authorize``,
             ``devicecode``, ``userrealm``, ``logout``, ``page`` (of a sign-in), ``device`` (where
-            its code is typed) or ``other``.
+            its code is typed), ``sidecar`` or ``other``.
         method: The HTTP method.
         path: The path, without the query.
         tenant: The tenant as the path named it, None where the path names none.
@@ -67,8 +67,9 @@ class RecordedRequest:
         client_id: The app that asked, as it named itself.
         status: The HTTP status of the answer. None while there is none, and for good where the
             connection was cut instead.
-        form: The fields of the body, or of the address for ``authorize`` and ``logout``. Its
-            secrets are readable, and hidden from its repr.
+        form: The fields of the body, or of the address for ``authorize``, ``logout`` and
+            ``sidecar``, whose lists have spaces between their values. Its secrets are readable,
+            and hidden from its repr.
         headers: The headers, in any case. Their secrets are hidden from the repr as well.
         at: When it arrived, in seconds since the epoch.
         username: The user whom it is for, by its assertion, refresh token or bearer token, whether

@@ -16,8 +16,8 @@ __all__ = ["DEFAULT", "DelegatedScopes", "read_scopes"]
 DEFAULT = "/.default"
 
 _OPENID = frozenset({"openid", "profile", "email", "offline_access"})
-#: The resource that a scope without one is of.
-_GRAPH = "https://graph.microsoft.com"
+#: The resource that a scope without one is of; that of AD FS, which has no other permissions.
+_GRAPH, _USER_INFO = "https://graph.microsoft.com", "urn:microsoft:userinfo"
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class DelegatedScopes:
         names: The permissions. ``.default`` stands for the one that every app is consented to:
             ``User.Read`` of Microsoft Graph, ``user_impersonation`` of everything else.
         openid: Those of OpenID Connect: ``openid``, ``profile``, ``email``, ``offline_access``.
+        short: Those of the permissions that were asked for without their resource, as those of
+            Microsoft Graph may be.
     """
 
     resource: str
     names: tuple[str, ...]
     openid: frozenset[str]
+    short: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> DelegatedScopes:
@@ -60,8 +63,14 @@ class DelegatedScopes:
         names: dict[str, list[str]] = {}
         for resource, name in (_split(word, text) for word in words):
             names.setdefault(resource, []).append(name)
+        short = {_GRAPH: frozenset(word for word in words if "/" not in word)}
         return tuple(
-            cls(resource, _permissions(resource, tuple(of_it), text), openid)
+            cls(
+                resource,
+                _permissions(resource, tuple(of_it), text),
+                openid,
+                short.get(resource, frozenset()),
+            )
             for resource, of_it in (names or {_GRAPH: []}).items()
         )
 
@@ -74,11 +83,16 @@ class DelegatedScopes:
 
     @property
     def granted(self) -> str:
-        """The ``scope`` of the answer."""
+        """The ``scope`` of the answer: each as it was asked for.
+
+        The device authorization grant's page has an answer with Graph's short names, and that of
+        the authorization code grant one with the long ones, each to a request that has them so:
+        https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code#successful-authentication-response.
+        """
         prefix = f"{self.resource}/" if self.resource else ""
         return " ".join(
             [
-                *(f"{prefix}{name}" for name in self.names),
+                *(name if name in self.short else f"{prefix}{name}" for name in self.names),
                 *sorted(self.openid - {"offline_access"}),
             ]
         )
@@ -98,6 +112,8 @@ def read_scopes(
     openid, words = _sorted_out(text or "")
     if authority.kind is AuthorityKind.B2C:
         return (_of_b2c(openid, words, client_id),)
+    if authority.kind is AuthorityKind.ADFS:
+        return (_of_adfs(openid, words, text or ""),)
     # Another provider's scopes are names, and it knows by itself whose they are.
     return (DelegatedScopes("", tuple(words), openid),)
 
@@ -118,6 +134,19 @@ def _of_b2c(openid: frozenset[str], words: list[str], client_id: str) -> Delegat
             90146, "invalid_scope", text + " for an access token, which is not supported."
         )
     return DelegatedScopes("".join(resources), tuple(name for _, _, name in pairs), openid)
+
+
+def _of_adfs(openid: frozenset[str], words: list[str], text: str) -> DelegatedScopes:
+    """Those of AD FS, as MSAL says them: of one resource by its full name, or of none.
+
+    https://learn.microsoft.com/windows-server/identity/ad-fs/development/ad-fs-openid-connect-oauth-concepts#scopes.
+    """
+    pairs = [word.rpartition("/") for word in words]
+    resources = {resource for resource, slash, _ in pairs if slash}
+    if len(resources) > 1:
+        raise EntraError(28000, scope=text)
+    resource = next(iter(resources), _USER_INFO)
+    return DelegatedScopes(resource, tuple(name for _, _, name in pairs), openid)
 
 
 def _sorted_out(text: str) -> tuple[frozenset[str], list[str]]:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from .authorities import DEFAULT_TENANT, AuthorityKind, tenant_guid
 from .certificates import server_context
 from .controls import Controls, new_secret
 from .serving import HttpsServer, listen
+from .sidecar import ALLOWED, EmulatedSidecar
+from .sidecar_options import SidecarApi
 from .sign_in_controls import SignInControls
 from .state import State
 from .tokens import TokenSigner
@@ -190,6 +193,48 @@ class EntraEmulator(SignInControls, UserControls, Controls):
             "verify": self.ca_file,
         }
         return TokenRegistry(**(settings | overrides))
+
+    def sidecar(
+        self,
+        *,
+        port: int = 0,
+        client_id: str | None = None,
+        apis: Mapping[str, SidecarApi] | None = None,
+        allow_overrides: Iterable[str] = ALLOWED,
+        required_scopes: Iterable[str] = (),
+    ) -> EmulatedSidecar:
+        """A Microsoft Entra SDK for AgentID, whose tokens are this emulator's.
+
+        It serves the routes of the service's versions 1.x, and what those pass over and refuse,
+        over http on loopback, and calls the protected API. Its users and failures are the
+        emulator's: :meth:`sign_in` gives what its callers send, and ``fail_next(path="sidecar")``
+        has it fail by itself. Close it before the emulator::
+
+            with EntraEmulator() as entra, entra.sidecar() as sidecar:
+                ...  # SIDECAR_URL is sidecar.url
+
+        Args:
+            port: Where to listen; 0 takes a free port.
+            client_id: The app that it runs as, the one from the start when left out; the audience
+                of its callers' tokens.
+            apis: Its ``DownstreamApis`` by name; ``Graph`` alone when left out, which is the
+                protected API.
+            allow_overrides: As :attr:`EmulatedSidecar.allow_overrides`.
+            required_scopes: The scopes of which ``/Validate`` wants one; any will do when empty.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+            ValueError: ``allow_overrides`` names what is no route.
+        """
+        return EmulatedSidecar(
+            self._state,
+            self.ca_file,
+            client_id or self.client_id,
+            port=port,
+            apis={"Graph": SidecarApi()} if apis is None else apis,
+            allow_overrides=allow_overrides,
+            required_scopes=required_scopes,
+        )
 
     def environment(self) -> dict[str, str]:
         """The variables with which programs find it, as azure-identity and requests read them."""

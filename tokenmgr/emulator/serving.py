@@ -1,4 +1,4 @@
-"""The HTTPS server: an event loop in a thread of its own, and aiohttp in it."""
+"""The HTTP server: an event loop in a thread of its own, and aiohttp in it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class HttpsServer:
     Args:
         app: What answers.
         listener: Where it is asked. Closed along with the server.
-        context: The TLS side of it.
+        context: The TLS side of it; None without.
     """
 
     def __init__(
-        self, app: web.Application, *, listener: socket.socket, context: ssl.SSLContext
+        self, app: web.Application, *, listener: socket.socket, context: ssl.SSLContext | None
     ) -> None:
         self._app = app
         self._listener = listener

@@ -191,8 +191,8 @@ class SignIn:
         return kept and time.time() - started_at >= max_age
 
     def _asks_for_consent(self, user: User) -> bool:
-        if self.consented or self.authority.kind is AuthorityKind.B2C:
-            # In B2C an administrator consents, and users are not asked.
+        if self.consented or self.authority.kind in (AuthorityKind.B2C, AuthorityKind.ADFS):
+            # There an administrator consents, and users are not asked.
             return False
         missing = any(
             not user.consents_to(each.resource, frozenset(each.names)) for each in self.scopes

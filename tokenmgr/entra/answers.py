@@ -14,7 +14,14 @@ from ..identity.assertions import json_part
 from ..token import AccessToken
 from .meanings import meaning_of
 
-__all__ = ["Answer", "device_code_of", "error_from_answer", "normalized", "token_from_answer"]
+__all__ = [
+    "Answer",
+    "device_code_of",
+    "error_from_answer",
+    "normalized",
+    "spoken",
+    "token_from_answer",
+]
 
 
 #: How each token is presented, in whichever case a service spells it (RFC 6749, section 5.1).
@@ -145,13 +152,13 @@ def error_from_answer(
     codes = _codes(answer)
     error = answer.error
     kind, advice = meaning_of(codes, (answer.text("suberror"), error), kind)
-    said = _spoken(Hidden(answer.text("error_description") or error or "no reason given"), secret)
+    said = spoken(Hidden(answer.text("error_description") or error or "no reason given"), secret)
     if error is None and status is not None:
         said = f"{said} (HTTP {status})"
     correlation_id = answer.text("correlation_id")
     support = ""
     if correlation_id:
-        support = f" Correlation id: {_spoken(Hidden(correlation_id), secret)}."
+        support = f" Correlation id: {spoken(Hidden(correlation_id), secret)}."
     return kind(
         f"{host} gave no token: {said}. What to do: {advice}.{support}",
         error=error,
@@ -267,7 +274,7 @@ def _check_type(answer: Answer, status: int | None, host: str) -> None:
     token_type = _token_type(answer.get("token_type"))
     if token_type != _BEARER:
         raise TokenRequestError(
-            f"{host} gave a token of type {_spoken(Hidden(token_type), None)!r}, and none but "
+            f"{host} gave a token of type {spoken(Hidden(token_type), None)!r}, and none but "
             "Bearer can be presented: have it issue bearer tokens to this app",
             status=status,
         )
@@ -292,7 +299,7 @@ def _codes(answer: Answer) -> tuple[int, ...]:
     return tuple(int(code) for code in found)
 
 
-def _spoken(words: Hidden, secret: Hidden | None) -> str:
+def spoken(words: Hidden, secret: Hidden | None) -> str:
     """Cuts a service's words to what a log may hold: one short line without tokens and names."""
     if secret is not None and secret.cell_contents:
         words = Hidden(words.cell_contents.replace(secret.cell_contents, "[…]"))

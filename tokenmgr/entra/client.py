@@ -278,7 +278,7 @@ class Client:
         key: TokenKey | None = None,
         *,
         documented: bool = True,
-        hear: Callable[[str], object] | None = None,
+        hear: Callable[[str, bool], object] | None = None,
     ) -> Hidden:
         """Has MSAL do what needs no proof of who the app is, such as begin a sign-in.
 
@@ -286,7 +286,8 @@ class Client:
             work: The call of MSAL, of a public client.
             key: What it is for, where the service is asked for more than its metadata.
             documented: Whether endpoints are taken as they are documented.
-            hear: Is told the issuer of the authority's tokens.
+            hear: Is told the issuer of the authority's tokens, and whether it names itself when a
+                user comes back.
 
         Returns:
             What MSAL gives, hidden.
@@ -304,7 +305,7 @@ class Client:
                 raise error
         exchange.remember()
         if hear is not None:
-            hear(exchange.issuer)
+            hear(exchange.issuer, exchange.names_issuer)
         return given
 
     def end_session_endpoint(self) -> str:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import hmac
 import json
 import math
+from contextlib import suppress
 
 from .._runtime.secrecy import Hidden
 from .._runtime.values import Value
 from ..errors import InteractionRequiredError, TokenManagerError, TokenRequestError
 from ..identity.assertions import json_part
 
-__all__ = ["Expected", "check_id_token", "is_issuer"]
+__all__ = ["Expected", "check_id_token", "check_same_user", "is_issuer"]
 
 #: Seconds by which the clocks of two machines may differ.
 _SKEW = 60.0
 _TENANT = "{tenantid}"
+#: What tells one user from another: what an id token has to repeat, and what it may.
+_SAME, _SAME_IF_SAID = ("sub", "iss"), ("oid", "tid")
 
 
 class Expected(Value):
@@ -54,8 +57,7 @@ def check_id_token(text: Hidden, expected: Expected, now: float) -> Hidden:
             app.
     """
     claims = _read(text)
-    _check_issuer(claims, expected.issuer)
-    _check_audience(claims, expected.client_id)
+    _check_whose(claims, expected)
     ends_at = _number(claims, "exp")
     if ends_at is None or now - _SKEW > ends_at:
         raise _refusal("has expired: set this machine's clock, and have the user sign in again")
@@ -68,6 +70,41 @@ def check_id_token(text: Hidden, expected: Expected, now: float) -> Hidden:
     if expected.max_age is not None:
         _check_age(_number(claims, "auth_time"), expected.max_age, now)
     return claims
+
+
+def check_same_user(text: Hidden, known: Hidden, expected: Expected) -> None:
+    """Refuses an id token that comes with a later token, and is another user's.
+
+    See OpenID Connect Core, section 12.2. Its times are not looked at: it signs nobody in.
+
+    Args:
+        text: The token.
+        known: Whose session it is: the claims of the id token of the sign-in, a dict; or those of
+            an assertion, which may call the same user otherwise, and of which less is compared.
+        expected: What an id token of the app has to say.
+
+    Raises:
+        InteractionRequiredError: It is another user's.
+        TokenRequestError: It cannot be read, or is another issuer's, or for another app.
+    """
+    is_of_id_token = _is_whose(known, expected)
+    try:
+        again = _read(text)
+        if is_of_id_token:
+            _check_whose(again, expected)
+    except TokenManagerError:
+        if is_of_id_token:
+            raise
+        return
+    before, after = known.cell_contents.get, again.cell_contents.get
+    names = [name for name in _SAME_IF_SAID if None not in (before(name), after(name))]
+    names += [name for name in _SAME if is_of_id_token and before(name) is not None]
+    if any(before(name) != after(name) for name in names):
+        raise InteractionRequiredError(
+            "the service has answered with another user's tokens than the session is of, and "
+            "nothing is kept of them: have the user sign in again, and report it to the service",
+            status=200,  # it was asked, and is not to be asked again at once
+        )
 
 
 def is_issuer(issuer: str, expected: str) -> bool:
@@ -92,6 +129,18 @@ def _read(text: Hidden) -> Hidden:
     if claims.cell_contents is None:
         raise _refusal("is no JWT that can be read: report it to the service")
     return claims
+
+
+def _check_whose(claims: Hidden, expected: Expected) -> None:
+    _check_issuer(claims, expected.issuer)
+    _check_audience(claims, expected.client_id)
+
+
+def _is_whose(claims: Hidden, expected: Expected) -> bool:
+    with suppress(TokenManagerError):
+        _check_whose(claims, expected)
+        return True
+    return False
 
 
 def _check_issuer(claims: Hidden, expected: str) -> None:

@@ -23,14 +23,14 @@ from urllib.parse import urlsplit
 from .._runtime.clock import Clock
 from .._runtime.forks import no_fork, renew_in_child
 from .._runtime.secrecy import Hidden, Unpicklable
-from .._session import SignedIn
+from .._session import Account, SignedIn
 from ..errors import ConfigurationError, StoreError, TokenManagerError
 from ..identity.clouds import cloud_of
 from ..token import Record, TokenKey
 from . import unified_schema as schema
 from .client import Client
 from .grants.client_credentials import ClientCredentialsSource
-from .unified_users import Entries, refreshed, users_of
+from .unified_users import Entries, add_user, refreshed, users_of
 
 __all__ = ["UnifiedCache"]
 
@@ -159,8 +159,9 @@ class UnifiedCache(Unpicklable):
         self,
         held: Iterable[tuple[TokenKey, Record]],
         refresh_token: Callable[[str], Hidden | None] = lambda _: None,
+        users: Iterable[tuple[Account, Hidden]] = (),
     ) -> str:
-        """Gives all that was imported and is valid, together with the tokens in hand.
+        """Gives all that was imported and is valid, together with the tokens in hand, and users.
 
         The authority is asked for its metadata where that is not known, since MSAL finds a token
         by what is in it. Where it cannot be had, MSAL will not find the tokens in hand if the
@@ -170,15 +171,17 @@ class UnifiedCache(Unpicklable):
             held: The managers' tokens; those of users, of claims and of CAE are left out.
             refresh_token: Gives the refresh token of a user's session, by their home_account_id;
                 None where there is none any more.
+            users: Who has signed in here, and what carries their sessions on.
 
         Returns:
             What ``msal.SerializableTokenCache.deserialize()`` takes. It is secret.
         """
         now = self._clock.wall()
-        made = self._made_by_msal(
-            [(key, record) for key, record in held if self._goes_out(key, record, now)]
-        )
         imported = schema.unexpired(self._refresh(refresh_token), now)
+        made = self._made_by_msal(
+            [(key, record) for key, record in held if self._goes_out(key, record, now)],
+            self._not_among(imported, users),
+        )
         # In this order: of an access token ours is the newer one, and an imported AppMetadata may
         # say more than the one that MSAL makes along with it.
         tokens = {name: made[name] for name in made if name == schema.ACCESS_TOKENS}
@@ -245,20 +248,47 @@ class UnifiedCache(Unpicklable):
         valid = int(record.token.expires_at) > now
         return key == plain and valid and record.token.token_type.lower() == "bearer"
 
-    def _made_by_msal(self, held: list[tuple[TokenKey, Record]]) -> schema.Sections:
-        """What MSAL would have cached of tokens that it fetched by itself."""
-        if not held:
+    def _not_among(
+        self, imported: schema.Sections, users: Iterable[tuple[Account, Hidden]]
+    ) -> list[tuple[Account, Hidden]]:
+        """Gives the users but for those whose entries, which were imported, are up to date."""
+        there = Hidden(
+            {
+                schema.text_of(entry, "home_account_id")
+                for entry in _refresh_tokens(imported).values()
+                if self._own.has(entry)
+            }
+            & self._kept.cell_contents
+        )
+        return [each for each in users if each[0].home_account_id not in there.cell_contents]
+
+    def _made_by_msal(
+        self, held: list[tuple[TokenKey, Record]], users: list[tuple[Account, Hidden]]
+    ) -> schema.Sections:
+        """What MSAL would have cached of tokens that it fetched, and users whom it signed in."""
+        if not held and not users:
             return {}
         with no_fork():
-            import msal
+            from msal import SerializableTokenCache
 
-        cache = msal.SerializableTokenCache()
+        cache = SerializableTokenCache()
         endpoint = self._token_endpoint()
         for key, record in held:
             cache.add(schema.event(key, record, endpoint), now=record.obtained_at)
+        realm, host = schema.realm_of(endpoint), urlsplit(self._client.authority.url).hostname or ""
+        for account, refresh_token in users:
+            add_user(
+                cache,
+                self._own,
+                account,
+                refresh_token,
+                realm=realm,
+                host=host,
+                now=self._clock.wall(),
+            )
         sections: schema.Sections = json.loads(cache.serialize())
         if self._told_by_url:
-            for entry in sections[schema.ACCESS_TOKENS].values():
+            for entry in sections.get(schema.ACCESS_TOKENS, {}).values():
                 entry[schema.AUTHORITY] = self._client.authority.url
         return sections
 

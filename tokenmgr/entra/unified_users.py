@@ -1,5 +1,8 @@
 """The users in a cache of MSAL's schema: whose refresh tokens are in it, and who that is.
 
+Those who have signed in here go out as MSAL would have cached them, but for their id tokens, which
+nobody keeps.
+
 A refresh token's entry has no tenant: it is good wherever the user may sign in. So who is this
 authority's is told by the account and the id token that were written with it.
 """
@@ -8,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._runtime.secrecy import Hidden
-from .._session import SignedIn
+from .._session import Account, SignedIn
 from ..identity.assertions import json_part
 from ..identity.authority import Authority
 from ..token import AccessToken
@@ -19,7 +22,10 @@ from . import unified_schema as schema
 from .accounts import account_of
 from .answers import Answer
 
-__all__ = ["Entries", "refreshed", "users_of"]
+if TYPE_CHECKING:
+    import msal
+
+__all__ = ["Entries", "add_user", "refreshed", "users_of"]
 
 #: There is no access token of them here.
 _NO_TOKEN = AccessToken("", 0.0)
@@ -118,6 +124,61 @@ def _is_at(
         return True
     own = schema.realm_of(authority.url)
     return own in seen.realms or any(each in realms() for each in seen.realms)
+
+
+def add_user(
+    cache: msal.TokenCache,
+    own: Entries,
+    account: Account,
+    refresh_token: Hidden,
+    *,
+    realm: str,
+    host: str,
+    now: float,
+) -> None:
+    """Adds a user who has signed in here, as MSAL would have done when they did so with it.
+
+    Its own way to do so logs who that is, at level DEBUG.
+
+    Args:
+        cache: The cache.
+        own: The app's entries.
+        account: Who it is. One that nobody could find is left out.
+        refresh_token: What carries their session on.
+        realm: What the schema calls the authority's tenant.
+        host: Its host, as the program has named it.
+        now: The wall clock.
+    """
+    home, claims = Hidden(account.home_account_id), account.claims
+    if own.authority.kind in ("adfs", "oidc"):  # whose users have no client_info
+        home = Hidden(schema.text_of(claims.cell_contents, "sub"))
+    if not home.cell_contents or not refresh_token.cell_contents:
+        return
+    kinds = cache.CredentialType
+    whose = Hidden({"home_account_id": home.cell_contents, "environment": host})
+    token = Hidden(
+        {
+            **whose.cell_contents,
+            "credential_type": kinds.REFRESH_TOKEN,
+            "secret": refresh_token.cell_contents,
+            "client_id": own.client_id,
+            "target": "",
+            "last_modification_time": str(int(now)),
+        }
+    )
+    person = Hidden(
+        {
+            **whose.cell_contents,
+            "realm": realm,
+            "local_account_id": claims.cell_contents.get("oid", claims.cell_contents.get("sub")),
+            "username": account.username,
+            "authority_type": "ADFS" if realm == "adfs" else "MSSTS",
+        }
+    )
+    app = {"client_id": own.client_id, "environment": host}
+    cache.modify(kinds.REFRESH_TOKEN, token.cell_contents, token.cell_contents)
+    cache.modify(kinds.ACCOUNT, person.cell_contents, person.cell_contents)
+    cache.modify(kinds.APP_METADATA, app, app)
 
 
 def refreshed(

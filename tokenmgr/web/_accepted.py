@@ -57,8 +57,7 @@ class Accepted:
         Returns:
             None for what has to be looked at each time: several headers, or one of odd letters.
         """
-        given = Hidden(authorization)
-        authorization = None
+        authorization, given = None, Hidden(authorization)
         if not isinstance(given.cell_contents, str):
             if given.cell_contents is None or len(given.cell_contents) != 1:
                 return None

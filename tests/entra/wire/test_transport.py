@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.server
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from tokenmgr import (
     ThrottledError,
     TokenManagerError,
 )
+from tokenmgr.entra.wire.adapter import Deadline, DeadlineAdapter
 from tokenmgr.entra.wire.connection import Connection
 from tokenmgr.identity.clouds import CLOUDS
 
@@ -216,6 +219,39 @@ def test_an_answer_that_drips_ends_with_the_deadline(rough, registry, begin, pie
     rough.on_post = lambda handler: handler.drip(begin, piece)
 
     failure(registry(timeout=0.4), ServiceUnavailableError)
+
+
+class Dripping(http.server.BaseHTTPRequestHandler):
+    """A service in plain HTTP, such as a machine has one, that never comes to an end."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while not self.server.stopping.wait(0.02):
+                self.wfile.write(b"x")
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_answer_in_plain_http_that_drips_ends_with_the_deadline_too():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    server.stopping = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("http://", DeadlineAdapter())
+            url = f"http://127.0.0.1:{server.server_address[1]}/"
+            with pytest.raises(requests.ConnectionError, match=r"timed out|in time"):
+                session.get(url, timeout=Deadline(connect=1.0, total=0.3))
+    finally:
+        server.stopping.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_an_answer_that_drips_through_a_proxy_ends_with_the_deadline(rough, registry, proxy):

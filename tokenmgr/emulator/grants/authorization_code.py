@@ -25,8 +25,9 @@ from .user import UserGrant, check_resource
 
 __all__ = ["AuthorizationCodes"]
 
-#: Entra takes one of these, where OpenID Connect would let an app name several.
+#: Entra takes one of these, where OpenID Connect would let an app name several. AD FS takes two.
 _PROMPTS = ("login", "none", "consent", "select_account")
+_PROMPTS_OF_ADFS = ("login", "none")
 
 
 class _Pkce(CodeChallenge):
@@ -94,7 +95,8 @@ class AuthorizationCodes(UserGrant, AuthorizationCodeGrant):
         """
         request = cast(AuthorizationRequest, self.request)
         form = request.form
-        if form.get("prompt", "login") not in _PROMPTS:
+        of_adfs = request.authority.kind is AuthorityKind.ADFS
+        if form.get("prompt", "login") not in (_PROMPTS_OF_ADFS if of_adfs else _PROMPTS):
             raise EntraError(90023, parameter="prompt")
         mode = form.get("response_mode", "query")
         if mode not in RESPONSE_MODES:
@@ -111,8 +113,6 @@ class AuthorizationCodes(UserGrant, AuthorizationCodeGrant):
         Raises:
             EntraError: One of them is not.
         """
-        if self.request.authority.kind is AuthorityKind.ADFS:
-            raise EntraError(70003, grant_type=self.GRANT_TYPE)
         if not self.request.form.get("code"):
             raise EntraError(900144, parameter="code")
         super().validate_token_request()

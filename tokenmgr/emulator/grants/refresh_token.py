@@ -31,8 +31,6 @@ class RefreshTokens(UserGrant, RefreshTokenGrant):
             EntraError: One of them is not.
             B2CError: It is of another user flow of B2C.
         """
-        if self.request.authority.kind is AuthorityKind.ADFS:
-            raise EntraError(70003, grant_type=self.GRANT_TYPE)
         if not self.request.form.get("refresh_token"):
             raise EntraError(900144, parameter="refresh_token")
         super().validate_token_request()
@@ -67,8 +65,14 @@ class RefreshTokens(UserGrant, RefreshTokenGrant):
         self.read_scopes(self.request.payload.scope or token.scope)
 
     def create_token_response(self) -> Any:
-        """The answer with the tokens in it, after which the refresh token is used up."""
+        """The answer with the tokens in it, after which the refresh token is used up.
+
+        That of AD FS goes on: where its user has not chosen to stay signed in, it gives no other.
+        https://learn.microsoft.com/windows-server/identity/ad-fs/development/ad-fs-openid-connect-oauth-concepts#refresh-token-lifetimes.
+        """
         token = self._token
+        if self.request.authority.kind is AuthorityKind.ADFS:
+            return self.answer(None)
         successor = token.successor(self.request.payload.scope or token.scope)
         self.server.state.refresh_tokens.redeem(token, successor)
         return self.answer(successor)

@@ -69,12 +69,15 @@ class UserGrant(EntraGrant):
     ) -> RefreshToken | None:
         """Give out a refresh token, None when ``offline_access`` was not asked for.
 
+        AD FS has no such scope, and gives one in any case.
+
         Args:
             scope: What was asked for.
             public: Whether it is a public client that asks.
             family: Whose revocation is this one's too; a new one when left out.
         """
-        if "offline_access" not in self.scopes.openid:
+        of_adfs = self.request.authority.kind is AuthorityKind.ADFS
+        if "offline_access" not in self.scopes.openid and not of_adfs:
             return None
         state = self.server.state
         refresh_token = RefreshToken(
@@ -108,6 +111,10 @@ class UserGrant(EntraGrant):
             more["client_info"] = client_info
         if delegation.authority.kind is AuthorityKind.B2C:
             more |= b2c_members(delegation, scopes, state, more)
+        if delegation.authority.kind is AuthorityKind.ADFS:
+            more |= {"resource": scopes.resource}
+            if refresh_token is not None:
+                more["refresh_token_expires_in"] = int(state.refresh_token_lifetime)
         return self.success(self._access_token(), **more)
 
     def _access_token(self) -> str | None:

@@ -38,6 +38,8 @@ FLOW_LIFETIME = 600.0
 
 #: The longest parameter that the service sends a browser back with, in characters.
 _LONGEST = 16_384
+#: Those of Microsoft that give an id token whenever "openid" is asked for, as it always is here.
+_IDENTIFYING = frozenset({"entra", "b2c", "ciam"})
 #: What an app tells that runs its own redirect, which has no PKCE of ours.
 _OF_PKCE = ("code_challenge", "code_challenge_method")
 #: What MSAL's flow has in place of PKCE and of a nonce of its own.
@@ -53,8 +55,8 @@ def begin(client: Client, scopes: tuple[str, ...], request: AuthorizationRequest
         request: What the authority's page is asked for.
 
     Returns:
-        The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, the ``nonce_sent``, and
-        the ``issuer`` that has been asked.
+        The flow, a dict: what MSAL keeps of it, ``auth_uri`` among that, the ``nonce_sent``, the
+        ``issuer`` that has been asked, and whether its answer names it.
 
     Raises:
         TokenManagerError: The authority's metadata cannot be had.
@@ -63,9 +65,9 @@ def begin(client: Client, scopes: tuple[str, ...], request: AuthorizationRequest
     def initiate(application: msal.ClientApplication) -> Any:
         return application.initiate_auth_code_flow(list(scopes), **request.of_msal())
 
-    issuers: list[str] = []
-    flow = client.prepare(initiate, hear=issuers.append)
-    flow.cell_contents["issuer"] = issuers[0]
+    issuers: list[tuple[str, bool]] = []
+    flow = client.prepare(initiate, hear=lambda *said: issuers.append(said))
+    flow.cell_contents["issuer"], flow.cell_contents["names_issuer"] = issuers[0]
     sent = _parameters(flow)
     flow.cell_contents["nonce_sent"] = sent.get("nonce", "")
     _set(flow, response_mode=request.response_mode)
@@ -142,10 +144,17 @@ class Arrived(Unpicklable):
 
         Raises:
             InteractionRequiredError: It is another issuer who has answered, and whose code it is
-                (RFC 9207): the one who was asked is not to have it.
+                (RFC 9207), or nobody says who, though the one who was asked always does: that one
+                is not to have it.
             ConsentRequiredError: The user, or an administrator, has refused.
             TokenManagerError: The service has, or there is no code.
         """
+        if not self._issuer and flow.cell_contents.get("names_issuer"):  # of an earlier version
+            raise InteractionRequiredError(
+                "what came back does not say whose answer it is, and this authority's do (iss, RFC "
+                "9207): pass all parameters of the redirect; nothing is kept of it; begin another "
+                "sign-in"
+            )
         if self._issuer and not is_issuer(self._issuer, flow.cell_contents["issuer"]):
             raise not_the_answer(self)
         if self._refused.get("error"):
@@ -185,6 +194,7 @@ def complete(client: Client, flow: Hidden, code: Hidden, scopes: tuple[str, ...]
         nonce=flow.cell_contents["nonce_sent"],
         max_age=flow.cell_contents.get("max_age"),
         secret=code,
+        identified=client.authority.kind in _IDENTIFYING,
     )
 
 

@@ -20,7 +20,7 @@ _LONGEST_AGE = 1_000_000_000
 class AuthorizationRequest(Value):
     """A request to the authority's page (RFC 6749, section 4.1.1), without what MSAL makes up.
 
-    What its fields are is told at :class:`~tokenmgr.flows.SignInOptions`.
+    What its fields are is told at :class:`~tokenmgr.SignInOptions`.
 
     Raises:
         ConfigurationError: One of them cannot be right.

@@ -24,6 +24,7 @@ from ...identity.authority import Authority
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..client import Client
+from ..id_token import Expected, check_same_user
 from .beginnings import Beginning, ask_for_user
 from .on_behalf_of import check_scopes
 
@@ -95,8 +96,9 @@ class SessionSource:
     def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
         """Whether what a failure came from has changed since."""
         if isinstance(error, (InteractionRequiredError, ConsentRequiredError)):
-            # What no service has said is soon said again.
-            return error.error is None or _epoch(self._session.known) != self._failed
+            # What no service has been asked for is soon said again.
+            unasked = error.error is None and error.status is None
+            return unasked or _epoch(self._session.known) != self._failed
         return isinstance(error, StoreError) or self._asked.is_gone(error, failed_at)
 
     def closed_error(self) -> TokenManagerError | None:
@@ -199,7 +201,10 @@ class SessionSource:
             )
 
         wanders = self._asked.authority != self._client.authority
-        token, answer, _ = ask_for_user(self._asked, redeem, self.key, proof, wanders=wanders)
+        token, answer, issuer = ask_for_user(self._asked, redeem, self.key, proof, wanders=wanders)
+        if before.account is not None and answer.id_token.cell_contents:
+            expected = Expected(issuer, self._asked.client_id)
+            check_same_user(answer.id_token, before.account.claims, expected)
         # A service may leave the old one in its place (RFC 6749, section 6).
         given = Hidden(answer.refresh_token)
         kept = given if given.cell_contents else before.refresh_token

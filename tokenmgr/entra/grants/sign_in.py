@@ -111,6 +111,7 @@ def sign_in(
     secret: Hidden,
     kept: Hidden | None = None,
     plain: bool = False,
+    identified: bool = False,
 ) -> SignedIn:
     """Asks for the tokens of a user, and for who that is.
 
@@ -124,6 +125,7 @@ def sign_in(
         secret: What proves who signs in, which no error shows.
         kept: The refresh token that stays where the service gives no other (RFC 6749, section 6).
         plain: As for :meth:`Client.ask`.
+        identified: Whether an answer counts only with an id token.
 
     Raises:
         TokenManagerError: There is nothing to be had, or the id token is not what was asked for.
@@ -135,6 +137,12 @@ def sign_in(
     except TokenManagerError as exc:
         raise _without(exc, secret) from None
     answer, issuer = came[0]
+    if identified and not answer.id_token.cell_contents:
+        raise TokenRequestError(
+            f"{client.authority.host} gave no id token, which it does whenever that is asked for, "
+            "and so nothing says who has signed in: begin another sign-in, and where this happens "
+            "again, find out who answers in its place"
+        )
     account = _account(client, answer, Expected(issuer, client.client_id, nonce, max_age))
     refresh_token = Hidden(answer.refresh_token)
     if kept is not None and not refresh_token.cell_contents:

@@ -1,8 +1,5 @@
 """The adapter of requests for a service that may be slow on purpose, or say more than it was asked.
 
-A socket's timeout starts anew with each piece that arrives, so that an answer that drips, header
-by header, holds its reader for hours. Here it is for the whole answer.
-
 One connection carries many keys' requests, one after another. What lies on it unread when the next
 one is sent would be taken for that one's answer, and be another key's token: so all of an answer
 is accounted for before its connection serves again.
@@ -10,9 +7,6 @@ is accounted for before its connection serves again.
 
 from __future__ import annotations
 
-import http
-import http.client
-import io
 import socket
 import ssl
 import threading
@@ -22,12 +16,13 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import ProxyManager
-from urllib3.connection import HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import EmptyPoolError
 from urllib3.util import Timeout
 
 from ..._runtime.forks import fork_allowed, no_fork
+from .whole_answers import WholeResponse
 
 __all__ = ["Deadline", "DeadlineAdapter"]
 
@@ -35,94 +30,33 @@ __all__ = ["Deadline", "DeadlineAdapter"]
 _LEAST = 0.001
 
 
-class _Reader(io.RawIOBase):
-    """What a socket receives until the timeout that it has now is over, once."""
-
-    def __init__(self, received: io.RawIOBase, sock: socket.socket) -> None:
-        self._received = received
-        self._socket = sock
-        timeout = sock.gettimeout()
-        self._deadline = float("inf") if timeout is None else time.monotonic() + timeout
-        #: Whether nothing more is to be read.
-        self.ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if self.ended:
-            return None
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer was not whole in time")
-        self._socket.settimeout(None if left == float("inf") else left)
-        return self._received.readinto(buffer)
-
-    def fileno(self) -> int:
-        return self._received.fileno()
-
-    def close(self) -> None:
-        self._received.close()
-        super().close()
-
-
-class _Received(io.BufferedReader):
-    """An answer as it is read; when it is closed, what was received beyond its end is left over."""
-
-    raw: _Reader
-    left_over = b""
-
-    def close(self) -> None:
-        if not self.closed:
-            self.raw.ended = True
-            self.left_over = self.peek(1)
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self._received = _Received(_Reader(self.fp.detach(), sock))
-        self.fp = self._received
-
-    def begin(self) -> None:
-        super().begin()
-        while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            # http.client reads past 100 alone, and takes any other of them for the answer, which
-            # then waits for the next request (RFC 9110, section 15.2).
-            self.headers = None  # type: ignore[assignment] # for it to begin anew
-            super().begin()
-        if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS or _is_ambiguous(self.headers):
-            self.will_close = True
-
-    @property
-    def is_accounted_for(self) -> bool:
-        """Whether it was read to its end, and nothing was received beyond that."""
-        return self._received.closed and not self._received.left_over
-
-
-class _Connection(HTTPSConnection):
+class _PlainConnection(HTTPConnection):
     #: The answer to the last request, if there was one.
-    _answer: _Response | None = None
+    _answer: WholeResponse | None = None
     #: When it was put back into its pool, on the monotonic clock.
     used_at = float("-inf")
 
-    def response_class(self, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
-        self._answer = _Response(*args, **kwargs)
+    def response_class(self, *args: Any, **kwargs: Any) -> WholeResponse:  # type: ignore[override]
+        self._answer = WholeResponse(*args, **kwargs)
         return self._answer
 
     def connect(self) -> None:
-        # A child that is forked in the middle of a handshake, by whichever thread, may hang in its
-        # own first one: OpenSSL has locks that a fork leaves locked.
-        with no_fork():
-            super().connect()
-        self._answer = None  # a proxy's, that it leads there
+        super().connect()
+        self._answer = None  # that of a connection before, or a proxy's, that it leads there
 
     @property
     def is_connected(self) -> bool:
         """Whether it may carry a request: it is open, and nothing lies on it unasked for."""
         answered = self._answer is None or self._answer.is_accounted_for
         return answered and self.sock is not None and _is_silent(self.sock)
+
+
+class _Connection(_PlainConnection, HTTPSConnection):
+    def connect(self) -> None:
+        # A child that is forked in the middle of a handshake, by whichever thread, may hang in its
+        # own first one: OpenSSL has locks that a fork leaves locked.
+        with no_fork():
+            super().connect()
 
     def _new_conn(self) -> socket.socket:
         with fork_allowed():  # without TLS as yet, and it can take long
@@ -131,14 +65,6 @@ class _Connection(HTTPSConnection):
     def _tunnel(self) -> None:
         with fork_allowed():
             super()._tunnel()
-
-
-def _is_ambiguous(headers: http.client.HTTPMessage) -> bool:
-    """Whether two readers may find its end in two places (RFC 9112, section 6.3)."""
-    lengths = headers.get_all("content-length", [])
-    if "transfer-encoding" in headers:
-        return lengths != []
-    return len(lengths) > 1 or not all(each.strip().isdecimal() for each in lengths)
 
 
 def _is_silent(sock: socket.socket) -> bool:
@@ -184,8 +110,8 @@ class _Wait(threading.local):
     seconds: float | None = None
 
 
-class _Pool(HTTPSConnectionPool):
-    ConnectionCls = _Connection
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -204,6 +130,10 @@ class _Pool(HTTPSConnectionPool):
         if conn is not None:
             conn.used_at = time.monotonic()
         super()._put_conn(conn)
+
+
+class _Pool(_PlainPool, HTTPSConnectionPool):
+    ConnectionCls = _Connection
 
     def take(self, opened: ssl.SSLSocket) -> None:
         """Takes a connection that was opened elsewhere, and verified as this pool's are."""
@@ -235,11 +165,14 @@ def _close_unused(pool: Any, since: float) -> bool:
     return left
 
 
-_POOLS: dict[str, type] = {"http": HTTPConnectionPool, "https": _Pool}
+_POOLS: dict[str, type] = {"http": _PlainPool, "https": _Pool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Takes a request's read timeout for the whole answer. HTTPS, also through HTTP proxies."""
+    """Takes a request's read timeout for the whole answer.
+
+    HTTPS, also through HTTP proxies; and plain HTTP, as a machine's own services have it.
+    """
 
     def take(
         self, request: requests.PreparedRequest, opened: ssl.SSLSocket, *, verify: bool | str

@@ -44,6 +44,8 @@ _NOT_THERE = frozenset({404, 405, 410})
 _NEEDED = ("issuer", "token_endpoint", "authorization_endpoint")
 #: Where nothing of the app's is sent, but the user's browser.
 _LOGOUT = "end_session_endpoint"
+#: Whether whoever comes back to the app brings along who has sent them (RFC 9207, section 3).
+_NAMES_ISSUER = "authorization_response_iss_parameter_supported"
 #: What MSAL asks before it sends a password: whether another service has it. That one would be told
 #: the password then, whoever it is. So it is told that there is none.
 _USER_REALM, _MANAGED = "/common/userrealm/", '{"account_type": "Managed"}'
@@ -88,6 +90,8 @@ class Exchange:
         self.said: Answer = Answer({})
         #: Who issues the authority's tokens, as its metadata has it; ``{tenantid}`` in it is any.
         self.issuer: str = ""
+        #: Whether that issuer names itself in whatever it sends a user's browser back with.
+        self.names_issuer: bool = False
         #: What is documented, by the address at which MSAL asks for it.
         self._documented: dict[str, dict[str, str]] = {}
         if documented and (metadata := documented_metadata(authority)) is not None:
@@ -109,7 +113,8 @@ class Exchange:
             known = self._ask_for_metadata(url, Hidden(kwargs))
             self._asked.add(url)
         self._metadata[url] = known
-        self.issuer = json.loads(known.text)["issuer"]
+        metadata = json.loads(known.text)
+        self.issuer, self.names_issuer = metadata["issuer"], _NAMES_ISSUER in metadata
         return known
 
     def read(self, url: str) -> Answer:
@@ -140,6 +145,8 @@ class Exchange:
         for name in _ENDPOINTS:
             if name in known:
                 check_endpoint(self._authority, known[name])
+        if metadata.get(_NAMES_ISSUER) is True:
+            known[_NAMES_ISSUER] = "true"
         return Response(200, json.dumps(known), {})
 
     def remember(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from urllib.parse import urlsplit
 
 from ..._runtime.forks import no_fork, renew_in_child
@@ -29,7 +28,7 @@ _logger = logging.getLogger("tokenmgr")
 _FORCED, _OF_PLATFORM = "MSAL_FORCE_REGION", "REGION_NAME"
 #: Where a virtual machine of Azure is told what it is ("Azure Instance Metadata Service").
 _METADATA = "http://169.254.169.254/metadata/instance/compute?api-version=2021-02-01"
-#: Seconds for which it is waited, to connect and then to answer, and how much of it is read.
+#: Seconds for which it is waited, from the first byte to the last, and how much of it is read.
 _PATIENCE, _MOST_BYTES = 1.0, 1 << 16
 
 
@@ -142,26 +141,12 @@ def _of_machine() -> str | None:
 
 
 def _metadata() -> object:
-    parts, give_up_at = urlsplit(_METADATA), time.monotonic() + _PATIENCE
     with no_fork():
-        import encodings.idna  # noqa: F401 - Python imports it at the first look-up of a host name
-        import json
-        from http.client import HTTPConnection, HTTPException
-
-    connection = HTTPConnection(parts.netloc, timeout=_PATIENCE)
+        from .machine import NoAnswerError, ask_machine
     try:
-        connection.request("GET", f"{parts.path}?{parts.query}", headers={"Metadata": "true"})
-        answer = connection.getresponse()
-        read = b""
-        while piece := answer.read1(_MOST_BYTES):
-            read += piece
-            if len(read) > _MOST_BYTES or time.monotonic() > give_up_at:
-                return None
-        return json.loads(read) if answer.status == 200 else None
-    except (OSError, HTTPException, ValueError, RecursionError):
+        return ask_machine(_METADATA, {"Metadata": "true"}, _PATIENCE, _MOST_BYTES)
+    except NoAnswerError:
         return None
-    finally:
-        connection.close()
 
 
 _discovery = _Discovery()
