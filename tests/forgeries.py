@@ -47,8 +47,9 @@ class Forged(NamedTuple):
     status: int = 401
     #: That of RFC 6750; None where no bearer was sent.
     error: str | None = "invalid_token"
-    #: Whether joserfc takes it, asked for the same issuer, audience and times.
-    by_joserfc: bool = False
+    #: Whether joserfc takes it, asked for the same issuer, audience and times; None where that
+    #: depends on the version of Python.
+    by_joserfc: bool | None = False
     #: What the message says.
     says: str = ""
 
@@ -446,7 +447,11 @@ _row(
     lambda f: f.with_claim('"a": ' + "[" * 100 + "]" * 100),
     by_joserfc=True,
 )
-_row("very deep claims", lambda f: f.with_claim('"a": ' + "[" * 5000 + "]" * 5000))
+_row(
+    "very deep claims",
+    lambda f: f.with_claim('"a": ' + "[" * 5000 + "]" * 5000),
+    by_joserfc=None,
+)
 _row(
     "a claim that is there twice",
     lambda f: f.with_payload(f'{{"aud": "another", {json.dumps(f.claims())[1:]}'),
@@ -457,4 +462,8 @@ _row(
     lambda f: f.with_claim('"act": {"sub": "a", "sub": "b"}'),
     by_joserfc=True,
 )
-_row("a number with many digits", lambda f: f.with_claim(f'"n": {"9" * 9000}'))
+_row(
+    "a number with many digits",
+    lambda f: f.with_claim(f'"n": {"9" * 9000}'),
+    by_joserfc=None,
+)

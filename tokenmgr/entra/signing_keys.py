@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._runtime.values import Value
-from ..errors import AuthorityError
+from ..errors import AuthorityError, TokenManagerError
 from ..identity.authority import Authority
 from .wire.exchange import Exchange
 
@@ -20,6 +20,7 @@ _DISCOVERY = "/.well-known/openid-configuration"
 _VERSIONED = frozenset({"entra", "ciam"})
 #: So many keys are looked at: an authority has a few, and a dozen in the middle of a change.
 _MOST_KEYS = 200
+_THROTTLED = 429
 #: The longest address, or issuer, that is taken for one.
 _LONGEST = 2_048
 
@@ -72,8 +73,10 @@ def older_issuers(exchange: Exchange, authority: Authority) -> tuple[str, ...]:
         return ()
     try:
         issuer = exchange.read(f"{authority.url}{_DISCOVERY}").get("issuer")
-    except AuthorityError:
-        return ()
+    except TokenManagerError as error:
+        if isinstance(error, AuthorityError) or _is_refusal(error.status):
+            return ()
+        raise
     return (issuer,) if _is_name(issuer) else ()
 
 
@@ -89,6 +92,11 @@ def read_keys(exchange: Exchange, metadata: Metadata) -> tuple[Mapping[str, Any]
             f"there are no keys at {metadata.keys_url}: check the authority's address"
         )
     return tuple(each for each in keys[:_MOST_KEYS] if isinstance(each, dict))
+
+
+def _is_refusal(status: int | None) -> bool:
+    """Whether it is the HTTP status of what is not there."""
+    return status is not None and 400 <= status < 500 and status != _THROTTLED
 
 
 def _is_name(value: object) -> bool:

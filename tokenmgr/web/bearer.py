@@ -165,10 +165,7 @@ class BearerValidator(Unpicklable):
             return flight
         known = self._keys.known
         if known is None:
-            raise ServiceUnavailableError(
-                f"{self._issuers.authority.host} gave no keys in time, without which no bearer can "
-                "be verified: try again soon"
-            )
+            raise self._unknown("keys")
         key = known.keys.get(name)
         if key is None:
             raise unknown_key(unverified_claims(token))
@@ -177,7 +174,16 @@ class BearerValidator(Unpicklable):
             flight = self._keys.ask(name, older=True)
             if flight is not None and may_wait:
                 return flight
+            known = self._keys.known or known
+            if known.older is None:
+                raise self._unknown("metadata of version 1.0")
         return self._caller(token, claims, known, key)
+
+    def _unknown(self, what: str) -> ServiceUnavailableError:
+        return ServiceUnavailableError(
+            f"{self._issuers.authority.host} has not given its {what} in time, without which this "
+            "bearer cannot be judged: try again soon"
+        )
 
     def _claims(self, token: Hidden, key: VerifyingKey) -> Hidden:
         try:
