@@ -274,12 +274,29 @@ class Client:
                 error = self._error(call, proof, exchange)
                 if error is None:
                     return self._token(call.answer, key, exchange, hear_all)
-                refused = call.shown(proof) if isinstance(error, InvalidCredentialError) else None
-                renewed = self._credential.reread(refused) if refused and not refusal else None
-                if renewed is None:
-                    self._refused = refused
-                    raise refusal if refusal and call.repeats else error
-                proof, refusal = renewed, error
+                proof, refusal = self._renewed(call, proof, error, refusal), error
+
+    def _renewed(
+        self,
+        call: MsalCall,
+        proof: Proof,
+        error: TokenManagerError,
+        refusal: TokenManagerError | None,
+    ) -> Proof:
+        """Reads a proof anew that was refused, once; raises the error where there is no other.
+
+        Args:
+            call: What was refused.
+            proof: What it was asked with.
+            error: What it was refused with.
+            refusal: What the call before it was refused with; None for the first one.
+        """
+        refused = call.shown(proof) if isinstance(error, InvalidCredentialError) else None
+        renewed = self._credential.reread(refused) if refused and not refusal else None
+        if renewed is None:
+            self._refused = refused
+            raise refusal if refusal and call.repeats else error
+        return renewed
 
     def _assertion(self, proof: Proof, exchange: Exchange) -> AssertionCall | None:
         """Makes what makes the assertion of each request, where the proof is no such thing yet."""

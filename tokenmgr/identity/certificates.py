@@ -88,7 +88,14 @@ class Certificate(ClientCredential):
             raise ConfigurationError(
                 "a Certificate with sign= has no private key for password= to open: leave one out"
             )
-        given = Hidden(given.cell_contents[0])
+        self._take(Hidden(given.cell_contents[0]))
+        self._send_chain = send_chain
+        self._algorithm: str = algorithm
+        #: What the file's stat was when it was parsed, and what came of it; replaced whole.
+        self._parsed: tuple[object, KeyPair | RemoteKey] | None = None
+
+    def _take(self, given: Hidden) -> None:
+        """Takes where it comes from, as one of three."""
         self._content: bytes | None = None
         self._path: Path | None = None
         self._function: ProgramCall | None = None
@@ -105,10 +112,6 @@ class Certificate(ClientCredential):
                 "Certificate needs a path, or the bytes of a PEM or PFX file, or a callable that "
                 "gives them: decode base64 first"
             )
-        self._send_chain = send_chain
-        self._algorithm: str = algorithm
-        #: What the file's stat was when it was parsed, and what came of it; replaced whole.
-        self._parsed: tuple[object, KeyPair | RemoteKey] | None = None
 
     def __repr__(self) -> str:
         signer = "" if self._sign is None else ", signed with elsewhere"

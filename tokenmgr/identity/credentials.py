@@ -238,7 +238,7 @@ class WorkloadIdentity(ClientCredential):
             with no_fork():
                 from .token_proxy import own_token_proxy
 
-            self.token_proxy = own_token_proxy()
+            self.token_proxy: TokenProxy | None = own_token_proxy()
 
     def __repr__(self) -> str:
         return f"<WorkloadIdentity from {self._origin}>"

@@ -77,16 +77,7 @@ def parse_remote_key(
         ConfigurationError: It is neither, or the certificate is not for an RSA key.
     """
     content, given = b"", Hidden(content)  # among it may be a key, by mistake
-    pem = b"-----BEGIN" in given.cell_contents
-    try:
-        chain = (
-            x509.load_pem_x509_certificates(given.cell_contents)
-            if pem
-            else [x509.load_der_x509_certificate(given.cell_contents)]
-        )
-        rsa_leaf = isinstance(chain[0].public_key(), rsa.RSAPublicKey)
-    except Exception:  # noqa: BLE001 - cryptography raises some of its own for odd files
-        chain, rsa_leaf = [], False
+    chain, rsa_leaf = _public_chain(given)
     if not chain:
         raise ConfigurationError(
             f"{origin} is no certificate: give the public certificate of the key that sign= signs "
@@ -105,6 +96,18 @@ def parse_remote_key(
         send_chain=send_chain,
         sign=sign,
     )
+
+
+def _public_chain(given: Hidden) -> tuple[list[x509.Certificate], bool]:
+    """Gives the certificates, none where there are none, and whether the first is of an RSA key."""
+    try:
+        if b"-----BEGIN" in given.cell_contents:
+            chain = x509.load_pem_x509_certificates(given.cell_contents)
+        else:
+            chain = [x509.load_der_x509_certificate(given.cell_contents)]
+        return chain, isinstance(chain[0].public_key(), rsa.RSAPublicKey)
+    except Exception:  # noqa: BLE001 - cryptography raises some of its own for odd files
+        return [], False
 
 
 def _in_pem(certificates: list[x509.Certificate]) -> tuple[str, ...]:

@@ -111,13 +111,7 @@ def _out_of_time(host: str) -> ServiceUnavailableError:
 
 
 def connection_error(exc: Exception, host: str, trust: str) -> TokenManagerError:
-    """Says why there was no answer.
-
-    Args:
-        exc: What happened.
-        host: Who was asked.
-        trust: What to do to have its certificate be trusted.
-    """
+    """Says why there was no answer; ``trust`` is what to do to have a certificate trusted."""
     if isinstance(exc, requests.exceptions.ProxyError):
         return ServiceUnavailableError(
             f"the proxy on the way to {host} cannot be used: check proxies= and HTTPS_PROXY"
