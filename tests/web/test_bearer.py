@@ -18,6 +18,7 @@ from tokenmgr import (
     Authority,
     BearerRefusedError,
     ConfigurationError,
+    ManagedIdentity,
     ServiceUnavailableError,
     TokenManagerError,
     TokenRegistry,
@@ -175,7 +176,23 @@ def test_an_api_of_one_tenant_may_let_in_others(entra):
             assert api.validate(f"Bearer {token}").tenant == tenant
         token = entra.sign_in("dan@woodgrove.com", tenant=WOODGROVE, version=version)
         assert refused(api, f"Bearer {token}").status == 401
-    assert api.validate(f"Bearer {app_token(entra, entra.authority(FABRIKAM))}").is_app
+    token = app_token(entra, entra.authority(FABRIKAM), roles=["Orders.Read.All"])
+    assert api.validate(f"Bearer {token}").is_app
+
+
+def test_a_credential_that_gives_tokens_by_itself_names_no_api():
+    with pytest.raises(ConfigurationError, match=r"names no app.*client_id= and authority="):
+        BearerValidator(TokenRegistry(credential=ManagedIdentity()))
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_an_app_without_a_role_is_let_in_on_purpose_alone(entra, version):
+    entra.add_client(entra.client_id, accepted_version=version)
+    bearer = f"Bearer {app_token(entra, roles=[])}"
+    why = refused(validator(entra), bearer)
+    assert (why.status, why.error) == (403, "insufficient_scope")
+    assert "app role" in str(why)
+    assert validator(entra, apps_without_roles=True).validate(bearer).is_app
 
 
 @pytest.mark.parametrize(
@@ -346,7 +363,7 @@ def test_it_is_made_of_a_registry():
 )
 def test_a_user_passes_by_scopes_and_an_app_by_roles(entra, scopes, roles, needs, passes):
     if scopes is None:
-        token = app_token(entra, roles=roles)
+        token = app_token(entra, roles=roles or ["other"])
     else:
         token = Forger(entra).token(scp=" ".join(scopes), roles=roles)
     api = validator(entra)

@@ -538,7 +538,9 @@ def test_an_app_by_itself_has_nobody_on_whose_behalf_to_call(app, client, entra,
     async def graph(graph: Graph) -> str:
         return await graph.aget_access_token()
 
-    own = registry.get_access_token(f"api://{entra.client_id}/.default")
+    calling = entra.add_client(secret="s3cret", roles=["Orders.Read.All"])
+    with entra.registry(client_id=calling, credential="s3cret") as tokens:
+        own = tokens.get_access_token(f"api://{entra.client_id}/.default")
     answer = client.get("/graph", headers=bearer(own))
     assert answer.status_code == 403
     assert "an app's own" in answer.json()["error_description"]

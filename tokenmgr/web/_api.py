@@ -98,6 +98,7 @@ class Api(Unpicklable):
         audience: str | Iterable[str] | None = None,
         tenants: Iterable[str] | None = None,
         leeway: float = 60.0,
+        apps_without_roles: bool = False,
     ) -> None:
         if not (registry is None or isinstance(registry, TokenRegistry) or callable(registry)):
             raise ConfigurationError(
@@ -109,6 +110,7 @@ class Api(Unpicklable):
             "audience": audience,
             "tenants": tenants,
             "leeway": leeway,
+            "apps_without_roles": apps_without_roles,
         }
         renew_in_child(self._start_anew)
 

@@ -13,7 +13,7 @@ from ._api import Api, RegistryGiven
 
 __all__ = ["Problem", "api_of", "problems_of"]
 
-_NAMES = ("registry", "audience", "tenants", "leeway")
+_NAMES = ("registry", "audience", "tenants", "leeway", "apps_without_roles")
 
 
 class Problem(NamedTuple):
@@ -110,6 +110,7 @@ _FITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "audience": (_is_texts, "a text, or several in a list"),
     "tenants": (_is_texts, "a list of GUIDs, or '*' for all tenants"),
     "leeway": (_is_seconds, "a number of seconds"),
+    "apps_without_roles": (lambda value: isinstance(value, bool), "True or False"),
 }
 
 

@@ -57,6 +57,8 @@ class BearerValidator(Unpicklable):
             authority are. ``common`` and ``organizations`` stand for every tenant, and need it;
             ``"*"`` lets every one in on purpose.
         leeway: Seconds by which the authority's clock and this one may differ.
+        apps_without_roles: Whether an app that calls by itself is let in although it was given no
+            app role of this API. Any app of a tenant can have such a token for any API there.
 
     Raises:
         ConfigurationError: A setting is missing or cannot be right.
@@ -69,16 +71,25 @@ class BearerValidator(Unpicklable):
         audience: str | Iterable[str] | None = None,
         tenants: Iterable[str] | None = None,
         leeway: float = 60.0,
+        apps_without_roles: bool = False,
     ) -> None:
         if not isinstance(registry, TokenRegistry):
             raise ConfigurationError("the first argument of BearerValidator is a TokenRegistry")
         self._registry = registry
         client, context = client_of(registry)
+        if client.given_by is not None:
+            raise ConfigurationError(
+                f"{client.given_by!r} gives the registry's tokens, and names no app whose API this "
+                "could be: give the registry client_id= and authority=, or set AZURE_CLIENT_ID and "
+                "AZURE_TENANT_ID"
+            )
         self._audience = _checked_audience(audience, client.client_id)
         self._leeway = _checked_leeway(leeway)
+        self._takes_any_app = apps_without_roles
         self._issuers = Issuers(client.authority, tenants)
         self._policy = client.authority.policy
         self._kind = client.authority.kind
+        self._is_of_entra = self._kind in ("entra", "ciam")
         self._patience = context.fetch_timeout
         authority = self._issuers.authority
         self._keys = Keys(authority, client.at(authority).asking, context)
@@ -200,7 +211,11 @@ class BearerValidator(Unpicklable):
         named = named_refusal(claims, self._kind)
         if named is not None:
             raise named
-        return _caller_of(token, claims, is_app=is_app(claims, self._kind))
+        caller = _caller_of(token, claims, is_app=is_app(claims, self._kind))
+        # Without roles, Entra gives any app of a tenant a token for any API that is there.
+        if caller.is_app and not caller.roles and self._is_of_entra and not self._takes_any_app:
+            raise _without_roles()
+        return caller
 
     def _is_of_policy(self, claims: Hidden) -> bool:
         """Whether it is of the user flow: all flows of a B2C tenant may have one issuer."""
@@ -223,6 +238,14 @@ def _caller_of(token: Hidden, claims: Hidden, *, is_app: bool) -> Caller:
         object_id=get("oid"),
         client_id=app,
         is_app=is_app,
+    )
+
+
+def _without_roles() -> BearerRefusedError:
+    return BearerRefusedError(
+        "the calling app has no app role of this API: have an administrator assign one to it",
+        status=403,
+        error="insufficient_scope",
     )
 
 

@@ -10,7 +10,8 @@ a site that has pages too. Both go together. In the settings::
 
 ``registry`` is a :class:`~tokenmgr.TokenRegistry`, what makes one, or the dotted path of either;
 left out, ``TokenRegistry.from_env()`` makes it, when it is first needed, once for a process.
-``audience``, ``tenants`` and ``leeway`` are those of :class:`~tokenmgr.web.bearer.BearerValidator`.
+``audience``, ``tenants``, ``leeway`` and ``apps_without_roles`` are those of
+:class:`~tokenmgr.web.bearer.BearerValidator`.
 
 Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with
 the claims to sign in with), 403, and 503 with ``Retry-After``.

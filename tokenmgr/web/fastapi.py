@@ -70,6 +70,7 @@ def init_app(
     audience: str | Iterable[str] | None = None,
     tenants: Iterable[str] | None = None,
     leeway: float = 60.0,
+    apps_without_roles: bool = False,
 ) -> None:
     """Protects an application: from now on its routes need a bearer, if they are not anonymous.
 
@@ -81,11 +82,19 @@ def init_app(
         audience: For whom bearers have to be.
         tenants: Whose callers are let in.
         leeway: Seconds by which clocks may differ.
+        apps_without_roles: Whether apps are let in that have no app role of this API.
 
     Raises:
         ConfigurationError: As there.
     """
-    protect(app, Api(registry, audience=audience, tenants=tenants, leeway=leeway), _routes)
+    api = Api(
+        registry,
+        audience=audience,
+        tenants=tenants,
+        leeway=leeway,
+        apps_without_roles=apps_without_roles,
+    )
+    protect(app, api, _routes)
     _open_pages(app)
     _document(app)
 

@@ -81,6 +81,7 @@ def init_app(
     audience: str | Iterable[str] | None = None,
     tenants: Iterable[str] | None = None,
     leeway: float | None = None,
+    apps_without_roles: bool | None = None,
 ) -> None:
     """Has every view of an app want a bearer. Nobody is asked for anything yet.
 
@@ -96,6 +97,8 @@ def init_app(
             See :class:`~tokenmgr.web.bearer.BearerValidator`, also for what follows.
         tenants: Whose callers are let in, where the authority stands for many tenants.
         leeway: Seconds by which the authority's clock and this one may differ; 60 if left out.
+        apps_without_roles: Whether apps are let in that have no app role of this API; not if left
+            out.
 
     Raises:
         ConfigurationError: A setting is not one, or the app has been here before.
@@ -109,6 +112,7 @@ def init_app(
         audience=audience,
         tenants=tenants,
         leeway=leeway,
+        apps_without_roles=apps_without_roles,
     )
     app.before_request(_admit)
     before = app.before_request_funcs[None]

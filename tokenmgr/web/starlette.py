@@ -72,6 +72,7 @@ def init_app(
     audience: str | Iterable[str] | None = None,
     tenants: Iterable[str] | None = None,
     leeway: float = 60.0,
+    apps_without_roles: bool = False,
 ) -> None:
     """Protects an application: from now on its routes need a bearer, if they are not anonymous.
 
@@ -84,12 +85,20 @@ def init_app(
             See :class:`~tokenmgr.web.bearer.BearerValidator`, also for what follows.
         tenants: Whose callers are let in, where the authority stands for many tenants.
         leeway: Seconds by which the authority's clock and this one may differ.
+        apps_without_roles: Whether apps are let in that have no app role of this API.
 
     Raises:
         ConfigurationError: It was called for this application before, or too late; or
             ``registry`` is none.
     """
-    protect(app, Api(registry, audience=audience, tenants=tenants, leeway=leeway), _routes)
+    api = Api(
+        registry,
+        audience=audience,
+        tenants=tenants,
+        leeway=leeway,
+        apps_without_roles=apps_without_roles,
+    )
+    protect(app, api, _routes)
 
 
 async def ready(request: Request) -> Response:  # noqa: ARG001 - what a route is called with
