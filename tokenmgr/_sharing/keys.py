@@ -174,6 +174,8 @@ def _no_secret(credential: object) -> str:
         return "a public client has no credential"
     if isinstance(credential, SourceCredential):
         return f"{credential!r} has no secret that all workers know"
+    if isinstance(credential, Certificate):
+        return "the key of this certificate is handed to nobody"
     return "this credential changes too often"
 
 
