@@ -99,6 +99,22 @@ def test_fifty_callers_of_its_users_token_cost_three(entra, tokens, agent):
     )
 
 
+def test_fetches_that_wait_for_others_take_no_thread_from_them(entra, agent):
+    names = [f"agent{number}@contoso.onmicrosoft.com" for number in range(8)]
+    for name in names:
+        entra.add_agent_user(name, agent)
+    with entra.registry() as tokens:
+        tokens._own.app.context.workers._most = 1
+        held = tokens.agent(agent)
+        users = [held.user(username=name).manager(READ) for name in names]
+        with entra.paused():
+            for manager in (*users, held.exchanged(), held.manager(GRAPH), held.proof()):
+                manager.prefetch()
+        assert len({manager.get_access_token() for manager in users}) == 8
+        assert held.manager(GRAPH).get_access_token()
+    assert sorted(legs(entra)) == ["T1", "T2", "agent", *["user"] * 8]
+
+
 def test_all_tokens_of_an_agent_have_the_exchanged_ones_in_common(entra, tokens, agent):
     oid = entra.add_agent_user("second@contoso.onmicrosoft.com", agent)
     held = tokens.agent(agent)
