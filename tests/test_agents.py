@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import logging
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from agent_legs import EXCHANGE, GRAPH, NAME, READ, legs
@@ -527,6 +529,20 @@ def test_a_token_with_a_path_is_not_the_one_without(entra, tokens, agent):
     assert plain is not proof
     assert plain.get_access_token() != proof.get_access_token()
     assert legs(entra) == ["T2", "T1"]  # the app's own looks like an agent's
+
+
+def test_an_agent_that_nobody_holds_is_gone_without_the_collector():
+    with nowhere() as tokens:
+        gc.disable()
+        try:
+            agent = tokens.agent(AGENT)
+            manager = agent.user(username=NAME).manager(READ)
+            gone = ref(agent)
+            del agent
+            assert gone() is None
+            assert tokens.agent(AGENT).user(username=NAME).manager(READ) is manager
+        finally:
+            gc.enable()
 
 
 def test_a_closed_registry_has_no_agents():
