@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import logging
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from agent_legs import EXCHANGE, GRAPH, NAME, READ, legs
@@ -97,6 +99,22 @@ def test_fifty_callers_of_its_users_token_cost_three(entra, tokens, agent):
         NAME,
         "openid profile User.Read",
     )
+
+
+def test_fetches_that_wait_for_others_take_no_thread_from_them(entra, agent):
+    names = [f"agent{number}@contoso.onmicrosoft.com" for number in range(8)]
+    for name in names:
+        entra.add_agent_user(name, agent)
+    with entra.registry() as tokens:
+        tokens._own.app.context.workers._most = 1
+        held = tokens.agent(agent)
+        users = [held.user(username=name).manager(READ) for name in names]
+        with entra.paused():
+            for manager in (*users, held.exchanged(), held.manager(GRAPH), held.proof()):
+                manager.prefetch()
+        assert len({manager.get_access_token() for manager in users}) == 8
+        assert held.manager(GRAPH).get_access_token()
+    assert sorted(legs(entra)) == ["T1", "T2", "agent", *["user"] * 8]
 
 
 def test_all_tokens_of_an_agent_have_the_exchanged_ones_in_common(entra, tokens, agent):
@@ -511,6 +529,20 @@ def test_a_token_with_a_path_is_not_the_one_without(entra, tokens, agent):
     assert plain is not proof
     assert plain.get_access_token() != proof.get_access_token()
     assert legs(entra) == ["T2", "T1"]  # the app's own looks like an agent's
+
+
+def test_an_agent_that_nobody_holds_is_gone_without_the_collector():
+    with nowhere() as tokens:
+        gc.disable()
+        try:
+            agent = tokens.agent(AGENT)
+            manager = agent.user(username=NAME).manager(READ)
+            gone = ref(agent)
+            del agent
+            assert gone() is None
+            assert tokens.agent(AGENT).user(username=NAME).manager(READ) is manager
+        finally:
+            gc.enable()
 
 
 def test_a_closed_registry_has_no_agents():

@@ -37,6 +37,19 @@ class Context(Value):
     #: Waits for that many seconds at most until what is under way has ended, and been told of.
     settle: Callable[[float], None]
 
+    def beneath(self, depth: int) -> Context:
+        """Gives the same with other threads, for what others wait for in the middle of a fetch.
+
+        Args:
+            depth: How many may stand above such a fetch, one waiting for the other.
+        """
+        if depth == 0:
+            return self
+        workers = self.workers
+        for _ in range(depth):
+            workers = workers.beneath
+        return self._replace(workers=workers)
+
 
 def new_context(
     *,

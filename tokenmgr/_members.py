@@ -157,7 +157,10 @@ class Members:
                 raise ConfigurationError("this registry is closed: make a new TokenRegistry")
             manager = self._kept.managers.pop(source.key, None) or self._alive.get(source.key)
             if manager is None:
-                manager = manager_of(Cell(source, source.key, self._context, self._sealed))
+                # A user's fetch waits for T2, and whatever is an agent's for T1: see agents.py.
+                depth = 2 if fmi_path is not None else int(client is not None)
+                context = self._context.beneath(depth)
+                manager = manager_of(Cell(source, source.key, context, self._sealed))
             self._alive[source.key] = manager
             self._kept.keep(source.key, manager)
             return manager

@@ -11,6 +11,7 @@ token of an agent has in common: one fetch of them serves all::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._tenants import Tenant
@@ -73,7 +74,9 @@ class Agent(Unpicklable):
         self._seconds = _longest_wait(own)
         #: Its client id, in lower case.
         self.agent_id: str = named
-        self._client = AgentClient(app, named, _Exchange(self.proof, self._seconds))
+        # Of the managers alone: an agent is asked for anew each time, and goes without a collector.
+        find = partial(own.members.find, (self._exchanged,), fmi_path=named)
+        self._client = AgentClient(app, named, _Exchange(find, self._seconds))
 
     def __repr__(self) -> str:
         return f"<Agent {self.agent_id} of {self._own.client.client_id}>"
@@ -147,7 +150,8 @@ class Agent(Unpicklable):
         self, user: AgentUser, scopes: tuple[str | Iterable[str], ...]
     ) -> AccessTokenManager:
         users = self._own.users or self._own.begin_users()
-        exchange = _Exchange(self.exchanged, self._seconds)
+        find = partial(self._own.members.find, (self._exchanged,), client=self._client)
+        exchange = _Exchange(find, self._seconds)
         return users.of_agent(self._client, user, scopes, exchange)
 
 

@@ -318,7 +318,7 @@ class TokenRegistry(SignIns, SignedInUsers, Unpicklable):
     def agent(self, agent_id: str) -> Agent:
         """Gives an agent identity, of which this app is the blueprint, at this tenant.
 
-        It costs nothing: its tokens are kept by this registry, and so the same agent is found
+        It holds nothing: its tokens are kept by this registry, and so the same agent is found
         anew wherever it is needed. What proves the agent, and what is exchanged for its user's
         tokens, are tokens too: fetched once, renewed, and shared by the store.
 

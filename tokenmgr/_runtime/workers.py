@@ -30,6 +30,8 @@ def _nothing() -> None:
 class Workers:
     """At most so many threads of that name, started as there is work."""
 
+    _beneath: Workers | None = None
+
     def __init__(self, most: int, *, name: str) -> None:
         self._most = most
         self._name = name
@@ -44,6 +46,17 @@ class Workers:
         #: Whether a thread of theirs has ever run, and when the first one was to.
         self._have_run = False
         self._first_due: float | None = None
+
+    @property
+    def beneath(self) -> Workers:
+        """As many others, for what these wait for.
+
+        If all of these waited for what stands in their own queue, none would do it.
+        """
+        with self._lock:
+            if self._beneath is None:
+                self._beneath = Workers(self._most, name=self._name)
+            return self._beneath
 
     def do(self, work: Callable[[], object]) -> None:
         """Has ``work`` done soon, in some thread. It must not raise.
@@ -82,6 +95,8 @@ class Workers:
         give_up_at, me = time.monotonic() + seconds, current_thread()
         while (self._waiting or self._threads - {me}) and time.monotonic() < give_up_at:
             time.sleep(_LOOK_EVERY)
+        if self._beneath is not None:
+            self._beneath.settle(give_up_at - time.monotonic())
 
     def _see_to_a_thread(self) -> None:
         # The start is under the lock too: whoever finds as many as allowed relies on them.
