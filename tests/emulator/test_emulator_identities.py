@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import jwt
@@ -10,6 +11,7 @@ import pytest
 import requests
 from azure.identity import ManagedIdentityCredential
 from machine import OLD_MSAL, VARIABLES
+from waiting import until
 
 from tokenmgr.emulator import EntraEmulator
 
@@ -89,6 +91,20 @@ def test_requests_are_written_down_and_fail_as_tests_want(emulator, host) -> Non
     assert answer.status_code == 500
     (request,) = emulator.identity_requests
     assert (request.kind, request.form["resource"]) == ("identity", RESOURCE)
+
+
+def test_requests_wait_for_the_end_of_a_pause(emulator, host) -> None:
+    url, answers = url_of(emulator, host), []
+    with emulator.paused():
+        asking = threading.Thread(target=lambda: answers.append(requests.get(url, timeout=10)))
+        asking.start()
+        until(lambda: emulator.identity_requests)
+        # What is not let through has no answer, whatever else is answered meanwhile.
+        requests.get(f"{emulator.url}/nowhere", timeout=10, verify=emulator.ca_file)
+        (request,) = emulator.identity_requests
+        assert (request.status, answers) == (None, [])
+    asking.join()
+    assert answers[0].status_code in (400, 401)
 
 
 @pytest.mark.parametrize("missing", ["Metadata", "api-version", "resource"])

@@ -29,9 +29,6 @@ __all__ = ["build_app", "build_identity_app"]
 #: What of the requests has a body of fields that is written down.
 _WITH_FIELDS = frozenset({"token", "devicecode", "authorize", "logout", "page", "device"})
 
-#: What waits as long as tests want.
-_WAITING = frozenset({"token", "identity"})
-
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Enough for a request body that is large in a test.

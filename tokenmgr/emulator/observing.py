@@ -12,6 +12,9 @@ from .state import State
 
 __all__ = ["observed"]
 
+#: What waits as long as tests want.
+_WAITING = frozenset({"token", "identity"})
+
 
 async def observed(
     state: State,
@@ -28,7 +31,7 @@ async def observed(
         answer: What answers it; it is told how to fail, or None.
     """
     number = state.log.arrived(record)
-    if record.kind == "token":
+    if record.kind in _WAITING:
         await state.gate.wait(state.latency)
     fault = state.faults.take(record)
     if fault is not None and fault.disconnect:

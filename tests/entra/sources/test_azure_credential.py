@@ -535,3 +535,15 @@ def test_what_is_dropped_leaves_no_thread() -> None:
     gc.collect()
     (loop,) = given.loops
     until(loop.is_closed, "the loop to be closed")
+
+
+def test_it_is_renewed_behind_the_callers_while_it_is_valid() -> None:
+    given, clock = Given(), FakeClock(wall=time.time())
+    given.now = clock.wall
+    with registry_of(given, clock=clock) as tokens:
+        manager = tokens.manager(VAULT)
+        manager.get_access_token()
+        clock.advance(3_300)
+        assert manager.get_access_token() == "token-1"  # at once
+        until(lambda: len(given.asked) == 2, "the renewal")
+        until(lambda: manager.get_access_token() == "token-2", "the new token")

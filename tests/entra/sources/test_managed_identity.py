@@ -212,6 +212,11 @@ def test_it_has_no_tenants() -> None:
         tokens.tenant("fabrikam.com")
 
 
+def test_a_path_of_an_agent_s_cannot_be_sent_either() -> None:
+    with identity_registry() as tokens, pytest.raises(ConfigurationError, match="fmi_path="):
+        tokens.manager(VAULT, fmi_path="an-agent")
+
+
 @pytest.mark.parametrize("added", [{"extra": {"a": "b"}}, {"forwarded_client_claims": {"a": 1}}])
 def test_what_cannot_be_sent_is_refused(added) -> None:
     with identity_registry() as tokens, pytest.raises(ConfigurationError, match="leave them out"):
@@ -285,6 +290,17 @@ def test_an_app_proves_itself_by_an_identity_that_is_asked_once(entra, on) -> No
     (request,) = entra.identity_requests
     assert request.form["resource"] == "api://AzureADTokenExchange"
     assert entra.count("client_credentials") == 8
+
+
+def test_an_agent_s_blueprint_needs_no_secret_either(entra, on) -> None:
+    on("vm")
+    entra.trust_identity(entra.system_identity)
+    agent = entra.add_agent()
+    credential = ClientAssertion.from_managed_identity(ManagedIdentity())
+    with entra.registry(credential=credential) as tokens:
+        token = tokens.agent(agent).manager(SCOPE).get_access_token()
+    assert claims_of(token)["appid"] == agent
+    assert (len(entra.identity_requests), entra.count()) == (1, 2)
 
 
 def test_an_assertion_that_is_refused_is_asked_for_anew_once(entra, on) -> None:

@@ -116,7 +116,7 @@ class GivenSource:
         if adds:
             raise ConfigurationError(
                 f"{credential!r} sends its requests by itself, and there is no place in them for "
-                "forwarded_client_claims= and extra=: leave them out"
+                "forwarded_client_claims=, extra= and fmi_path=: leave them out"
             )
         credential.check(scopes)
         self._client = client
