@@ -38,6 +38,16 @@ def of_caller(caller: CurrentCaller) -> str:
     return caller.subject
 
 
+Either = Annotated[Caller, Required(scopes=["Orders.Read", "Orders.Write"])]
+
+
+def of_either(caller: Either) -> str:
+    return caller.subject
+
+
+Writer = Annotated[str, Security(of_either, scopes=["Orders.Write"])]
+
+
 def of_graph(graph: Graph) -> str:
     return " ".join(graph.scopes)
 
@@ -333,6 +343,23 @@ def test_fastapis_own_way_of_asking_for_scopes_wants_every_one_of_them(app, clie
         for scopes, status in ((["A"], 403), (["B"], 403), (["B", "A", "C"], 200)):
             headers = bearer(entra.sign_in(ANN, scopes=scopes))
             assert client.get(path, headers=headers).status_code == status, (path, scopes)
+
+
+def test_a_scope_that_is_asked_for_above_is_needed_though_another_would_do_below(
+    app, client, entra
+):
+    @app.get("/writer")
+    async def writer(_: Writer) -> str:
+        return "in"
+
+    @app.get("/found-before")
+    async def found_before(caller: Either, subject: Annotated[str, Depends(of_either)], _: Writer):
+        return "in"
+
+    for path in ("/writer", "/found-before"):
+        for scope, status in (("Orders.Read", 403), ("Orders.Write", 200)):
+            headers = bearer(entra.sign_in(ANN, scopes=[scope]))
+            assert client.get(path, headers=headers).status_code == status, (path, scope)
 
 
 # On their behalf

@@ -93,6 +93,15 @@ def init_app(
 # Dependencies
 
 
+class _Shown(str):
+    """A scope that a dependency of ours shows, equal to any other of its name.
+
+    So it is told from those that are asked for above it, among which FastAPI lists it.
+    """
+
+    __slots__ = ()
+
+
 class _Bearer(SecurityBase):
     """Gives the caller, and shows in the OpenAPI document.
 
@@ -108,9 +117,10 @@ class _Bearer(SecurityBase):
         self.shown = (*self._needed.scopes, *self._needed.roles) if shown is None else shown
 
     async def __call__(self, asked: SecurityScopes) -> Any:
-        # What is asked for by dependencies above, in FastAPI's own way: all of it is needed.
+        # What is asked for by dependencies above, in FastAPI's own way: all of it is needed, though
+        # one of our own may be of the same name, of which any other would do.
         for scope in asked.scopes:
-            if scope not in self.shown:
+            if not isinstance(scope, _Shown):
                 require([scope])
         return self._give(meet(self._needed))
 
@@ -126,6 +136,12 @@ class _OnBehalf(_Bearer):
 
     def _give(self, caller: Caller) -> AccessTokenManager:  # noqa: ARG002 - it is the current one
         return on_behalf_of(*self.shown)
+
+
+def _asked_for(needed: _Bearer) -> Any:
+    # Not cached: FastAPI would take what was found without the scopes above it, where all of those
+    # are among its own.
+    return Security(needed, scopes=[_Shown(each) for each in needed.shown], use_cache=False)
 
 
 #: Whoever has called: ``def orders(caller: CurrentCaller)``.
@@ -144,8 +160,7 @@ def Required(  # noqa: N802 - spelled as Depends
         scopes: Delegated permissions, such as ``"Orders.Read"``.
         roles: App roles, such as ``"Orders.Read.All"``.
     """
-    needed = _Bearer(needs(scopes, roles))
-    return Security(needed, scopes=list(needed.shown))
+    return _asked_for(_Bearer(needs(scopes, roles)))
 
 
 def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
@@ -157,8 +172,7 @@ def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
     Args:
         *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
     """
-    needed = _OnBehalf(scopes)
-    return Security(needed, scopes=list(needed.shown))
+    return _asked_for(_OnBehalf(scopes))
 
 
 # The application's routes and its document
