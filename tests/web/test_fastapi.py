@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, Request, Security
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from tokenmgr import (
     AccessTokenManager,
@@ -360,6 +362,39 @@ def test_a_scope_that_is_asked_for_above_is_needed_though_another_would_do_below
         for scope, status in (("Orders.Read", 403), ("Orders.Write", 200)):
             headers = bearer(entra.sign_in(ANN, scopes=[scope]))
             assert client.get(path, headers=headers).status_code == status, (path, scope)
+
+
+class ByVersion(APIRoute):
+    """Routes of one path, of which a header chooses."""
+
+    def matches(self, scope: Any) -> Any:
+        match, found = super().matches(scope)
+        version = dict(scope["headers"]).get(b"version", b"1").decode()
+        return (match, found) if self.name.endswith(version) else (Match.NONE, {})
+
+
+def test_a_route_that_decides_by_itself_what_it_matches_opens_no_other(app, client, ann):
+    router = APIRouter(route_class=ByVersion)
+
+    def first() -> str:
+        return "first"
+
+    def second() -> str:
+        return "second"
+
+    for each in (app.router, router):
+        each.add_api_route("/x", anonymous(first), name="version1", route_class_override=ByVersion)
+        each.add_api_route("/x", second, name="version2", route_class_override=ByVersion)
+    app.include_router(router, prefix="/included")
+    app.add_api_route("/behind", anonymous(first))
+    for path in ("/x", "/included/x"):
+        for version in ("1", "2"):
+            headers = {"Version": version}
+            opened = (path, version) == ("/x", "1")
+            assert client.get(path, headers=headers).status_code == (200 if opened else 401)
+            assert client.get(path, headers=headers | ann).status_code == 200
+    assert client.get("/behind").status_code == 401
+    assert client.get("/docs").status_code == 200
 
 
 # On their behalf

@@ -4,7 +4,9 @@ What :mod:`tokenmgr.web.starlette` says of requests, mounted applications, webso
 lifespan is so here too: every route needs a bearer that is accepted, unless it is
 :func:`anonymous`, and whatever router it is included by. FastAPI's own pages (``/docs``,
 ``/redoc``, ``/openapi.json``) stay open, as browsers have no bearer to show there:
-``FastAPI(openapi_url=None)`` has none of them.
+``FastAPI(openapi_url=None)`` has none of them. Where routes of an included router are of a class
+that has ``matches()`` of its own, nobody can tell beforehand which route answers: they need a
+bearer though they are anonymous, and so do the routes behind them.
 
 A path operation asks for who has called, and for tokens on their behalf, by annotations, and the
 OpenAPI document has them::
@@ -32,6 +34,7 @@ try:
     from fastapi.openapi.models import HTTPBearer as _Scheme
     from fastapi.security import SecurityScopes
     from fastapi.security.base import SecurityBase
+    from starlette.routing import Match
 except ImportError as _missing:
     raise ImportError(
         "tokenmgr.web.fastapi needs FastAPI: pip install 'tokenmgr[fastapi]'", name=_missing.name
@@ -85,7 +88,7 @@ def init_app(
     Raises:
         ConfigurationError: As there.
     """
-    protect(app, Api(registry, audience=audience, tenants=tenants, leeway=leeway), _routes)
+    protect(app, Api(registry, audience=audience, tenants=tenants, leeway=leeway), _told)
     _open_pages(app)
     _document(app)
 
@@ -180,10 +183,33 @@ def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
 
 def _routes(app: FastAPI) -> Iterable[Any]:
     """All routes, those of included routers among them, in their order."""
+    return _flattened(app.routes)
+
+
+def _flattened(routes: Iterable[Any]) -> Iterable[Any]:
     # Newer versions keep included routers as they are, and have this to look into them.
-    flattened = getattr(routing, "iter_route_contexts", iter)
-    found: Iterable[Any] = flattened(app.routes)
+    found: Iterable[Any] = getattr(routing, "iter_route_contexts", iter)(routes)
     return found
+
+
+def _told(app: FastAPI) -> Iterable[Any]:
+    """The same, as far as can be told which of them will answer."""
+    for route in app.routes:
+        for each in _flattened([route]):
+            included = getattr(each, "original_route", route)
+            own = isinstance(included, routing.APIRoute) and included is not route
+            # A class of the program's that decides by itself what it matches: FastAPI asks it when
+            # it is included too, and nobody else can.
+            odd = own and type(included).matches is not routing.APIRoute.matches
+            yield _Untold if odd else each
+
+
+class _Untold:
+    """Stands for a route of which nobody can tell whether it is the one that answers."""
+
+    @staticmethod
+    def matches(_: object) -> tuple[Match, dict[str, Any]]:
+        return Match.FULL, {}
 
 
 def _open_pages(app: FastAPI) -> None:
