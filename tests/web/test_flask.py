@@ -164,6 +164,35 @@ def test_methods_of_a_class_have_marks_of_their_own(app, ask, entra):
     assert ask("/orders", bearer(reader), method="DELETE").status == 200
 
 
+def test_a_class_that_is_derived_from_an_open_one_is_not_open(app, ask):
+    @bearers.anonymous
+    class Open(flask.views.MethodView):
+        def get(self) -> Any:
+            return {}
+
+    class Orders(Open):
+        def post(self) -> Any:
+            return {}
+
+    app.add_url_rule("/open", view_func=Open.as_view("open"))
+    app.add_url_rule("/orders", view_func=Orders.as_view("orders"))
+    asked = (("/open", "GET"), ("/orders", "GET"), ("/orders", "POST"))
+    assert [ask(path, method=each).status for path, each in asked] == [200, 401, 401]
+
+
+def test_a_method_that_does_not_answer_opens_nothing(app, ask):
+    class Orders(flask.views.View):
+        @bearers.anonymous
+        def get(self) -> Any:
+            return {}
+
+        def dispatch_request(self) -> Any:
+            return {"orders": []}
+
+    app.add_url_rule("/orders", view_func=Orders.as_view("orders"))
+    assert ask("/orders").status == 401
+
+
 def test_what_one_method_requires_wins_over_an_open_class(app, ask):
     @bearers.anonymous
     class Orders(flask.views.MethodView):

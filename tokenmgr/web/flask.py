@@ -1,8 +1,8 @@
 """A web API with ``Flask``: after :func:`init_app` every view wants a bearer.
 
-A view that anybody may call is marked :func:`anonymous`, and one that is for some callers alone
-:func:`required`. :func:`caller` says who calls, and :func:`on_behalf_of` has another API called for
-them.
+A view that anybody may call is marked :func:`anonymous`, where whoever sends a bearer that is
+accepted is the caller nonetheless; one that is for some callers alone is marked :func:`required`.
+:func:`caller` says who calls, and :func:`on_behalf_of` has another API called for them.
 
     >>> from flask import Flask
     >>> from tokenmgr.web import flask as bearers
@@ -34,6 +34,7 @@ from typing import Any, ParamSpec, TypeVar
 
 try:
     import flask
+    from flask.views import MethodView
 except ImportError as _missing:
     raise ImportError(
         "tokenmgr.web.flask needs Flask: pip install 'tokenmgr[flask]'", name=_missing.name
@@ -256,10 +257,11 @@ def _marked() -> tuple[object, ...]:
     if request.url_rule is None:
         return ()
     view = app.view_functions[request.url_rule.endpoint]
-    kind = getattr(view, "view_class", None)
-    method = getattr(kind, request.method.lower(), None)
-    if method is None and request.method == "HEAD":
-        method = getattr(kind, "get", None)
+    kind, method = getattr(view, "view_class", None), None
+    if isinstance(kind, type) and issubclass(kind, MethodView):  # others choose no method by this
+        method = getattr(kind, request.method.lower(), None)
+        if method is None and request.method == "HEAD":
+            method = getattr(kind, "get", None)
     return (view, kind, method, *(app.blueprints[name] for name in request.blueprints))
 
 
