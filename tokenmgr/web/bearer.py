@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from types import MappingProxyType
 
 from .._engine.flight import Flight
 from .._runtime.secrecy import Hidden, Unpicklable
@@ -24,7 +23,7 @@ from ._issuers import Issuers
 from ._jwt import Unreadable, VerifyingKey, key_name, unverified_claims, verified
 from ._keys import Keys, Known
 from ._refusals import named_refusal, refusal_of, unknown_key, wrong_issuer
-from .caller import Caller
+from .caller import Caller, Claims
 
 __all__ = ["BearerValidator", "Caller"]
 
@@ -208,7 +207,7 @@ def _caller_of(token: Hidden, claims: Hidden, *, is_app: bool) -> Caller:
     get = claims.cell_contents.get
     app = app_of(claims)
     return Caller(
-        claims=MappingProxyType(claims.cell_contents),
+        claims=Claims(claims),
         assertion=token,
         subject=get("sub") or app or "",
         scopes=names_in(claims, "scp", "scope"),
