@@ -209,7 +209,7 @@ def _caller_of(token: Hidden, claims: Hidden, *, is_app: bool) -> Caller:
     return Caller(
         claims=Claims(claims),
         assertion=token,
-        subject=get("sub") or app or "",
+        subject=get("sub") or (app if is_app else None) or "",
         scopes=names_in(claims, "scp", "scope"),
         roles=names_in(claims, "roles"),
         tenant=get("tid"),
@@ -240,10 +240,11 @@ def _lacking(
 
 
 def _texts(given: Iterable[str], what: str) -> frozenset[str]:
-    texts = [given] if isinstance(given, str) else list(given)
+    # A text with spaces holds several, and one in a list is one: AD FS has roles with spaces.
+    texts = given.split() if isinstance(given, str) else list(given)
     if not all(isinstance(each, str) and each for each in texts):
         raise ConfigurationError(f"{what}= are texts: give each by itself")
-    return frozenset(part for each in texts for part in each.split())
+    return frozenset(texts)
 
 
 def _checked_audience(audience: str | Iterable[str] | None, client_id: str) -> list[str]:

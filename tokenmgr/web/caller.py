@@ -55,7 +55,9 @@ class Caller(Value, Unpicklable):
     #: The token itself, for :meth:`~tokenmgr.TokenRegistry.on_behalf_of`: a cell whose
     #: ``cell_contents`` is the text.
     assertion: Hidden
-    #: Who it is to this API (``sub``): another one to each app, and never anybody else's.
+    #: Who it is to this API (``sub``): another one to each app, and never anybody else's. Of an app
+    #: that calls by itself it is the client id, where the token does not say; of a user who is not
+    #: named, as AD FS may not, it is empty.
     subject: str
     #: The delegated permissions that the calling app has of the user (``scp``).
     scopes: frozenset[str] = frozenset()
