@@ -320,6 +320,21 @@ def test_threads_find_the_caller_by_either_context(app, ask, entra):
     assert body["token"] is body["left"] is True
 
 
+def test_no_caller_is_left_where_what_ends_a_request_fails(app, entra):
+    @app.teardown_request
+    def fail(_: BaseException | None) -> None:
+        raise RuntimeError("here")
+
+    @app.get("/me")
+    def me() -> Any:
+        return told_of(bearers.caller())
+
+    with pytest.raises(RuntimeError, match="here"):
+        app.test_client().get("/me", headers={"Authorization": bearer(entra.sign_in(ANN))})
+    with pytest.raises(ConfigurationError, match="no call under way"):
+        current.caller()
+
+
 def test_a_stream_finds_the_caller(app, ask, entra):
     @app.get("/stream")
     def stream() -> Any:

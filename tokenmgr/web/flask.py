@@ -115,6 +115,7 @@ def init_app(
     before = app.before_request_funcs[None]
     before.insert(0, before.pop())  # whatever else comes before a view knows who calls
     app.teardown_request(_forget)
+    app.teardown_appcontext(_forget)  # which comes though another teardown_request() has failed
     handlers = app.error_handler_spec[None][None]
     if TokenManagerError not in handlers:
         app.register_error_handler(TokenManagerError, _refuse)
