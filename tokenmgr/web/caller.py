@@ -70,7 +70,8 @@ class Caller(Value, Unpicklable):
     #: The app that has called (``azp``, ``appid``); None where the authority does not say.
     client_id: str | None = None
     #: Whether an app calls by itself: there is no user, on whose behalf others could be called.
-    #: Azure AD B2C does not say so, and has an app's roles in ``scp``.
+    #: Azure AD B2C does not say so, and has an app's roles in ``scp``; nor does every provider of
+    #: OpenID Connect.
     is_app: bool = False
 
     def __hash__(self) -> int:

@@ -16,7 +16,7 @@ accepted is the caller nonetheless; one that is for some callers alone is marked
 
 So does all else: files of the static folder, and addresses that do not exist, so that nobody learns
 of these who is not let in. An ``OPTIONS`` that Flask answers by itself needs none, as a browser has
-none when it asks for permission (CORS).
+none when it asks for permission (CORS): it tells which addresses there are.
 
 Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with
 the claims to sign in with), 403, and 503 with ``Retry-After``. An application's own handlers of
