@@ -56,8 +56,9 @@ def anonymous(view: T) -> T:
     one anyhow (``caller()``) answers as a view that is not anonymous.
 
     Args:
-        view: A function, or a class of views, which does not open those derived from it; it is
-            given back, marked.
+        view: A function, or a class of views, which does not open those derived from it. It is
+            marked itself, and given back: so it is open by each route that leads to it, and not
+            only by the one that was written so.
 
     Raises:
         ConfigurationError: It is marked by ``required`` as well.
