@@ -378,6 +378,24 @@ class Compliance(abc.ABC):
         with pytest.raises(OverrideIgnoredError, match="of a user"):
             client.get_authorization_header(ann, "Graph", request_app_token=True)
 
+    @pytest.mark.parametrize("user", [{"scp": "User.Read"}, {"idtyp": "user"}], ids=str)
+    @pytest.mark.parametrize("agent", [{}, {"agent_identity": GUID}], ids=str)
+    def test_without_a_caller_no_users_token_is_given(self, rough, user, agent):
+        client = self.make(rough.url)
+        rough.answers = [reply({"authorizationHeader": f"Bearer {jwt(azp=GUID, **user)}"})]
+        with pytest.raises(OverrideIgnoredError, match="of a user"):
+            client.get_authorization_header(service_name="Graph", as_app=True, **agent)
+        for token in ("opaque", jwt(azp=GUID)):
+            rough.answers = [reply({"authorizationHeader": f"Bearer {token}"})]
+            if token != "opaque" or not agent:  # which has to say that it is the agent's
+                client.get_authorization_header(service_name="Graph", as_app=True, **agent)
+
+    def test_an_apps_token_is_not_given_for_a_users(self, rough):
+        client = self.make(rough.url)
+        rough.answers = [reply({"authorizationHeader": f"Bearer {jwt(idtyp='app')}"})]
+        with pytest.raises(OverrideIgnoredError, match="of the app itself"):
+            client.get_authorization_header(CALLER, "Graph", request_app_token=False)
+
     def test_nobody_is_given_another_callers_token(self, rough):
         client = self.make(rough.url)
         other = jwt(tid=TENANT, oid=TENANT, scp="User.Read")
@@ -788,7 +806,7 @@ class Compliance(abc.ABC):
     def test_what_lies_on_a_connection_unasked_for_is_nobodys_answer(self, rough):
         client = self.make(rough.url, retries=0)
         evil = jwt(tid=TENANT, oid=TENANT)
-        first = whole({"authorizationHeader": f"Bearer {CALLER}"})
+        first = whole({"authorizationHeader": f"Bearer {jwt(tid=TENANT, oid=GUID)}"})
         second = whole({"authorizationHeader": f"Bearer {evil}"})
         # At once: what comes later than a look at the connection nobody can tell from an answer.
         rough.answers = [raw(first + second), raw(first)]

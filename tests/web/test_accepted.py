@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from forgeries import Forger
 from fork_marks import needs_fork, unwarned_forks
 from forking import in_child
 from reporting import told_at_every_line
@@ -93,6 +94,17 @@ def test_an_api_verifies_each_once_in_five_minutes(entra: EntraEmulator):
         assert isinstance(api.receive([f"{bearer}x"]).refusal, BearerRefusedError)
         clock.advance(301)
         assert api.receive([bearer]).caller is not first.caller
+
+
+def test_what_one_request_does_with_claims_the_next_does_not_see(entra: EntraEmulator):
+    with entra.registry() as tokens:
+        api = Api(tokens)
+        bearer = f"Bearer {Forger(entra).token(roles=['Orders.Read'])}"
+        api.receive(bearer).caller.claims["roles"].append("Orders.Write")
+        dict(api.receive(bearer).caller.claims)["roles"].append("Orders.Write")
+        assert api.receive(bearer).caller.claims["roles"] == ["Orders.Read"]
+        with pytest.raises(TypeError):
+            api.receive(bearer).caller.claims["roles"] = []  # type: ignore[index]
 
 
 async def test_the_same_from_an_event_loop(entra: EntraEmulator):

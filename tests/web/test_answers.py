@@ -67,6 +67,11 @@ def test_without_claims_the_user_signs_in_again():
     assert read(401, challenges(refusal)) == Answer(renew=True)
 
 
+def test_claims_that_nobody_could_send_are_none():
+    refusal = refusal_of(InteractionRequiredError(INTERNAL, claims='{"a": "\ud800"}'))
+    assert (refusal.status, refusal.body["error"]) == (401, "invalid_token")
+
+
 def test_consent_is_no_matter_of_another_token():
     refusal = refusal_of(ConsentRequiredError(INTERNAL))
     assert (refusal.status, refusal.headers) == (403, [])
@@ -79,6 +84,8 @@ def test_consent_is_no_matter_of_another_token():
         (ThrottledError(INTERNAL, retry_after=12.2, status=429), [("Retry-After", "13")]),
         (ThrottledError(INTERNAL, retry_after=0.0), [("Retry-After", "1")]),
         (ThrottledError(INTERNAL), [("Retry-After", "1")]),
+        (ThrottledError(INTERNAL, retry_after=float("nan")), [("Retry-After", "1")]),
+        (ThrottledError(INTERNAL, retry_after=float("inf")), [("Retry-After", "86400")]),
         (ServiceUnavailableError(INTERNAL, retry_after=30.0), [("Retry-After", "30")]),
         (ServiceUnavailableError(INTERNAL), []),
         (TokenTimeoutError(INTERNAL), []),

@@ -343,6 +343,42 @@ def test_it_is_made_of_a_registry():
 
 
 @pytest.mark.parametrize(
+    ("said", "scopes", "roles"),
+    [
+        ({"scp": "a  b ", "roles": ["c d", ""]}, {"a", "b"}, {"c d"}),
+        ({"scp": ["a b", "c"], "roles": "Help Admin"}, {"a b", "c"}, {"Help Admin"}),
+        ({"scp": "a\u00a0b\tc"}, {"a\u00a0b\tc"}, set()),
+        ({"scp": "a", "scope": "b"}, {"a"}, set()),
+    ],
+)
+def test_what_a_caller_has_is_read_to_the_letter(entra, said, scopes, roles):
+    caller = validator(entra).validate(f"Bearer {Forger(entra).token(**said)}")
+    assert (caller.scopes, caller.roles) == (scopes, roles)
+
+
+def test_a_role_with_a_space_is_one(entra):
+    api = validator(entra)
+    for has, needs, passes in (
+        ("Admin", ["Help Admin"], False),
+        ("Help Admin", ["Help Admin"], True),
+        ("Help Admin", "Admin", False),
+        ("Admin", "Help Admin", True),  # a text with spaces holds several
+    ):
+        caller = api.validate(f"Bearer {Forger(entra).token(roles=has)}")
+        refused_here = False
+        try:
+            api.check(caller, roles=needs)
+        except BearerRefusedError:
+            refused_here = True
+        assert refused_here != passes, (has, needs)
+
+
+def test_a_user_who_is_not_named_is_not_taken_for_the_app_that_calls(entra):
+    token = Forger(entra).token(sub=None)
+    assert validator(entra).validate(f"Bearer {token}").subject == ""
+
+
+@pytest.mark.parametrize(
     ("scopes", "roles", "needs", "passes"),
     [
         (["a"], [], {}, True),

@@ -277,8 +277,13 @@ def test_a_class_may_be_open(registry):
         def get(self, _: HttpRequest) -> HttpResponse:
             return HttpResponse("open")
 
-    with override_settings(ROOT_URLCONF=Urls(open=Open.as_view())):
+    class Derived(Open):
+        def post(self, _: HttpRequest) -> HttpResponse:
+            return HttpResponse("closed")
+
+    with override_settings(ROOT_URLCONF=Urls(open=Open.as_view(), closed=Derived.as_view())):
         assert (ask("/open").text, ask_async("/open").text) == ("open", "open")
+        assert (ask("/closed").status, ask_async("/closed").status) == (401, 401)
 
 
 def test_required_is_for_views():

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, Request, Security
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from tokenmgr import (
     AccessTokenManager,
@@ -36,6 +38,16 @@ Graph = Annotated[AccessTokenManager, OnBehalfOf(READ)]
 
 def of_caller(caller: CurrentCaller) -> str:
     return caller.subject
+
+
+Either = Annotated[Caller, Required(scopes=["Orders.Read", "Orders.Write"])]
+
+
+def of_either(caller: Either) -> str:
+    return caller.subject
+
+
+Writer = Annotated[str, Security(of_either, scopes=["Orders.Write"])]
 
 
 def of_graph(graph: Graph) -> str:
@@ -333,6 +345,56 @@ def test_fastapis_own_way_of_asking_for_scopes_wants_every_one_of_them(app, clie
         for scopes, status in ((["A"], 403), (["B"], 403), (["B", "A", "C"], 200)):
             headers = bearer(entra.sign_in(ANN, scopes=scopes))
             assert client.get(path, headers=headers).status_code == status, (path, scopes)
+
+
+def test_a_scope_that_is_asked_for_above_is_needed_though_another_would_do_below(
+    app, client, entra
+):
+    @app.get("/writer")
+    async def writer(_: Writer) -> str:
+        return "in"
+
+    @app.get("/found-before")
+    async def found_before(caller: Either, subject: Annotated[str, Depends(of_either)], _: Writer):
+        return "in"
+
+    for path in ("/writer", "/found-before"):
+        for scope, status in (("Orders.Read", 403), ("Orders.Write", 200)):
+            headers = bearer(entra.sign_in(ANN, scopes=[scope]))
+            assert client.get(path, headers=headers).status_code == status, (path, scope)
+
+
+class ByVersion(APIRoute):
+    """Routes of one path, of which a header chooses."""
+
+    def matches(self, scope: Any) -> Any:
+        match, found = super().matches(scope)
+        version = dict(scope["headers"]).get(b"version", b"1").decode()
+        return (match, found) if self.name.endswith(version) else (Match.NONE, {})
+
+
+def test_a_route_that_decides_by_itself_what_it_matches_opens_no_other(app, client, ann):
+    router = APIRouter(route_class=ByVersion)
+
+    def first() -> str:
+        return "first"
+
+    def second() -> str:
+        return "second"
+
+    for each in (app.router, router):
+        each.add_api_route("/x", anonymous(first), name="version1", route_class_override=ByVersion)
+        each.add_api_route("/x", second, name="version2", route_class_override=ByVersion)
+    app.include_router(router, prefix="/included")
+    app.add_api_route("/behind", anonymous(first))
+    for path in ("/x", "/included/x"):
+        for version in ("1", "2"):
+            headers = {"Version": version}
+            opened = (path, version) == ("/x", "1")
+            assert client.get(path, headers=headers).status_code == (200 if opened else 401)
+            assert client.get(path, headers=headers | ann).status_code == 200
+    assert client.get("/behind").status_code == 401
+    assert client.get("/docs").status_code == 200
 
 
 # On their behalf

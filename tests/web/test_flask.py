@@ -164,6 +164,35 @@ def test_methods_of_a_class_have_marks_of_their_own(app, ask, entra):
     assert ask("/orders", bearer(reader), method="DELETE").status == 200
 
 
+def test_a_class_that_is_derived_from_an_open_one_is_not_open(app, ask):
+    @bearers.anonymous
+    class Open(flask.views.MethodView):
+        def get(self) -> Any:
+            return {}
+
+    class Orders(Open):
+        def post(self) -> Any:
+            return {}
+
+    app.add_url_rule("/open", view_func=Open.as_view("open"))
+    app.add_url_rule("/orders", view_func=Orders.as_view("orders"))
+    asked = (("/open", "GET"), ("/orders", "GET"), ("/orders", "POST"))
+    assert [ask(path, method=each).status for path, each in asked] == [200, 401, 401]
+
+
+def test_a_method_that_does_not_answer_opens_nothing(app, ask):
+    class Orders(flask.views.View):
+        @bearers.anonymous
+        def get(self) -> Any:
+            return {}
+
+        def dispatch_request(self) -> Any:
+            return {"orders": []}
+
+    app.add_url_rule("/orders", view_func=Orders.as_view("orders"))
+    assert ask("/orders").status == 401
+
+
 def test_what_one_method_requires_wins_over_an_open_class(app, ask):
     @bearers.anonymous
     class Orders(flask.views.MethodView):
@@ -289,6 +318,21 @@ def test_threads_find_the_caller_by_either_context(app, ask, entra):
     body = ask("/threads", bearer(entra.sign_in(ANN))).body
     assert body["own"] == body["flask's"] == body["python's"]
     assert body["token"] is body["left"] is True
+
+
+def test_no_caller_is_left_where_what_ends_a_request_fails(app, entra):
+    @app.teardown_request
+    def fail(_: BaseException | None) -> None:
+        raise RuntimeError("here")
+
+    @app.get("/me")
+    def me() -> Any:
+        return told_of(bearers.caller())
+
+    with pytest.raises(RuntimeError, match="here"):
+        app.test_client().get("/me", headers={"Authorization": bearer(entra.sign_in(ANN))})
+    with pytest.raises(ConfigurationError, match="no call under way"):
+        current.caller()
 
 
 def test_a_stream_finds_the_caller(app, ask, entra):

@@ -44,6 +44,10 @@ class Open(HTTPEndpoint):
         return PlainTextResponse("open")
 
 
+class Derived(Open):
+    pass
+
+
 class Closed(HTTPEndpoint):
     @required("Orders.Read")
     async def get(self, request: Request) -> PlainTextResponse:
@@ -60,6 +64,7 @@ def client(entra: EntraEmulator):
             Route("/orders", orders),
             Route("/open", Open),
             Route("/closed", Closed),
+            Route("/derived", Derived),
             Route("/ready", ready),
             Mount("/in", routes=[Route("/me", me)]),
             Mount("/files", app=anonymous(Router([Route("/a", Open)]))),
@@ -77,7 +82,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def test_every_route_needs_a_bearer(client, entra):
-    for path in ("/me", "/thread", "/graph", "/orders", "/closed", "/in/me", "/nothing"):
+    closed = ("/orders", "/closed", "/derived")
+    for path in ("/me", "/thread", "/graph", *closed, "/in/me", "/nothing"):
         assert client.get(path).status_code == 401, path
     ann = bearer(entra.sign_in(ANN))
     for path in ("/me", "/thread", "/in/me"):

@@ -72,7 +72,7 @@ class Sidecar(Unpicklable):
         """
         bearer = _bearer(token, as_app=as_app)
         query = Hidden(query_of(overrides))
-        wanted = wanted_of(overrides, client_id)
+        wanted = wanted_of(overrides, client_id, as_app=as_app)
         if not as_app:
             wanted = wanted._replace(caller=caller_of(bearer))
         route = "AuthorizationHeaderUnauthenticated" if as_app else "AuthorizationHeader"

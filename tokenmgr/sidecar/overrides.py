@@ -80,8 +80,11 @@ class Wanted(Value):
     username: str = ""
     #: The tenant's GUID.
     tenant: str = ""
-    #: Whether it has to be no user's.
+    #: Whether it has to be no user's, or has to be one's, as is said in so many words.
     is_app: bool = False
+    is_user: bool = False
+    #: Whether it can be no user's, as there is no caller, nor an agent's user.
+    has_no_user: bool = False
     #: Who has called: tenant and object id.
     caller: tuple[str, str] | None = None
 
@@ -109,13 +112,15 @@ def query_of(overrides: Hidden) -> Query:
     return tuple(pairs.cell_contents)
 
 
-def wanted_of(overrides: Hidden, client_id: str = "") -> Wanted:
+def wanted_of(overrides: Hidden, client_id: str = "", *, as_app: bool) -> Wanted:
     """Says whose token an answer to these overrides has to hold; they were checked before.
 
     Args:
         overrides: As for :func:`query_of`.
+        as_app: Whether there is no caller.
         client_id: The sidecar's app, where the program knows it and no agent is asked for.
     """
+    app_token = overrides.cell_contents.get("request_app_token")
     given = Hidden({k: v or "" for k, v in overrides.cell_contents.items()})
     tenant = str(given.cell_contents.get("tenant", "")).lower()
     agent = str(given.cell_contents.get("agent_identity", "")).lower()
@@ -127,7 +132,9 @@ def wanted_of(overrides: Hidden, client_id: str = "") -> Wanted:
         user_id=user_id,
         username=username,
         tenant=tenant if is_guid(tenant) else "",
-        is_app=bool(given.cell_contents.get("request_app_token")),
+        is_app=app_token is True,
+        is_user=app_token is False and not as_app,
+        has_no_user=as_app and app_token is None and not (user_id or username),
     )
 
 

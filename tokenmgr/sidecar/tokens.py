@@ -94,7 +94,7 @@ def check_owner(token: Hidden, wanted: Wanted) -> None:
     """
     claims = claims_of(token)
     if claims.cell_contents is None:
-        if wanted == Wanted() or wanted == Wanted(caller=wanted.caller):
+        if wanted == Wanted(caller=wanted.caller, has_no_user=wanted.has_no_user):
             return
         raise _ignored("does not say whose it is", wanted)
     problem = (
@@ -115,8 +115,10 @@ def _wrong_client(claims: Hidden, wanted: Wanted) -> str:
 
 def _wrong_user(claims: Hidden, wanted: Wanted) -> str:
     of_user = _word(claims, "scp") != "" or _word(claims, "idtyp") == "user"
-    if wanted.is_app:
+    if wanted.is_app or wanted.has_no_user:
         return "is of a user, and was to be of the app itself" if of_user else ""
+    if wanted.is_user and not of_user:
+        return "is of the app itself, and was to be of a user"
     if wanted.user_id and (not of_user or _word(claims, "oid") != wanted.user_id):
         return "is not of the agent's user who was asked for"
     if wanted.username:

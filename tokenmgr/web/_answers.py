@@ -13,6 +13,7 @@ import re
 from base64 import urlsafe_b64encode
 from typing import NamedTuple
 
+from .._runtime.secrecy import is_unicode
 from ..errors import (
     BearerRefusedError,
     ConsentRequiredError,
@@ -26,8 +27,8 @@ __all__ = ["Refusal", "refusal_of"]
 
 #: What RFC 6750, section 3, keeps out of its parameters.
 _UNQUOTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
-#: Seconds after which to come back, where the service that throttles has not said.
-_SOON = 1
+#: Seconds after which to come back, where the service that throttles has not said, and at most.
+_SOON, _LATE = 1, 86_400
 
 
 class Refusal(NamedTuple):
@@ -75,7 +76,8 @@ def _of_bearer(error: BearerRefusedError) -> Refusal:
 
 def _of_interaction(claims: str | None) -> Refusal:
     told = "the user has to sign in again"
-    if claims is None:
+    # Claims that no UTF-8 can say, nobody could sign in with.
+    if claims is None or not is_unicode(claims):
         parameters = {"error": "invalid_token", "error_description": told}
     else:
         encoded = urlsafe_b64encode(claims.encode()).decode()
@@ -85,9 +87,10 @@ def _of_interaction(claims: str | None) -> Refusal:
 
 def _of_trouble(error: TokenManagerError) -> Refusal:
     wait = error.retry_after
-    if wait is None and isinstance(error, ThrottledError):
-        wait = _SOON
-    headers = [] if wait is None else [("Retry-After", str(max(_SOON, math.ceil(wait))))]
+    if wait is None or math.isnan(wait):
+        wait = _SOON if isinstance(error, ThrottledError) else None
+    seconds = None if wait is None else math.ceil(min(max(wait, _SOON), _LATE))
+    headers = [] if seconds is None else [("Retry-After", str(seconds))]
     told = "what this API depends on cannot be had just now: try again later"
     return Refusal(503, headers, _body("temporarily_unavailable", told))
 

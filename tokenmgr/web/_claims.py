@@ -61,13 +61,15 @@ def _are_names(value: object) -> bool:
 def names_in(claims: Hidden, *names: str) -> frozenset[str]:
     """Gives the names in the first of these claims that is there.
 
-    A text has them with spaces between them (RFC 8693, section 4.2), or is a single one.
+    A text has scopes with spaces between them, and with nothing else (RFC 6749, section 3.3). Of
+    roles it is a single one, as AD FS and others write a claim that has one value: who has the
+    role "Help Admin" is no "Admin".
     """
-    for name in names:
-        value = claims.cell_contents.get(name)
-        if value is not None:
-            return frozenset(value if isinstance(value, list) else value.split())
-    return frozenset()
+    said = claims.cell_contents
+    value: Any = next((said[name] for name in names if said.get(name) is not None), [])
+    if isinstance(value, str):
+        value = [value] if "roles" in names else value.split(" ")
+    return frozenset(value) - {""}
 
 
 def app_of(claims: Hidden) -> str | None:

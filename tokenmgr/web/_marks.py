@@ -3,7 +3,8 @@
 A mark is an attribute of whatever was marked: a function, a class of views, a blueprint. So it does
 not matter whether the framework is told of a function before or after it was marked, and every
 decorator that uses ``functools.wraps`` passes marks on. One that does not loses ``anonymous``, and
-the view is refused to strangers, which is the safe side.
+the view is refused to strangers, which is the safe side. So is a class that is derived from one
+that is anonymous, as it has methods that nobody has looked at; what is required, it inherits.
 """
 
 from __future__ import annotations
@@ -49,10 +50,15 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
 
 
 def anonymous(view: T) -> T:
-    """Lets everybody call a view, with a bearer that is accepted or without.
+    """Lets everybody call a view: who sends a bearer that is accepted is the caller there too.
+
+    To send none is as good as one that is refused: there is no caller then, and whoever asks for
+    one anyhow (``caller()``) answers as a view that is not anonymous.
 
     Args:
-        view: A function, or a class of views; it is given back, marked.
+        view: A function, or a class of views, which does not open those derived from it. It is
+            marked itself, and given back: so it is open by each route that leads to it, and not
+            only by the one that was written so.
 
     Raises:
         ConfigurationError: It is marked by ``required`` as well.
@@ -76,7 +82,15 @@ def mark_needs(view: object, needs: Needs) -> None:
 
 def is_anonymous(*marked: object) -> bool:
     """Whether one of these is marked so, and none requires a caller: that wins."""
-    return any(getattr(each, _ANONYMOUS, False) for each in marked) and not needs_of(*marked)
+    return any(map(_is_open, marked)) and not needs_of(*marked)
+
+
+def _is_open(marked: object) -> bool:
+    """Whether it was marked itself, or is an object of a class that was."""
+    kind = marked if isinstance(marked, type) else type(marked)
+    return _ANONYMOUS in vars(kind) or (
+        kind is not marked and _ANONYMOUS in getattr(marked, "__dict__", ())
+    )
 
 
 def needs_of(*marked: object) -> tuple[Needs, ...]:

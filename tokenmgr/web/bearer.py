@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from types import MappingProxyType
 
 from .._engine.flight import Flight
 from .._runtime.secrecy import Hidden, Unpicklable
@@ -24,7 +23,7 @@ from ._issuers import Issuers
 from ._jwt import Unreadable, VerifyingKey, key_name, unverified_claims, verified
 from ._keys import Keys, Known
 from ._refusals import named_refusal, refusal_of, unknown_key, wrong_issuer
-from .caller import Caller
+from .caller import Caller, Claims
 
 __all__ = ["BearerValidator", "Caller"]
 
@@ -229,9 +228,9 @@ def _caller_of(token: Hidden, claims: Hidden, *, is_app: bool) -> Caller:
     get = claims.cell_contents.get
     app = app_of(claims)
     return Caller(
-        claims=MappingProxyType(claims.cell_contents),
+        claims=Claims(claims),
         assertion=token,
-        subject=get("sub") or app or "",
+        subject=get("sub") or (app if is_app else None) or "",
         scopes=names_in(claims, "scp", "scope"),
         roles=names_in(claims, "roles"),
         tenant=get("tid"),
@@ -270,10 +269,11 @@ def _lacking(
 
 
 def _texts(given: Iterable[str], what: str) -> frozenset[str]:
-    texts = [given] if isinstance(given, str) else list(given)
+    # A text with spaces holds several, and one in a list is one: AD FS has roles with spaces.
+    texts = given.split() if isinstance(given, str) else list(given)
     if not all(isinstance(each, str) and each for each in texts):
         raise ConfigurationError(f"{what}= are texts: give each by itself")
-    return frozenset(part for each in texts for part in each.split())
+    return frozenset(texts)
 
 
 def _checked_audience(audience: str | Iterable[str] | None, client_id: str) -> list[str]:

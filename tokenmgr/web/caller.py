@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from .._runtime.secrecy import Hidden, Unpicklable
 from .._runtime.values import Value
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "Claims"]
+
+
+class Claims(Mapping[str, Any], Unpicklable):
+    """What a token says. Its repr shows nothing of it.
+
+    One object serves all requests that bring the token. So lists and objects in it are given as
+    copies: what one request does with them, the next one does not see.
+
+    Args:
+        said: A dict, hidden.
+    """
+
+    #: So that one whose making is broken off says nothing, to whoever reports that.
+    _said: Hidden = Hidden({})
+
+    def __init__(self, said: Hidden) -> None:
+        self._said = said
+
+    def __getitem__(self, name: str) -> Any:
+        value = Hidden(self._said.cell_contents[name])
+        if isinstance(value.cell_contents, (list, dict)):
+            return deepcopy(value.cell_contents)
+        return value.cell_contents
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._said.cell_contents)
+
+    def __len__(self) -> int:
+        return len(self._said.cell_contents)
 
 
 class Caller(Value, Unpicklable):
@@ -20,12 +50,14 @@ class Caller(Value, Unpicklable):
 
     _hidden = frozenset({"claims", "assertion"})
 
-    #: All that the token says.
+    #: All that the token says. Lists in it are copies, each time that they are asked for.
     claims: Mapping[str, Any]
     #: The token itself, for :meth:`~tokenmgr.TokenRegistry.on_behalf_of`: a cell whose
     #: ``cell_contents`` is the text.
     assertion: Hidden
-    #: Who it is to this API (``sub``): another one to each app, and never anybody else's.
+    #: Who it is to this API (``sub``): another one to each app, and never anybody else's. Of an app
+    #: that calls by itself it is the client id, where the token does not say; of a user who is not
+    #: named, as AD FS may not, it is empty.
     subject: str
     #: The delegated permissions that the calling app has of the user (``scp``).
     scopes: frozenset[str] = frozenset()
@@ -38,7 +70,8 @@ class Caller(Value, Unpicklable):
     #: The app that has called (``azp``, ``appid``); None where the authority does not say.
     client_id: str | None = None
     #: Whether an app calls by itself: there is no user, on whose behalf others could be called.
-    #: Azure AD B2C does not say so, and has an app's roles in ``scp``.
+    #: Azure AD B2C does not say so, and has an app's roles in ``scp``; nor does every provider of
+    #: OpenID Connect.
     is_app: bool = False
 
     def __hash__(self) -> int:

@@ -2,7 +2,8 @@
 
 Either all of them do, by the middleware, but for those that are marked :func:`anonymous`; or those
 do that are decorated with :func:`required`, or are classes with :class:`BearerRequiredMixin`, as in
-a site that has pages too. Both go together. In the settings::
+a site that has pages too. Both go together. With the middleware whoever sends a bearer that is
+accepted is the caller of an anonymous view too. In the settings::
 
     INSTALLED_APPS = [..., "tokenmgr.web.django"]  # for its checks
     MIDDLEWARE = ["tokenmgr.web.django.middleware", ...]  # before CsrfViewMiddleware

@@ -4,7 +4,9 @@ What :mod:`tokenmgr.web.starlette` says of requests, mounted applications, webso
 lifespan is so here too: every route needs a bearer that is accepted, unless it is
 :func:`anonymous`, and whatever router it is included by. FastAPI's own pages (``/docs``,
 ``/redoc``, ``/openapi.json``) stay open, as browsers have no bearer to show there:
-``FastAPI(openapi_url=None)`` has none of them.
+``FastAPI(openapi_url=None)`` has none of them. Where routes of an included router are of a class
+that has ``matches()`` of its own, nobody can tell beforehand which route answers: they need a
+bearer though they are anonymous, and so do the routes behind them.
 
 A path operation asks for who has called, and for tokens on their behalf, by annotations, and the
 OpenAPI document has them::
@@ -32,6 +34,7 @@ try:
     from fastapi.openapi.models import HTTPBearer as _Scheme
     from fastapi.security import SecurityScopes
     from fastapi.security.base import SecurityBase
+    from starlette.routing import Match
 except ImportError as _missing:
     raise ImportError(
         "tokenmgr.web.fastapi needs FastAPI: pip install 'tokenmgr[fastapi]'", name=_missing.name
@@ -94,12 +97,21 @@ def init_app(
         leeway=leeway,
         apps_without_roles=apps_without_roles,
     )
-    protect(app, api, _routes)
+    protect(app, api, _told)
     _open_pages(app)
     _document(app)
 
 
 # Dependencies
+
+
+class _Shown(str):
+    """A scope that a dependency of ours shows, equal to any other of its name.
+
+    So it is told from those that are asked for above it, among which FastAPI lists it.
+    """
+
+    __slots__ = ()
 
 
 class _Bearer(SecurityBase):
@@ -117,9 +129,10 @@ class _Bearer(SecurityBase):
         self.shown = (*self._needed.scopes, *self._needed.roles) if shown is None else shown
 
     async def __call__(self, asked: SecurityScopes) -> Any:
-        # What is asked for by dependencies above, in FastAPI's own way: all of it is needed.
+        # What is asked for by dependencies above, in FastAPI's own way: all of it is needed, though
+        # one of our own may be of the same name, of which any other would do.
         for scope in asked.scopes:
-            if scope not in self.shown:
+            if not isinstance(scope, _Shown):
                 require([scope])
         return self._give(meet(self._needed))
 
@@ -135,6 +148,12 @@ class _OnBehalf(_Bearer):
 
     def _give(self, caller: Caller) -> AccessTokenManager:  # noqa: ARG002 - it is the current one
         return on_behalf_of(*self.shown)
+
+
+def _asked_for(needed: _Bearer) -> Any:
+    # Not cached: FastAPI would take what was found without the scopes above it, where all of those
+    # are among its own.
+    return Security(needed, scopes=[_Shown(each) for each in needed.shown], use_cache=False)
 
 
 #: Whoever has called: ``def orders(caller: CurrentCaller)``.
@@ -153,8 +172,7 @@ def Required(  # noqa: N802 - spelled as Depends
         scopes: Delegated permissions, such as ``"Orders.Read"``.
         roles: App roles, such as ``"Orders.Read.All"``.
     """
-    needed = _Bearer(needs(scopes, roles))
-    return Security(needed, scopes=list(needed.shown))
+    return _asked_for(_Bearer(needs(scopes, roles)))
 
 
 def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
@@ -166,8 +184,7 @@ def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
     Args:
         *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
     """
-    needed = _OnBehalf(scopes)
-    return Security(needed, scopes=list(needed.shown))
+    return _asked_for(_OnBehalf(scopes))
 
 
 # The application's routes and its document
@@ -175,10 +192,33 @@ def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
 
 def _routes(app: FastAPI) -> Iterable[Any]:
     """All routes, those of included routers among them, in their order."""
+    return _flattened(app.routes)
+
+
+def _flattened(routes: Iterable[Any]) -> Iterable[Any]:
     # Newer versions keep included routers as they are, and have this to look into them.
-    flattened = getattr(routing, "iter_route_contexts", iter)
-    found: Iterable[Any] = flattened(app.routes)
+    found: Iterable[Any] = getattr(routing, "iter_route_contexts", iter)(routes)
     return found
+
+
+def _told(app: FastAPI) -> Iterable[Any]:
+    """The same, as far as can be told which of them will answer."""
+    for route in app.routes:
+        for each in _flattened([route]):
+            included = getattr(each, "original_route", route)
+            own = isinstance(included, routing.APIRoute) and included is not route
+            # A class of the program's that decides by itself what it matches: FastAPI asks it when
+            # it is included too, and nobody else can.
+            odd = own and type(included).matches is not routing.APIRoute.matches
+            yield _Untold if odd else each
+
+
+class _Untold:
+    """Stands for a route of which nobody can tell whether it is the one that answers."""
+
+    @staticmethod
+    def matches(_: object) -> tuple[Match, dict[str, Any]]:
+        return Match.FULL, {}
 
 
 def _open_pages(app: FastAPI) -> None:

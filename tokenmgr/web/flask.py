@@ -1,8 +1,8 @@
 """A web API with ``Flask``: after :func:`init_app` every view wants a bearer.
 
-A view that anybody may call is marked :func:`anonymous`, and one that is for some callers alone
-:func:`required`. :func:`caller` says who calls, and :func:`on_behalf_of` has another API called for
-them.
+A view that anybody may call is marked :func:`anonymous`, where whoever sends a bearer that is
+accepted is the caller nonetheless; one that is for some callers alone is marked :func:`required`.
+:func:`caller` says who calls, and :func:`on_behalf_of` has another API called for them.
 
     >>> from flask import Flask
     >>> from tokenmgr.web import flask as bearers
@@ -16,7 +16,7 @@ them.
 
 So does all else: files of the static folder, and addresses that do not exist, so that nobody learns
 of these who is not let in. An ``OPTIONS`` that Flask answers by itself needs none, as a browser has
-none when it asks for permission (CORS).
+none when it asks for permission (CORS): it tells which addresses there are.
 
 Errors of tokenmgr that come out of a view become answers that tell callers what to do: 401 (with
 the claims to sign in with), 403, and 503 with ``Retry-After``. An application's own handlers of
@@ -34,6 +34,7 @@ from typing import Any, ParamSpec, TypeVar
 
 try:
     import flask
+    from flask.views import MethodView
 except ImportError as _missing:
     raise ImportError(
         "tokenmgr.web.flask needs Flask: pip install 'tokenmgr[flask]'", name=_missing.name
@@ -118,6 +119,7 @@ def init_app(
     before = app.before_request_funcs[None]
     before.insert(0, before.pop())  # whatever else comes before a view knows who calls
     app.teardown_request(_forget)
+    app.teardown_appcontext(_forget)  # which comes though another teardown_request() has failed
     handlers = app.error_handler_spec[None][None]
     if TokenManagerError not in handlers:
         app.register_error_handler(TokenManagerError, _refuse)
@@ -260,10 +262,11 @@ def _marked() -> tuple[object, ...]:
     if request.url_rule is None:
         return ()
     view = app.view_functions[request.url_rule.endpoint]
-    kind = getattr(view, "view_class", None)
-    method = getattr(kind, request.method.lower(), None)
-    if method is None and request.method == "HEAD":
-        method = getattr(kind, "get", None)
+    kind, method = getattr(view, "view_class", None), None
+    if isinstance(kind, type) and issubclass(kind, MethodView):  # others choose no method by this
+        method = getattr(kind, request.method.lower(), None)
+        if method is None and request.method == "HEAD":
+            method = getattr(kind, "get", None)
     return (view, kind, method, *(app.blueprints[name] for name in request.blueprints))
 
 
