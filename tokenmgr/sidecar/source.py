@@ -14,9 +14,10 @@ from ..identity.assertions import UserAssertion
 from ..manager import AccessTokenManager
 from ..policy import RefreshPolicy
 from ..token import AccessToken, TokenKey, normalize_scopes
+from .asking import asked_of, bearer_of
 from .client import SidecarClient
 from .overrides import query_of
-from .tokens import claims_of, incoming, token_of
+from .tokens import claims_of, token_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,7 +76,7 @@ class SidecarSource(Unpicklable):
         agent_username: str | None = None,
         **overrides: Unpack[TokenOverrides],
     ) -> None:
-        incoming_token, overrides, given = None, {}, Hidden((incoming_token, overrides))
+        incoming_token, overrides, token, more = None, {}, Hidden(incoming_token), Hidden(overrides)
         if not isinstance(client, SidecarClient):
             raise ConfigurationError(
                 "a source asks by a SidecarClient, in threads of its own: give one. Coroutines "
@@ -84,19 +85,14 @@ class SidecarSource(Unpicklable):
         self._client = client
         self._name = service_name
         self._as_app = as_app
-        self._asked = Hidden(
-            {
-                "scopes": None if scopes is None else normalize_scopes(scopes),
-                "tenant": tenant,
-                "agent_identity": agent_identity,
-                "agent_username": agent_username,
-                **given.cell_contents[1],
-            }
+        self._asked = asked_of(
+            more,
+            scopes=None if scopes is None else normalize_scopes(scopes),
+            tenant=tenant,
+            agent_identity=agent_identity,
+            agent_username=agent_username,
         )
-        self._token = Hidden(given.cell_contents[0])
-        if as_app != (self._token.cell_contents is None):
-            self._token = incoming(self._token)  # which raises where there is none
-            raise ConfigurationError("as_app=True has no caller: leave it or incoming_token out")
+        self._token = bearer_of(token, as_app=as_app)
         if not isinstance(client_id, str):
             raise ConfigurationError("client_id= is the client id of the sidecar's app: a text")
         self._app = client_id.lower()
@@ -210,7 +206,6 @@ class SidecarSource(Unpicklable):
         """Tells the caller's token from all others; empty without a caller."""
         if self._token.cell_contents is None:
             return ""
-        self._token = incoming(self._token)
         assertion = UserAssertion(self._token)
         self.ends_at = assertion.expires_at
         return assertion.digest("sidecar", self._client.base_url)

@@ -22,7 +22,7 @@ from ..errors import (
     TokenManagerError,
 )
 
-__all__ = ["Refusal", "refusal_of"]
+__all__ = ["Answer", "answer_to"]
 
 #: What RFC 6750, section 3, keeps out of its parameters.
 _UNQUOTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
@@ -30,7 +30,7 @@ _UNQUOTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 _SOON = 1
 
 
-class Refusal(NamedTuple):
+class Answer(NamedTuple):
     """An answer of 401, 403 or 503."""
 
     status: int
@@ -40,7 +40,7 @@ class Refusal(NamedTuple):
     body: dict[str, str]
 
 
-def refusal_of(error: BaseException) -> Refusal | None:
+def answer_to(error: BaseException) -> Answer | None:
     """Says how a caller is told of an error; None where that is the framework's own 500.
 
     A bearer that is not accepted is 401 or 403, as the error says. A user who has to sign in again
@@ -56,40 +56,40 @@ def refusal_of(error: BaseException) -> Refusal | None:
         return _of_interaction(error.claims)
     if isinstance(error, ConsentRequiredError):
         told = "nobody has consented to what this API asks for on behalf of the user"
-        return Refusal(403, [], _body("consent_required", told))
+        return Answer(403, [], _body("consent_required", told))
     if isinstance(error, TokenManagerError) and (error.retryable or isinstance(error, StoreError)):
         return _of_trouble(error)
     return None
 
 
-def _of_bearer(error: BearerRefusedError) -> Refusal:
+def _of_bearer(error: BearerRefusedError) -> Answer:
     told = _quotable(str(error))
     if error.error is None:
         # A scheme has to have a parameter, and who has sent nothing is told no error.
-        return Refusal(error.status, [_challenge(realm="")], _body("invalid_request", told))
+        return Answer(error.status, [_challenge(realm="")], _body("invalid_request", told))
     parameters = {"error": error.error, "error_description": told}
     if error.scopes:
         parameters["scope"] = " ".join(error.scopes)
-    return Refusal(error.status, [_challenge(**parameters)], _body(error.error, told))
+    return Answer(error.status, [_challenge(**parameters)], _body(error.error, told))
 
 
-def _of_interaction(claims: str | None) -> Refusal:
+def _of_interaction(claims: str | None) -> Answer:
     told = "the user has to sign in again"
     if claims is None:
         parameters = {"error": "invalid_token", "error_description": told}
     else:
         encoded = urlsafe_b64encode(claims.encode()).decode()
         parameters = {"error": "insufficient_claims", "claims": encoded}
-    return Refusal(401, [_challenge(**parameters)], _body(parameters["error"], told))
+    return Answer(401, [_challenge(**parameters)], _body(parameters["error"], told))
 
 
-def _of_trouble(error: TokenManagerError) -> Refusal:
+def _of_trouble(error: TokenManagerError) -> Answer:
     wait = error.retry_after
     if wait is None and isinstance(error, ThrottledError):
         wait = _SOON
     headers = [] if wait is None else [("Retry-After", str(max(_SOON, math.ceil(wait))))]
     told = "what this API depends on cannot be had just now: try again later"
-    return Refusal(503, headers, _body("temporarily_unavailable", told))
+    return Answer(503, headers, _body("temporarily_unavailable", told))
 
 
 def _challenge(**parameters: str) -> tuple[str, str]:
