@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from contextlib import contextmanager
 
 import pytest
-from programs import read_until, run, running
+from programs import run, serving
 
 from tokenmgr.emulator.authorities import tenant_guid
 
@@ -25,15 +23,14 @@ def apps(entra):
 @contextmanager
 def served(entra, authority, tenants=""):
     """The API, which is the emulator's first app, at its address."""
-    with running(
-        *("-m", "uvicorn", "--app-dir", "examples", "api_for_apps:app", "--port", "0"),
-        stderr=subprocess.STDOUT,
+    with serving(
+        *("uvicorn", "--app-dir", "examples", "api_for_apps:app"),
         API_CLIENT_ID=entra.client_id,
         API_AUTHORITY=authority,
         API_TENANTS=tenants,
         REQUESTS_CA_BUNDLE=entra.ca_file,
-    ) as process:
-        yield re.findall(r"http://[\d.:]+", read_until(process, "Uvicorn running on"))[-1]
+    ) as api:
+        yield api.url
 
 
 def call(entra, url, app, authority, scope=None):

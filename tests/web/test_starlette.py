@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from typing import Any
-
 import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -103,18 +99,3 @@ def test_what_goes_wrong_is_told(client, entra):
     answer = client.get("/graph", headers=ann)
     assert answer.status_code == 401
     assert "claims=" in answer.headers["WWW-Authenticate"]
-
-
-def without(module: str, code: str) -> Any:
-    code = f"import sys; sys.modules['{module}'] = None\n{code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-
-def test_fastapi_is_not_needed():
-    assert without("fastapi", "import tokenmgr.web.starlette").returncode == 0
-
-
-@pytest.mark.parametrize("framework", ["starlette", "fastapi"])
-def test_a_framework_that_is_missing_is_told_with_what_to_install(framework):
-    told = without(framework, f"import tokenmgr.web.{framework}").stderr
-    assert f"pip install 'tokenmgr[{framework}]'" in told

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-
 import programs
 import pytest
 from fastapi import FastAPI, WebSocket
@@ -113,16 +110,15 @@ def test_what_goes_wrong_later_closes_it(client, entra, trouble, code, reason):
     assert (closed.value.code, closed.value.reason) == (code, reason)
 
 
+@pytest.mark.uncovered
 @pytest.mark.parametrize("implementation", ["websockets-sansio", "wsproto"])
 def test_a_real_server_does_the_same(entra, implementation):
-    with programs.running(
-        *("-m", "uvicorn", "--factory", "test_websockets:application", "--port", "0"),
+    with programs.serving(
+        *("uvicorn", "--factory", "test_websockets:application"),
         *("--app-dir", str(programs.TESTS / "web"), "--ws", implementation),
-        stderr=subprocess.STDOUT,
         **(entra.environment() | programs.with_tests()),
-    ) as process:
-        said = programs.read_until(process, "Uvicorn running on")
-        url = re.findall(r"http://[\d.:]+", said)[-1].replace("http", "ws")
+    ) as served:
+        url = served.url.replace("http", "ws")
         with pytest.raises(InvalidStatus) as refused:
             connect(f"{url}/echo")
         assert refused.value.response.status_code == 401
