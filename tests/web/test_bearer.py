@@ -344,12 +344,13 @@ def test_it_is_made_of_a_registry():
         (None, [], {"roles": ["r"]}, False),
     ],
 )
-def test_a_user_passes_by_scopes_and_an_app_by_roles(entra, scopes, roles, needs, passes):
+def test_a_user_passes_by_scopes_and_an_app_by_roles(forged_at, scopes, roles, needs, passes):
+    entra, api, forger = forged_at
     if scopes is None:
         token = app_token(entra, roles=roles)
+        entra.clear()
     else:
-        token = Forger(entra).token(scp=" ".join(scopes), roles=roles)
-    api = validator(entra)
+        token = forger.token(scp=" ".join(scopes), roles=roles)
     caller = api.validate(f"Bearer {token}")
     if passes:
         api.check(caller, **needs)

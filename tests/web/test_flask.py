@@ -59,12 +59,6 @@ class TestByItsTestClient(WebCompliance):
 
 
 @pytest.fixture
-def registry(entra: EntraEmulator) -> Iterator[TokenRegistry]:
-    with entra.registry() as tokens:
-        yield tokens
-
-
-@pytest.fixture
 def app(registry: TokenRegistry) -> flask.Flask:
     """An application without a view."""
     app = flask.Flask(__name__)

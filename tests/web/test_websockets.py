@@ -8,6 +8,7 @@ from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
+from support import bearer_headers
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -52,12 +53,8 @@ def client(entra: EntraEmulator):
         yield client
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 def test_the_handshakes_bearer_says_who_calls(client, entra):
-    with client.websocket_connect("/echo", headers=bearer(entra.sign_in(ANN))) as socket:
+    with client.websocket_connect("/echo", headers=bearer_headers(entra.sign_in(ANN))) as socket:
         one, other = socket.receive_json()
     assert one == other == entra.add_user(ANN)
 
@@ -99,7 +96,7 @@ async def test_a_server_without_such_answers_sends_its_own(entra):
     [("mfa", 1008, "insufficient_claims"), ("outage", 1013, "temporarily_unavailable")],
 )
 def test_what_goes_wrong_later_closes_it(client, entra, trouble, code, reason):
-    with client.websocket_connect("/graph", headers=bearer(entra.sign_in(ANN))) as socket:
+    with client.websocket_connect("/graph", headers=bearer_headers(entra.sign_in(ANN))) as socket:
         if trouble == "mfa":
             entra.require_mfa(ANN)
         else:
@@ -123,5 +120,7 @@ def test_a_real_server_does_the_same(entra, implementation):
             connect(f"{url}/echo")
         assert refused.value.response.status_code == 401
         assert refused.value.response.headers["WWW-Authenticate"] == 'Bearer realm=""'
-        with connect(f"{url}/echo", additional_headers=bearer(entra.sign_in(ANN))) as socket:
+        with connect(
+            f"{url}/echo", additional_headers=bearer_headers(entra.sign_in(ANN))
+        ) as socket:
             assert entra.add_user(ANN) in str(socket.recv())
