@@ -30,7 +30,7 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from tokenmgr.emulator import EntraEmulator
 
-__all__ = ["FORGERIES", "Forged", "Forger", "encoded", "joserfc_takes", "own_key"]
+__all__ = ["FORGERIES", "HEADERS", "Forged", "Forger", "encoded", "joserfc_takes", "own_key"]
 
 ANN = "ann@contoso.com"
 OTHER_TENANT = "99999999-8888-7777-6666-555555555555"
@@ -201,6 +201,9 @@ _row("full-width letters", lambda f: f.token().replace("e", "\uff45"), says="cha
 _row("a control character", lambda f: f"{f.token()}\x00", says="characters")
 _row("padding", lambda f: f"{f.token()}==", says="characters")
 _row("quotes", lambda f: f'"{f.token()}"', says="characters")
+
+#: Those whose header is wrong, whatever its token is.
+HEADERS = tuple(FORGERIES)
 
 # What is no JWT
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping
 
 import programs
@@ -26,15 +24,9 @@ WORKERS = {
 class Gunicorn:
     """A gunicorn that has loaded its application, or lets each worker load it."""
 
-    def __init__(
-        self, process: subprocess.Popen[str], headers: Mapping[str, str] | None = None
-    ) -> None:
-        self._process = process
+    def __init__(self, served: programs.Served, headers: Mapping[str, str] | None = None) -> None:
+        self._url, self._process, self._log = served
         self._headers = headers
-        self._log = programs.read_until(process, "Listening at: ")
-        found = re.search(r"Listening at: (http://\S+)", self._log)
-        assert found is not None
-        self._url = found[1]
         #: The tokens that each worker has given, by its process id.
         self.tokens: dict[int, set[str]] = {}
 
@@ -69,9 +61,6 @@ def gunicorn(
     **variables: str,
 ) -> Iterator[Gunicorn]:
     """A server of ``app`` with so many workers, asked with ``headers``, ended with the block."""
-    with programs.running(
-        *("-m", "gunicorn", f"--workers={workers}", "--bind=127.0.0.1:0", *options, app),
-        stderr=subprocess.STDOUT,
-        **(programs.with_tests() | variables),
-    ) as process:
-        yield Gunicorn(process, headers)
+    variables = programs.with_tests() | variables
+    with programs.serving("gunicorn", f"--workers={workers}", *options, app, **variables) as served:
+        yield Gunicorn(served, headers)

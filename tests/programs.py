@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import tokenmgr
 
@@ -74,6 +74,31 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     with running(*arguments, **more) as process:
         out, err = process.communicate()
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+class Served(NamedTuple):
+    """A server that listens."""
+
+    url: str
+    process: subprocess.Popen[str]
+    #: What it has said until then.
+    said: str
+
+
+#: How each server takes a free port, and what it says once it listens.
+_SERVERS = {
+    "gunicorn": ("--bind=127.0.0.1:0", "Listening at: "),
+    "uvicorn": ("--port=0", "Uvicorn running on"),
+}
+
+
+@contextlib.contextmanager
+def serving(server: str, *arguments: str, **more: str) -> Iterator[Served]:
+    """``python -m gunicorn …``, or uvicorn's, from when it listens to the end of the block."""
+    free_port, listens = _SERVERS[server]
+    with running("-m", server, free_port, *arguments, stderr=subprocess.STDOUT, **more) as process:
+        said = read_until(process, listens)
+        yield Served(re.findall(r"http://[\d.:]+", said)[-1], process, said)
 
 
 def read_until(process: subprocess.Popen[str], expected: str) -> str:

@@ -248,3 +248,8 @@ def unset(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     for name in names:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+def bearer_headers(token: str) -> dict[str, str]:
+    """The headers of a request with this token."""
+    return {"Authorization": f"Bearer {token}"}

@@ -17,7 +17,7 @@ import requests
 from agent_legs import legs
 from azure_cli import AzureCli
 from fork_marks import needs_fork
-from programs import read_until, run, running
+from programs import read_until, run, running, serving
 from waiting import until
 
 from tokenmgr.emulator import EmulatedSidecar, EntraEmulator
@@ -192,14 +192,12 @@ ANN = "ann@contoso.com"
 def web_api(entra: EntraEmulator) -> Iterator[str]:
     """The web API at its address, in front of the emulator's Graph, which takes users alone."""
     entra.protect_api(audience="https://graph.microsoft.com", scopes=["User.Read"])
-    with running(
-        *("-m", "uvicorn", "--app-dir", "examples", "web_api:app", "--port", "0"),
-        stderr=subprocess.STDOUT,
+    with serving(
+        *("uvicorn", "--app-dir", "examples", "web_api:app"),
         GRAPH_URL=f"{entra.url}/graph/v1.0",
         **entra.environment(),
-    ) as process:
-        said = read_until(process, "Uvicorn running on")
-        yield re.findall(r"http://[\d.:]+", said)[-1]
+    ) as api:
+        yield api.url
 
 
 def call(url: str, assertion: str) -> requests.Response:
@@ -244,14 +242,13 @@ def mail_api(entra: EntraEmulator) -> Iterator[Callable[..., requests.Response]]
     entra.protect_api(
         audience="https://graph.microsoft.com", scopes=["User.Read", "Mail.Read", "Mail.Send"]
     )
-    with running(
-        *("-m", "uvicorn", "--app-dir", "examples", "on_behalf_of_fastapi:app", "--port", "0"),
-        stderr=subprocess.STDOUT,
+    with serving(
+        *("uvicorn", "--app-dir", "examples", "on_behalf_of_fastapi:app"),
         GRAPH_URL=f"{entra.url}/graph/v1.0",
         SSL_CERT_FILE=entra.ca_file,
         **entra.environment(),
-    ) as process:
-        url = re.findall(r"http://[\d.:]+", read_until(process, "Uvicorn running on"))[-1]
+    ) as served:
+        url = served.url
 
         def call(path: str, assertion: str, **message: str) -> requests.Response:
             headers = {"Authorization": f"Bearer {assertion}"} if assertion else {}
@@ -335,16 +332,15 @@ def web_app(entra: EntraEmulator, folder: Path) -> Iterator[Callable[[str], Brow
     """The web app, served by two workers: makes browsers at it, each of a user."""
     entra.protect_api(audience="https://graph.microsoft.com", scopes=["User.Read"])
     entra.add_redirect_uri("http://127.0.0.1/signed-in")
-    with running(
-        *("-m", "gunicorn", "--chdir=examples", "--workers=2", "--bind=127.0.0.1:0", "web_app:app"),
-        stderr=subprocess.STDOUT,
+    with serving(
+        *("gunicorn", "--chdir=examples", "--workers=2", "web_app:app"),
         GRAPH_URL=f"{entra.url}/graph/v1.0",
         FLASK_SECRET_KEY="the key of the app's cookies",
         TOKENMGR_STORE=f"sqlite:///{folder}/users.db",
         TOKENMGR_ENCRYPTION_KEY="0123456789-the-key-of-all-records",
         **entra.environment(),
-    ) as process:
-        url = re.findall(r"http://[\d.:]+", read_until(process, "Listening at: "))[-1]
+    ) as served:
+        url = served.url
 
         def browser(username: str) -> Browser:
             entra.add_user(username)
@@ -533,12 +529,9 @@ def test_the_processes_of_the_celery_worker_have_one_token(entra):
 
 
 SIDECAR_APPS = {
-    "flask": ("-m", "gunicorn", "--chdir=examples", "--bind=127.0.0.1:0", "sidecar_flask:app"),
-    "django": (
-        *("-m", "gunicorn", "--chdir=examples", "--bind=127.0.0.1:0"),
-        "sidecar_django:application",
-    ),
-    "fastapi": ("-m", "uvicorn", "--app-dir=examples", "--port=0", "sidecar_fastapi:app"),
+    "flask": ("gunicorn", "--chdir=examples", "sidecar_flask:app"),
+    "django": ("gunicorn", "--chdir=examples", "sidecar_django:application"),
+    "fastapi": ("uvicorn", "--app-dir=examples", "sidecar_fastapi:app"),
 }
 
 
@@ -547,11 +540,8 @@ def sidecar_app(
     framework: str, sidecar: EmulatedSidecar
 ) -> Iterator[Callable[..., requests.Response]]:
     """An API next to a sidecar: calls it."""
-    with running(
-        *SIDECAR_APPS[framework], stderr=subprocess.STDOUT, SIDECAR_URL=sidecar.url
-    ) as process:
-        said = read_until(process, "running on" if framework == "fastapi" else "Listening at: ")
-        url = re.findall(r"http://[\d.:]+", said)[-1]
+    with serving(*SIDECAR_APPS[framework], SIDECAR_URL=sidecar.url) as served:
+        url = served.url
 
         def call(path: str, token: str | None = None, **request: Any) -> requests.Response:
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 import requests
-from programs import read_until, running
+from programs import serving
 
 from tokenmgr.emulator import EntraEmulator
 
 ANN = "ann@contoso.com"
-GUNICORN = ("-m", "gunicorn", "--chdir", "examples", "--preload", "--bind=127.0.0.1:0")
-UVICORN = ("-m", "uvicorn", "--app-dir", "examples", "--port", "0")
-#: How each is served, and what its server says then.
+GUNICORN = ("gunicorn", "--chdir", "examples", "--preload")
+#: How each is served.
 SERVERS = {
-    "fastapi": ((*UVICORN, "on_behalf_of_fastapi:app"), "Uvicorn running on"),
-    "flask": ((*GUNICORN, "on_behalf_of_flask:app"), "Listening at: "),
-    "django": ((*GUNICORN, "on_behalf_of_django:application"), "Listening at: "),
+    "fastapi": ("uvicorn", "--app-dir", "examples", "on_behalf_of_fastapi:app"),
+    "flask": (*GUNICORN, "on_behalf_of_flask:app"),
+    "django": (*GUNICORN, "on_behalf_of_django:application"),
 }
 MESSAGE = {"to": "bob@contoso.com", "subject": "Lunch?", "body": "At twelve."}
 
@@ -44,16 +41,13 @@ def api(request: pytest.FixtureRequest, entra: EntraEmulator) -> Iterator[Api]:
     entra.protect_api(
         audience="https://graph.microsoft.com", scopes=["User.Read", "Mail.Read", "Mail.Send"]
     )
-    arguments, listens = SERVERS[request.param]
-    with running(
-        *arguments,
-        stderr=subprocess.STDOUT,
+    with serving(
+        *SERVERS[request.param],
         GRAPH_URL=f"{entra.url}/graph/v1.0",
         SSL_CERT_FILE=entra.ca_file,  # for httpx, which does not look at that of requests
         **entra.environment(),
-    ) as process:
-        said = read_until(process, listens)
-        yield Api(re.findall(r"http://[\d.:]+", said)[-1], entra)
+    ) as served:
+        yield Api(served.url, entra)
 
 
 def test_a_caller_s_profile_and_mail_are_read_and_sent_for_them(api):

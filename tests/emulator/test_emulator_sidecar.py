@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
+from sidecar_compliance import claims_of
 
 from tokenmgr.emulator import EmulatedSidecar, EntraEmulator, SidecarApi
 from tokenmgr.emulator.sidecar import _ROUTES
@@ -31,11 +31,7 @@ def ann(entra: EntraEmulator) -> dict[str, str]:
 
 def header_claims(answer: requests.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
-    payload = answer.json()["authorizationHeader"].split(".")[1]
-    claims: dict[str, Any] = json.loads(
-        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-    )
-    return claims
+    return claims_of(answer.json()["authorizationHeader"])
 
 
 def get(sidecar: EmulatedSidecar, path: str, headers: Any = None, **query: Any) -> Any:

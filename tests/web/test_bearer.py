@@ -397,12 +397,13 @@ def test_a_user_who_is_not_named_is_not_taken_for_the_app_that_calls(entra):
         (None, [], {"roles": ["r"]}, False),
     ],
 )
-def test_a_user_passes_by_scopes_and_an_app_by_roles(entra, scopes, roles, needs, passes):
+def test_a_user_passes_by_scopes_and_an_app_by_roles(forged_at, scopes, roles, needs, passes):
+    entra, api, forger = forged_at
     if scopes is None:
         token = app_token(entra, roles=roles or ["other"])
+        entra.clear()
     else:
-        token = Forger(entra).token(scp=" ".join(scopes), roles=roles)
-    api = validator(entra)
+        token = forger.token(scp=" ".join(scopes), roles=roles)
     caller = api.validate(f"Bearer {token}")
     if passes:
         api.check(caller, **needs)

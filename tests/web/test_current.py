@@ -8,9 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from support import bearer_headers
 
 from tokenmgr import ConfigurationError, TokenRegistry
-from tokenmgr.emulator import EntraEmulator
 from tokenmgr.http.azure import AsyncTokenCredential, TokenCredential
 from tokenmgr.http.httpx import BearerAuth
 from tokenmgr.web import current, fastapi
@@ -18,16 +18,6 @@ from tokenmgr.web.current import CallersManager
 
 ANN, BOB = "ann@contoso.com", "bob@contoso.com"
 READ = "https://graph.microsoft.com/User.Read"
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-@pytest.fixture
-def registry(entra: EntraEmulator):
-    with entra.registry() as tokens:
-        yield tokens
 
 
 @pytest.fixture
@@ -45,13 +35,13 @@ def test_one_client_of_the_program_sends_each_callers_own_token(app, entra):
     @app.get("/graph")
     def graph() -> dict[str, object]:
         answer = http.get(f"{entra.url}/graph/v1.0/me").json()
-        assert manager.headers() == bearer(manager.get_access_token())
+        assert manager.headers() == bearer_headers(manager.get_access_token())
         return {"oid": answer["oid"]}
 
     with TestClient(app) as client:
         for _ in range(2):
             for user in (ANN, BOB):
-                answer = client.get("/graph", headers=bearer(entra.sign_in(user)))
+                answer = client.get("/graph", headers=bearer_headers(entra.sign_in(user)))
                 assert answer.json() == {"oid": entra.add_user(user)}
     http.close()
 
@@ -64,10 +54,10 @@ def test_a_token_that_is_refused_is_dropped_for_its_caller_alone(app, entra):
         token = await manager.aget_access_token()
         if drop:
             manager.invalidate(token)
-        assert await manager.aheaders() == bearer(await manager.aget_access_token())
+        assert await manager.aheaders() == bearer_headers(await manager.aget_access_token())
         return token
 
-    ann, bob = (bearer(entra.sign_in(user)) for user in (ANN, BOB))
+    ann, bob = (bearer_headers(entra.sign_in(user)) for user in (ANN, BOB))
     with TestClient(app) as client:
         first = [client.get("/graph", headers=each).text for each in (ann, bob)]
         client.get("/graph?drop=true", headers=ann)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import programs
 import pytest
 import web_django
 from django.core import checks
@@ -20,7 +17,8 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
-from web_compliance import BY_SERVERS, READ, Answer, Ask, WebCompliance, bearer, by_http, told_of
+from web_compliance import READ, Answer, Ask, WebCompliance, bearer, told_of
+from web_django_classes import ClassesOfViews
 
 from tokenmgr import ConfigurationError, InteractionRequiredError, TokenRegistry
 from tokenmgr.emulator import EntraEmulator
@@ -56,25 +54,7 @@ def ask_async(route: str, *authorizations: str, method: str = "GET") -> Answer:
     return _answer(asyncio.run(client.generic(method, route, headers=headers)))
 
 
-class DjangoCompliance(WebCompliance):
-    """What is so with the middleware, and without."""
-
-    @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_a_class_of_views_needs_what_its_class_and_its_method_say(
-        self, ask: Ask, kind: str, entra: EntraEmulator, who: str, method: str
-    ) -> None:
-        def status(*scopes: str) -> int:
-            return ask(
-                f"{kind}/class", bearer(entra.sign_in(who, scopes=scopes)), method=method
-            ).status
-
-        assert ask(f"{kind}/class", method=method).status == 401
-        assert status("Orders.Write") == 403
-        assert status(READ) == (200 if method == "GET" else 403)
-        assert status(READ, "Orders.Write") == 200
-
-
-class InProcess(DjangoCompliance):
+class InProcess(ClassesOfViews, WebCompliance):
     @pytest.fixture(autouse=True)
     def registry(self, entra: EntraEmulator) -> Iterator[TokenRegistry]:
         with entra.registry() as registry, override_settings(TOKENMGR={"registry": registry}):
@@ -91,73 +71,6 @@ class TestByItsAsyncTestClient(InProcess):
     @pytest.fixture
     def ask(self) -> Ask:
         return ask_async
-
-
-def gunicorn(entra: EntraEmulator, **more: str) -> Iterator[Ask]:
-    """A worker that is forked from a process that has the project."""
-    with programs.running(
-        *("-m", "gunicorn", "--preload", "--workers=1", "--threads=8", "--bind=127.0.0.1:0"),
-        "--limit-request-field_size=65536",  # so that the application sees what is too large
-        "web_django:wsgi",
-        stderr=subprocess.STDOUT,
-        **(entra.environment() | programs.with_tests() | more),
-    ) as process:
-        said = programs.read_until(process, "Listening at: ")
-        yield by_http(re.findall(r"http://[\d.:]+", said)[-1])
-
-
-def uvicorn(entra: EntraEmulator, **more: str) -> Iterator[Ask]:
-    """A process with an event loop."""
-    with programs.running(
-        *("-m", "uvicorn", "web_django:asgi", "--port", "0", "--lifespan", "off"),
-        stderr=subprocess.STDOUT,
-        **(entra.environment() | programs.with_tests() | more),
-    ) as process:
-        said = programs.read_until(process, "Uvicorn running on")
-        yield by_http(re.findall(r"http://[\d.:]+", said)[-1])
-
-
-class TestByGunicorn(DjangoCompliance):
-    refused_by_server = BY_SERVERS
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
-        yield from gunicorn(entra)
-
-
-class TestByUvicorn(DjangoCompliance):
-    refused_by_server = BY_SERVERS
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
-        yield from uvicorn(entra)
-
-
-class WithoutMiddleware(DjangoCompliance):
-    """Each view for itself; where anybody may call, nothing of ours takes part."""
-
-    test_no_caller_is_left_for_the_next = None
-    test_whoever_sends_a_bad_one_is_nobody_where_anybody_may_call = None
-
-
-class TestViewsByGunicorn(WithoutMiddleware):
-    refused_by_server = BY_SERVERS
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
-        yield from gunicorn(entra, DJANGO_BEARERS="views")
-
-
-class TestViewsByUvicorn(WithoutMiddleware):
-    refused_by_server = BY_SERVERS
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
-        yield from uvicorn(entra, DJANGO_BEARERS="views")
 
 
 # What is its own

@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
+from support import bearer_headers
 
 from tokenmgr import (
     AccessTokenManager,
@@ -55,12 +56,6 @@ def of_graph(graph: Graph) -> str:
 
 
 @pytest.fixture
-def registry(entra: EntraEmulator):
-    with entra.registry() as tokens:
-        yield tokens
-
-
-@pytest.fixture
 def app(registry: TokenRegistry) -> FastAPI:
     app = FastAPI()
     init_app(app, registry)
@@ -73,13 +68,9 @@ def client(app: FastAPI):
         yield client
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 @pytest.fixture
 def ann(entra: EntraEmulator) -> dict[str, str]:
-    return bearer(entra.sign_in(ANN))
+    return bearer_headers(entra.sign_in(ANN))
 
 
 def subject(entra: EntraEmulator, headers: dict[str, str]) -> Any:
@@ -146,7 +137,7 @@ def test_anonymous_routes_are_open_by_whatever_router(app, client, ann):
     app.include_router(router)
     for path in ("/health", "/outer/health", "/outer/inner/health/a"):
         assert client.get(path).status_code == 200, path
-        assert client.get(path, headers=bearer("useless")).status_code == 200, path
+        assert client.get(path, headers=bearer_headers("useless")).status_code == 200, path
         assert client.get(path, headers=ann).status_code == 200, path
     assert client.post("/outer/inner/health/a").status_code == 401
     assert client.post("/outer/inner/health/a", headers=ann).status_code == 200
@@ -284,7 +275,7 @@ def test_scopes_and_roles_are_required(app, client, entra, ann):
     def decorated_sync() -> str:
         return "in"
 
-    reader = bearer(entra.sign_in(ANN, scopes=["Orders.Read"]))
+    reader = bearer_headers(entra.sign_in(ANN, scopes=["Orders.Read"]))
     for path in ("/read", "/decorated", "/decorated-sync"):
         refused = client.get(path, headers=ann)
         assert refused.status_code == 403, path
@@ -306,7 +297,7 @@ def test_an_app_that_calls_by_itself_passes_by_its_roles(app, client, entra):
     def own_token(roles: list[str]) -> dict[str, str]:
         calling = entra.add_client(secret="s3cret", roles=roles)
         with entra.registry(client_id=calling, credential="s3cret") as tokens:
-            return bearer(tokens.get_access_token(f"api://{entra.client_id}/.default"))
+            return bearer_headers(tokens.get_access_token(f"api://{entra.client_id}/.default"))
 
     reader, nobody = own_token(["Orders.Read.All"]), own_token([])
     assert client.get("/read", headers=reader).json() == {"app": True, "roles": ["Orders.Read.All"]}
@@ -328,7 +319,7 @@ def test_each_of_several_marks_has_to_be_met(registry, entra):
             (["Orders.Read"], 403),
             (["access_as_user", "Orders.Read"], 200),
         ):
-            headers = bearer(entra.sign_in(ANN, scopes=scopes))
+            headers = bearer_headers(entra.sign_in(ANN, scopes=scopes))
             assert client.get("/", headers=headers).status_code == status, scopes
 
 
@@ -343,7 +334,7 @@ def test_fastapis_own_way_of_asking_for_scopes_wants_every_one_of_them(app, clie
 
     for path in ("/caller", "/graph"):
         for scopes, status in ((["A"], 403), (["B"], 403), (["B", "A", "C"], 200)):
-            headers = bearer(entra.sign_in(ANN, scopes=scopes))
+            headers = bearer_headers(entra.sign_in(ANN, scopes=scopes))
             assert client.get(path, headers=headers).status_code == status, (path, scopes)
 
 
@@ -409,7 +400,7 @@ def test_a_route_has_a_manager_of_its_callers_token(app, client, entra):
     def sync(graph: Graph) -> Any:
         return {"token": graph.get_access_token()}
 
-    ann, bob = (bearer(entra.sign_in(each)) for each in (ANN, BOB))
+    ann, bob = (bearer_headers(entra.sign_in(each)) for each in (ANN, BOB))
     for _ in range(3):
         for path in ("/graph", "/sync"):
             for headers in (ann, bob):
@@ -425,25 +416,25 @@ def test_what_goes_wrong_is_told_in_the_callers_words(app, client, entra, regist
     async def graph(graph: Graph) -> str:
         return (await graph.aget_token()).token_type
 
-    ann = bearer(entra.sign_in(ANN))
+    ann = bearer_headers(entra.sign_in(ANN))
     entra.require_mfa(ANN)
     refused = client.get("/graph", headers=ann)
     assert refused.status_code == 401
     claims = read(401, [refused.headers["WWW-Authenticate"]]).claims
-    stronger = bearer(entra.sign_in(ANN, claims=claims))
+    stronger = bearer_headers(entra.sign_in(ANN, claims=claims))
     assert client.get("/graph", headers=stronger).status_code == 200
 
     entra.withdraw_consent(ANN)
-    no_consent = client.get("/graph", headers=bearer(entra.sign_in(ANN, claims=claims)))
+    no_consent = client.get("/graph", headers=bearer_headers(entra.sign_in(ANN, claims=claims)))
     assert no_consent.status_code == 403
 
     entra.fail_next(9, status=429, retry_after=30, username=BOB)
-    throttled = client.get("/graph", headers=bearer(entra.sign_in(BOB)))
+    throttled = client.get("/graph", headers=bearer_headers(entra.sign_in(BOB)))
     assert throttled.status_code == 503
     assert 25 <= int(throttled.headers["Retry-After"]) <= 31
 
     entra.fail_next(9, status=503, username="eve@contoso.com")
-    outage = client.get("/graph", headers=bearer(entra.sign_in("eve@contoso.com")))
+    outage = client.get("/graph", headers=bearer_headers(entra.sign_in("eve@contoso.com")))
     assert outage.status_code == 503
     for answer in (refused, no_consent, throttled, outage):
         assert set(answer.json()) == {"error", "error_description"}
@@ -561,7 +552,7 @@ def test_the_current_caller_is_found_deep_inside(app, client, entra):
     for user in (ANN, BOB):
         found.clear()
         for path in ("/async", "/sync"):
-            assert client.get(path, headers=bearer(entra.sign_in(user))).status_code == 200
+            assert client.get(path, headers=bearer_headers(entra.sign_in(user))).status_code == 200
         assert len(found) == 8
         assert len(set(found.values())) == 1, found
 
@@ -579,7 +570,7 @@ async def test_callers_at_the_same_time_are_not_mixed_up(app, entra):
         token = await current.on_behalf_of(READ).aget_access_token()
         return [before, current.caller().object_id, token]
 
-    users = [bearer(entra.sign_in(f"user-{number}@contoso.com")) for number in range(10)]
+    users = [bearer_headers(entra.sign_in(f"user-{number}@contoso.com")) for number in range(10)]
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
         answers = await asyncio.gather(*(http.get("/me", headers=each) for each in users))
@@ -603,7 +594,7 @@ def test_an_app_by_itself_has_nobody_on_whose_behalf_to_call(app, client, entra,
     calling = entra.add_client(secret="s3cret", roles=["Orders.Read.All"])
     with entra.registry(client_id=calling, credential="s3cret") as tokens:
         own = tokens.get_access_token(f"api://{entra.client_id}/.default")
-    answer = client.get("/graph", headers=bearer(own))
+    answer = client.get("/graph", headers=bearer_headers(own))
     assert answer.status_code == 403
     assert "an app's own" in answer.json()["error_description"]
 
@@ -744,7 +735,7 @@ def test_a_mounted_application_may_be_protected_by_itself(app, client, ann, entr
     assert client.get("/inner/open").status_code == 200
     assert client.get("/inner/closed").status_code == 401
     assert client.get("/inner/closed", headers=ann).status_code == 200
-    bob = bearer(entra.sign_in(BOB))
+    bob = bearer_headers(entra.sign_in(BOB))
     entra.require_mfa(BOB)
     assert client.get("/inner/closed", headers=bob).status_code == 401
     own.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from typing import Any
 
 import httpx
@@ -64,15 +62,12 @@ async def test_no_forgery_passes_and_none_fails_or_costs_a_request(entra, forger
             assert (await http.get("/who", headers=good)).status_code == 200
 
 
+@pytest.mark.uncovered
 def test_none_passes_a_real_server(entra, forger):
-    with programs.running(
-        *("-m", "uvicorn", "protected_app:app", "--port", "0"),
-        stderr=subprocess.STDOUT,
-        **(entra.environment() | programs.with_tests()),
-    ) as process:
-        said = programs.read_until(process, "Uvicorn running on")
-        url = re.findall(r"http://[\d.:]+", said)[-1]
-        with httpx.Client(base_url=url, timeout=30) as http:
+    with programs.serving(
+        *("uvicorn", "protected_app:app"), **(entra.environment() | programs.with_tests())
+    ) as served:
+        with httpx.Client(base_url=served.url, timeout=30) as http:
             for name in FORGERIES:
                 forged = forger.forge(name)
                 # What no client sends is for the test above.
@@ -82,6 +77,6 @@ def test_none_passes_a_real_server(entra, forger):
                     check(forged, http.get("/who", headers=sent(forged)))
             good = {"Authorization": f"Bearer {entra.sign_in(ANN)}"}
             assert http.get("/who", headers=good).status_code == 200
-        process.terminate()
-        log, _ = process.communicate()
+        served.process.terminate()
+        log, _ = served.process.communicate()
     assert "Traceback" not in log

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import flask
 import flask.views
-import programs
 import pytest
-from web_compliance import BY_SERVERS, READ, Answer, Ask, WebCompliance, bearer, by_http, told_of
+from web_compliance import READ, Answer, Ask, WebCompliance, bearer, told_of
 from web_flask import in_thread, make_app
 
 from tokenmgr import (
@@ -58,31 +56,6 @@ class TestByItsTestClient(WebCompliance):
     def ask(self, entra: EntraEmulator) -> Iterator[Ask]:
         with entra.registry() as registry:
             yield by_client(make_app(registry))
-
-
-class TestByGunicorn(WebCompliance):
-    """Two workers that are forked from a process that has the application."""
-
-    refused_by_server = BY_SERVERS
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def ask(cls, entra: EntraEmulator) -> Iterator[Ask]:
-        with programs.running(
-            *("-m", "gunicorn", "--preload", "--workers=1", "--threads=8", "--bind=127.0.0.1:0"),
-            "--limit-request-field_size=65536",  # so that the application sees what is too large
-            "web_flask:make_app()",
-            stderr=subprocess.STDOUT,
-            **(entra.environment() | programs.with_tests()),
-        ) as process:
-            said = programs.read_until(process, "Listening at: ")
-            yield by_http(re.findall(r"http://[\d.:]+", said)[-1])
-
-
-@pytest.fixture
-def registry(entra: EntraEmulator) -> Iterator[TokenRegistry]:
-    with entra.registry() as tokens:
-        yield tokens
 
 
 @pytest.fixture
@@ -310,13 +283,16 @@ def test_threads_find_the_caller_by_either_context(app, ask, entra):
         return {
             "own": subject(),
             "flask's": in_thread(flask.copy_current_request_context(subject)),
+            "deep inside": in_thread(
+                flask.copy_current_request_context(lambda: current.caller().subject)
+            ),
             "python's": in_thread(lambda: copied.run(lambda: current.caller().subject)),
             "token": token() == in_thread(flask.copy_current_request_context(token)),
             "left": bearers.caller().subject == current.caller().subject,
         }
 
     body = ask("/threads", bearer(entra.sign_in(ANN))).body
-    assert body["own"] == body["flask's"] == body["python's"]
+    assert body["own"] == body["flask's"] == body["deep inside"] == body["python's"]
     assert body["token"] is body["left"] is True
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from typing import Any
-
 import pytest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -13,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router
 from starlette.testclient import TestClient
+from support import bearer_headers
 
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.web.starlette import anonymous, caller, init_app, on_behalf_of, ready, required
@@ -77,15 +74,11 @@ def client(entra: EntraEmulator):
             yield client
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 def test_every_route_needs_a_bearer(client, entra):
     closed = ("/orders", "/closed", "/derived")
     for path in ("/me", "/thread", "/graph", *closed, "/in/me", "/nothing"):
         assert client.get(path).status_code == 401, path
-    ann = bearer(entra.sign_in(ANN))
+    ann = bearer_headers(entra.sign_in(ANN))
     for path in ("/me", "/thread", "/in/me"):
         assert client.get(path, headers=ann).json() == {"oid": entra.add_user(ANN)}
     assert client.get("/graph", headers=ann).status_code == 200
@@ -98,29 +91,14 @@ def test_anonymous_ones_do_not(client, path):
 
 def test_decorated_ones_are_for_some_callers_alone(client, entra):
     for path in ("/orders", "/closed"):
-        assert client.get(path, headers=bearer(entra.sign_in(ANN))).status_code == 403
-        reader = bearer(entra.sign_in(ANN, scopes=["Orders.Read"]))
+        assert client.get(path, headers=bearer_headers(entra.sign_in(ANN))).status_code == 403
+        reader = bearer_headers(entra.sign_in(ANN, scopes=["Orders.Read"]))
         assert client.get(path, headers=reader).status_code == 200
 
 
 def test_what_goes_wrong_is_told(client, entra):
-    ann = bearer(entra.sign_in(ANN))
+    ann = bearer_headers(entra.sign_in(ANN))
     entra.require_mfa(ANN)
     answer = client.get("/graph", headers=ann)
     assert answer.status_code == 401
     assert "claims=" in answer.headers["WWW-Authenticate"]
-
-
-def without(module: str, code: str) -> Any:
-    code = f"import sys; sys.modules['{module}'] = None\n{code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-
-def test_fastapi_is_not_needed():
-    assert without("fastapi", "import tokenmgr.web.starlette").returncode == 0
-
-
-@pytest.mark.parametrize("framework", ["starlette", "fastapi"])
-def test_a_framework_that_is_missing_is_told_with_what_to_install(framework):
-    told = without(framework, f"import tokenmgr.web.{framework}").stderr
-    assert f"pip install 'tokenmgr[{framework}]'" in told

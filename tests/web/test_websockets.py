@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-
 import programs
 import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
+from support import bearer_headers
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -55,12 +53,8 @@ def client(entra: EntraEmulator):
         yield client
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 def test_the_handshakes_bearer_says_who_calls(client, entra):
-    with client.websocket_connect("/echo", headers=bearer(entra.sign_in(ANN))) as socket:
+    with client.websocket_connect("/echo", headers=bearer_headers(entra.sign_in(ANN))) as socket:
         one, other = socket.receive_json()
     assert one == other == entra.add_user(ANN)
 
@@ -102,7 +96,7 @@ async def test_a_server_without_such_answers_sends_its_own(entra):
     [("mfa", 1008, "insufficient_claims"), ("outage", 1013, "temporarily_unavailable")],
 )
 def test_what_goes_wrong_later_closes_it(client, entra, trouble, code, reason):
-    with client.websocket_connect("/graph", headers=bearer(entra.sign_in(ANN))) as socket:
+    with client.websocket_connect("/graph", headers=bearer_headers(entra.sign_in(ANN))) as socket:
         if trouble == "mfa":
             entra.require_mfa(ANN)
         else:
@@ -113,19 +107,20 @@ def test_what_goes_wrong_later_closes_it(client, entra, trouble, code, reason):
     assert (closed.value.code, closed.value.reason) == (code, reason)
 
 
+@pytest.mark.uncovered
 @pytest.mark.parametrize("implementation", ["websockets-sansio", "wsproto"])
 def test_a_real_server_does_the_same(entra, implementation):
-    with programs.running(
-        *("-m", "uvicorn", "--factory", "test_websockets:application", "--port", "0"),
+    with programs.serving(
+        *("uvicorn", "--factory", "test_websockets:application"),
         *("--app-dir", str(programs.TESTS / "web"), "--ws", implementation),
-        stderr=subprocess.STDOUT,
         **(entra.environment() | programs.with_tests()),
-    ) as process:
-        said = programs.read_until(process, "Uvicorn running on")
-        url = re.findall(r"http://[\d.:]+", said)[-1].replace("http", "ws")
+    ) as served:
+        url = served.url.replace("http", "ws")
         with pytest.raises(InvalidStatus) as refused:
             connect(f"{url}/echo")
         assert refused.value.response.status_code == 401
         assert refused.value.response.headers["WWW-Authenticate"] == 'Bearer realm=""'
-        with connect(f"{url}/echo", additional_headers=bearer(entra.sign_in(ANN))) as socket:
+        with connect(
+            f"{url}/echo", additional_headers=bearer_headers(entra.sign_in(ANN))
+        ) as socket:
             assert entra.add_user(ANN) in str(socket.recv())

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from .._runtime.loops import running_loop
-from .._runtime.secrecy import Hidden, Unpicklable
+from .._runtime.secrecy import Hidden
 from ..errors import ConfigurationError, TokenManagerError
 from .answers import Received, received
-from .asking import Settings, Sidecar
+from .asking import asked_of
+from .base import BaseClient
 from .calls import Call, Outcome, Send, Steps
 from .results import DownstreamResponse, ValidatedToken
-from .trouble import Verify, checked_verify, late, unreachable, untrusted
+from .trouble import late, unreachable, untrusted
 
 try:
     import httpx
@@ -41,7 +42,7 @@ T = TypeVar("T")
 _MOST_AT_ONCE = 64
 
 
-class AsyncSidecarClient(Unpicklable):
+class AsyncSidecarClient(BaseClient):
     """Does as :class:`~tokenmgr.sidecar.SidecarClient`, from coroutines, and blocks no event loop.
 
     Make one for the program: event loops may share it, as each has connections of its own. It
@@ -50,28 +51,12 @@ class AsyncSidecarClient(Unpicklable):
     Its arguments, and what they raise, are those of ``SidecarClient``.
     """
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        timeout: float = 10.0,
-        *,
-        retries: int = 2,
-        max_bytes: int = 16_777_216,
-        overrides_opened: bool = False,
-        verify: Verify = None,
-    ) -> None:
-        base_url, given = None, Hidden(base_url)  # it may hold a password, and is refused then
-        settings = Settings(timeout, retries, max_bytes, overrides_opened)
-        self._sidecar = Sidecar(given, settings)
-        self._verify = checked_verify(verify)
+    def _prepare(self) -> None:
         self._closed = False
         #: A connection is its event loop's: one of another loop would wait for that for ever.
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
             WeakKeyDictionary()
         )
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.base_url}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,11 +68,6 @@ class AsyncSidecarClient(Unpicklable):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    @property
-    def base_url(self) -> str:
-        """Where the sidecar is."""
-        return self._sidecar.address.url
 
     async def get_authorization_header(
         self,
@@ -102,17 +82,14 @@ class AsyncSidecarClient(Unpicklable):
         **overrides: Unpack[TokenOverrides],
     ) -> str:
         """Does as :meth:`SidecarClient.get_authorization_header`."""
-        incoming_token, overrides, given = None, {}, Hidden((incoming_token, overrides))
-        asked = Hidden(
-            {
-                "scopes": scopes,
-                "tenant": tenant,
-                "agent_identity": agent_identity,
-                "agent_username": agent_username,
-                **given.cell_contents[1],
-            }
+        incoming_token, overrides, token, more = None, {}, Hidden(incoming_token), Hidden(overrides)
+        asked = asked_of(
+            more,
+            scopes=scopes,
+            tenant=tenant,
+            agent_identity=agent_identity,
+            agent_username=agent_username,
         )
-        token = Hidden(given.cell_contents[0])
         return await self._go(
             self._sidecar.authorization_header(token, service_name, asked, as_app=as_app)
         )
@@ -136,15 +113,8 @@ class AsyncSidecarClient(Unpicklable):
             {},
             Hidden((incoming_token, body, overrides)),
         )
-        asked = Hidden(
-            {
-                "scopes": scopes,
-                "relative_path": relative_path,
-                "method": method,
-                **given.cell_contents[2],
-            }
-        )
-        token, content = map(Hidden, given.cell_contents[:2])
+        token, content, more = map(Hidden, given.cell_contents)
+        asked = asked_of(more, scopes=scopes, relative_path=relative_path, method=method)
         return await self._go(
             self._sidecar.downstream_call(token, service_name, asked, content, as_app=as_app)
         )

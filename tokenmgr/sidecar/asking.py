@@ -18,7 +18,7 @@ from .readings import downstream_response, header, validated
 from .results import DownstreamResponse, ValidatedToken
 from .tokens import caller_of, incoming
 
-__all__ = ["Settings", "Sidecar"]
+__all__ = ["Settings", "Sidecar", "asked_of", "bearer_of"]
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Sidecar(Unpicklable):
             BearerRefusedError: The caller has sent no token.
             ConfigurationError: Something of it cannot be right.
         """
-        bearer = _bearer(token, as_app=as_app)
+        bearer = bearer_of(token, as_app=as_app)
         query = Hidden(query_of(overrides))
         wanted = wanted_of(overrides, client_id, as_app=as_app)
         if not as_app:
@@ -96,7 +96,7 @@ class Sidecar(Unpicklable):
             OverrideIgnoredError: Something is overridden, and the route is not opened for that.
             ConfigurationError: Something of it cannot be right.
         """
-        bearer = _bearer(token, as_app=as_app)
+        bearer = bearer_of(token, as_app=as_app)
         content, content_type = _content(body, overrides)
         query = Hidden(query_of(_completed(overrides, has_body=body.cell_contents is not None)))
         if as_app and query.cell_contents and not self._opened:
@@ -121,7 +121,7 @@ class Sidecar(Unpicklable):
         Raises:
             BearerRefusedError: The caller has sent none.
         """
-        bearer = _bearer(token, as_app=False)
+        bearer = bearer_of(token, as_app=False)
         url = self._url("Validate", Hidden(()))
         return self._steps(self._get(url, bearer, partial(validated, bearer=bearer)))
 
@@ -149,6 +149,25 @@ class Sidecar(Unpicklable):
         return Call("GET", url, _headers(bearer), Hidden(None), _MOST_OF_OURS, meaning)
 
 
+def asked_of(overrides: Hidden, **named: object) -> Hidden:
+    """Puts overrides together with those that are parameters of their own, by their names."""
+    return Hidden({**named, **overrides.cell_contents})
+
+
+def bearer_of(token: Hidden, *, as_app: bool) -> Hidden:
+    """Takes a caller's token, or none where there is no caller.
+
+    Raises:
+        BearerRefusedError: The caller has sent none.
+        ConfigurationError: There is one, and is to be none.
+    """
+    if not as_app:
+        return incoming(token)
+    if token.cell_contents is not None:
+        raise ConfigurationError("as_app=True has no caller: leave it or incoming_token out")
+    return token
+
+
 def _is_healthy(answer: Received) -> bool:
     return answer.status == 200
 
@@ -160,14 +179,6 @@ def _segment(name: str) -> str:
             "service_name is a name of the sidecar's DownstreamApis: correct it"
         )
     return quote(name, safe="")
-
-
-def _bearer(token: Hidden, *, as_app: bool) -> Hidden:
-    if not as_app:
-        return incoming(token)
-    if token.cell_contents is not None:
-        raise ConfigurationError("as_app=True has no caller: leave it or incoming_token out")
-    return token
 
 
 def _headers(bearer: Hidden) -> Hidden:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from .._runtime.secrecy import Hidden, Unpicklable
+from .._runtime.secrecy import Hidden
 from ..errors import TokenManagerError
 from .answers import Received
-from .asking import Settings, Sidecar
+from .asking import asked_of
+from .base import BaseClient
 from .calls import Outcome, Send, Steps
 from .results import DownstreamResponse, ValidatedToken
-from .trouble import Verify
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["SidecarClient"]
 T = TypeVar("T")
 
 
-class SidecarClient(Unpicklable):
+class SidecarClient(BaseClient):
     """Asks the Microsoft Entra SDK for AgentID for tokens, and to call APIs with them.
 
     Make one for the program, and share it between threads; it goes over a fork. Making one opens
@@ -56,23 +56,8 @@ class SidecarClient(Unpicklable):
             the clear.
     """
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        timeout: float = 10.0,
-        *,
-        retries: int = 2,
-        max_bytes: int = 16_777_216,
-        overrides_opened: bool = False,
-        verify: Verify = None,
-    ) -> None:
-        base_url, given = None, Hidden(base_url)  # it may hold a password, and is refused then
-        settings = Settings(timeout, retries, max_bytes, overrides_opened)
-        self._sidecar = Sidecar(given, settings)
-        self._wire = Wire(self._sidecar.address, verify)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.base_url}>"
+    def _prepare(self) -> None:
+        self._wire = Wire(self._sidecar.address, self._verify)
 
     def __enter__(self) -> Self:
         return self
@@ -84,11 +69,6 @@ class SidecarClient(Unpicklable):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    @property
-    def base_url(self) -> str:
-        """Where the sidecar is."""
-        return self._sidecar.address.url
 
     def get_authorization_header(
         self,
@@ -126,17 +106,14 @@ class SidecarClient(Unpicklable):
             ConfigurationError: What was asked for cannot be right.
             SidecarError: The sidecar gave no answer of use.
         """
-        incoming_token, overrides, given = None, {}, Hidden((incoming_token, overrides))
-        asked = Hidden(
-            {
-                "scopes": scopes,
-                "tenant": tenant,
-                "agent_identity": agent_identity,
-                "agent_username": agent_username,
-                **given.cell_contents[1],
-            }
+        incoming_token, overrides, token, more = None, {}, Hidden(incoming_token), Hidden(overrides)
+        asked = asked_of(
+            more,
+            scopes=scopes,
+            tenant=tenant,
+            agent_identity=agent_identity,
+            agent_username=agent_username,
         )
-        token = Hidden(given.cell_contents[0])
         return self._go(
             self._sidecar.authorization_header(token, service_name, asked, as_app=as_app)
         )
@@ -184,15 +161,8 @@ class SidecarClient(Unpicklable):
             {},
             Hidden((incoming_token, body, overrides)),
         )
-        asked = Hidden(
-            {
-                "scopes": scopes,
-                "relative_path": relative_path,
-                "method": method,
-                **given.cell_contents[2],
-            }
-        )
-        token, content = map(Hidden, given.cell_contents[:2])
+        token, content, more = map(Hidden, given.cell_contents)
+        asked = asked_of(more, scopes=scopes, relative_path=relative_path, method=method)
         return self._go(
             self._sidecar.downstream_call(token, service_name, asked, content, as_app=as_app)
         )

@@ -14,9 +14,11 @@ from ..identity.assertions import UserAssertion
 from ..manager import AccessTokenManager
 from ..policy import RefreshPolicy
 from ..token import AccessToken, TokenKey, normalize_scopes
+from .asking import asked_of, bearer_of
+from .calls import Steps
 from .client import SidecarClient
 from .overrides import query_of
-from .tokens import claims_of, incoming, token_of
+from .tokens import claims_of, token_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,31 +77,20 @@ class SidecarSource(Unpicklable):
         agent_username: str | None = None,
         **overrides: Unpack[TokenOverrides],
     ) -> None:
-        incoming_token, overrides, given = None, {}, Hidden((incoming_token, overrides))
-        if not isinstance(client, SidecarClient):
-            raise ConfigurationError(
-                "a source asks by a SidecarClient, in threads of its own: give one. Coroutines "
-                "await aget_access_token() of its manager"
-            )
+        incoming_token, overrides, token, more = None, {}, Hidden(incoming_token), Hidden(overrides)
+        _check_types(client, client_id)
         self._client = client
         self._name = service_name
         self._as_app = as_app
-        self._asked = Hidden(
-            {
-                "scopes": None if scopes is None else normalize_scopes(scopes),
-                "tenant": tenant,
-                "agent_identity": agent_identity,
-                "agent_username": agent_username,
-                **given.cell_contents[1],
-            }
-        )
-        self._token = Hidden(given.cell_contents[0])
-        if as_app != (self._token.cell_contents is None):
-            self._token = incoming(self._token)  # which raises where there is none
-            raise ConfigurationError("as_app=True has no caller: leave it or incoming_token out")
-        if not isinstance(client_id, str):
-            raise ConfigurationError("client_id= is the client id of the sidecar's app: a text")
         self._app = client_id.lower()
+        self._asked = asked_of(
+            more,
+            scopes=None if scopes is None else normalize_scopes(scopes),
+            tenant=tenant,
+            agent_identity=agent_identity,
+            agent_username=agent_username,
+        )
+        self._token = bearer_of(token, as_app=as_app)
         #: The wall clock.
         self._wall: Callable[[], float] = SYSTEM_CLOCK.wall
         #: Seconds that a fetch may take: the sidecar may be asked twice.
@@ -110,10 +101,7 @@ class SidecarSource(Unpicklable):
         self.key: TokenKey = self._key(subject)
         #: The last token, by its digest: the sidecar gives one again for as long as it serves.
         self._last = b""
-        # Whatever cannot be right is told now, and not with the first fetch.
-        client._sidecar.authorization_header(  # noqa: SLF001 - they are one
-            self._token, self._name, self._asked, as_app=as_app, client_id=client_id
-        )
+        self._steps(self._asked)  # whatever cannot be right is told now, not with the first fetch
 
     def __repr__(self) -> str:
         return f"<SidecarSource of {self._name} at {self._client.base_url}>"
@@ -182,11 +170,12 @@ class SidecarSource(Unpicklable):
         return self._access_token(token)
 
     def _ask(self, asked: Hidden) -> Hidden:
-        client = self._client
-        header = client._sidecar.authorization_header(  # noqa: SLF001 - they are one
+        return Hidden(self._client._go(self._steps(asked)))  # noqa: SLF001 - they are one
+
+    def _steps(self, asked: Hidden) -> Steps[str]:
+        return self._client._sidecar.authorization_header(  # noqa: SLF001 - they are one
             self._token, self._name, asked, as_app=self._as_app, client_id=self._app
         )
-        return Hidden(client._go(header))  # noqa: SLF001 - they are one
 
     def _access_token(self, header: Hidden) -> AccessToken:
         said = claims_of(token_of(header))
@@ -210,7 +199,6 @@ class SidecarSource(Unpicklable):
         """Tells the caller's token from all others; empty without a caller."""
         if self._token.cell_contents is None:
             return ""
-        self._token = incoming(self._token)
         assertion = UserAssertion(self._token)
         self.ends_at = assertion.expires_at
         return assertion.digest("sidecar", self._client.base_url)
@@ -226,6 +214,16 @@ class SidecarSource(Unpicklable):
             subject=subject,
             extra=(("service", self._name), ("as_app", str(self._as_app)), *asked.cell_contents),
         )
+
+
+def _check_types(client: object, client_id: object) -> None:
+    if not isinstance(client, SidecarClient):
+        raise ConfigurationError(
+            "a source asks by a SidecarClient, in threads of its own: give one. Coroutines await "
+            "aget_access_token() of its manager"
+        )
+    if not isinstance(client_id, str):
+        raise ConfigurationError("client_id= is the client id of the sidecar's app: a text")
 
 
 def _digest(header: Hidden) -> bytes:

@@ -1,34 +1,10 @@
-"""What stands for an answer where there is none; and the settings of TLS that clients share."""
+"""What stands for an answer where there is none."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from ..errors import SidecarError
 
-from ..errors import ConfigurationError, SidecarError
-
-__all__ = ["Verify", "checked_verify", "late", "unreachable", "untrusted"]
-
-#: Certificate authorities: a file or folder; True for those of the library, None as it does.
-Verify = bool | str | os.PathLike[str] | None
-
-
-def checked_verify(verify: Verify) -> bool | str | None:
-    """Takes ``verify=``.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    # To requests an empty text means no check at all, and a missing variable gives one.
-    if verify is None or isinstance(verify, bool):
-        return verify
-    path = os.fspath(verify) if isinstance(verify, (str, os.PathLike)) else ""
-    if path and Path(path).exists():
-        return path
-    raise ConfigurationError(
-        "verify= is neither True, False nor the path of a file of certificate authorities that "
-        "exists: correct it"
-    )
+__all__ = ["late", "unreachable", "untrusted"]
 
 
 def late() -> SidecarError:

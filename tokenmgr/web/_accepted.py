@@ -10,6 +10,7 @@ from typing import NamedTuple
 from .._runtime.clock import Clock
 from .._runtime.forks import renew_in_child
 from .._runtime.secrecy import Hidden
+from ._header import MOST_BYTES
 from .caller import Caller
 
 __all__ = ["Accepted"]
@@ -19,8 +20,6 @@ _MOST = 1_000
 #: Seconds after which one is looked at anew, as its key may have been withdrawn. Keys are kept for
 #: a day by themselves.
 _LONGEST = 300.0
-#: Characters of a header that is looked up; what is longer is for the validator to refuse.
-_LONGEST_HEADER = 16_384
 
 
 class _Entry(NamedTuple):
@@ -62,8 +61,8 @@ class Accepted:
             if given.cell_contents is None or len(given.cell_contents) != 1:
                 return None
             given = Hidden(given.cell_contents[0])
-        if len(given.cell_contents) > _LONGEST_HEADER or not given.cell_contents.isascii():
-            return None
+        if len(given.cell_contents) > MOST_BYTES or not given.cell_contents.isascii():
+            return None  # for the validator to refuse
         return hashlib.sha256(given.cell_contents.encode()).digest()
 
     def find(self, digest: bytes | None) -> Caller | None:

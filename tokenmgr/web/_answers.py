@@ -23,7 +23,7 @@ from ..errors import (
     TokenManagerError,
 )
 
-__all__ = ["Refusal", "refusal_of"]
+__all__ = ["Answer", "answer_to"]
 
 #: What RFC 6750, section 3, keeps out of its parameters.
 _UNQUOTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
@@ -31,7 +31,7 @@ _UNQUOTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 _SOON, _LATE = 1, 86_400
 
 
-class Refusal(NamedTuple):
+class Answer(NamedTuple):
     """An answer of 401, 403 or 503."""
 
     status: int
@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
     body: dict[str, str]
 
 
-def refusal_of(error: BaseException) -> Refusal | None:
+def answer_to(error: BaseException) -> Answer | None:
     """Says how a caller is told of an error; None where that is the framework's own 500.
 
     A bearer that is not accepted is 401 or 403, as the error says. A user who has to sign in again
@@ -57,24 +57,24 @@ def refusal_of(error: BaseException) -> Refusal | None:
         return _of_interaction(error.claims)
     if isinstance(error, ConsentRequiredError):
         told = "nobody has consented to what this API asks for on behalf of the user"
-        return Refusal(403, [], _body("consent_required", told))
+        return Answer(403, [], _body("consent_required", told))
     if isinstance(error, TokenManagerError) and (error.retryable or isinstance(error, StoreError)):
         return _of_trouble(error)
     return None
 
 
-def _of_bearer(error: BearerRefusedError) -> Refusal:
+def _of_bearer(error: BearerRefusedError) -> Answer:
     told = _quotable(str(error))
     if error.error is None:
         # A scheme has to have a parameter, and who has sent nothing is told no error.
-        return Refusal(error.status, [_challenge(realm="")], _body("invalid_request", told))
+        return Answer(error.status, [_challenge(realm="")], _body("invalid_request", told))
     parameters = {"error": error.error, "error_description": told}
     if error.scopes:
         parameters["scope"] = " ".join(error.scopes)
-    return Refusal(error.status, [_challenge(**parameters)], _body(error.error, told))
+    return Answer(error.status, [_challenge(**parameters)], _body(error.error, told))
 
 
-def _of_interaction(claims: str | None) -> Refusal:
+def _of_interaction(claims: str | None) -> Answer:
     told = "the user has to sign in again"
     # Claims that no UTF-8 can say, nobody could sign in with.
     if claims is None or not is_unicode(claims):
@@ -82,17 +82,17 @@ def _of_interaction(claims: str | None) -> Refusal:
     else:
         encoded = urlsafe_b64encode(claims.encode()).decode()
         parameters = {"error": "insufficient_claims", "claims": encoded}
-    return Refusal(401, [_challenge(**parameters)], _body(parameters["error"], told))
+    return Answer(401, [_challenge(**parameters)], _body(parameters["error"], told))
 
 
-def _of_trouble(error: TokenManagerError) -> Refusal:
+def _of_trouble(error: TokenManagerError) -> Answer:
     wait = error.retry_after
     if wait is None or math.isnan(wait):
         wait = _SOON if isinstance(error, ThrottledError) else None
     seconds = None if wait is None else math.ceil(min(max(wait, _SOON), _LATE))
     headers = [] if seconds is None else [("Retry-After", str(seconds))]
     told = "what this API depends on cannot be had just now: try again later"
-    return Refusal(503, headers, _body("temporarily_unavailable", told))
+    return Answer(503, headers, _body("temporarily_unavailable", told))
 
 
 def _challenge(**parameters: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 For each request a module asks the API who has called (:meth:`Api.receive`), has that be the call
 that is under way (:data:`under_way`), lets the request through if the call has a caller or the
-route is anonymous, and answers what is raised as :func:`~tokenmgr.web._answers.refusal_of` says.
+route is anonymous, and answers what is raised as :func:`~tokenmgr.web._answers.answer_to` says.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from ..errors import BearerRefusedError, ConfigurationError, TokenManagerError
 from ..manager import AccessTokenManager
 from ..registry import TokenRegistry, client_of
 from ._accepted import Accepted
+from ._marks import Needs
 from .bearer import BearerValidator
 from .caller import Caller
 
-__all__ = ["Api", "Call", "RegistryGiven", "under_way"]
+__all__ = ["Api", "Call", "RegistryGiven", "current_call", "elsewhere", "under_way"]
 
 #: What a module's ``init_app`` takes for a registry; see :class:`Api`.
 RegistryGiven = TokenRegistry | Callable[[], TokenRegistry] | None
@@ -57,11 +58,40 @@ class Call:
             raise self.refusal or ConfigurationError("this call has no caller")
         return self._caller
 
+    def meet(self, needed: Needs) -> Caller:
+        """Gives the caller, who has what is needed.
+
+        Raises:
+            TokenManagerError: As :attr:`caller`; or the caller has not: 403.
+        """
+        caller = self.caller
+        if needed.scopes or needed.roles:
+            self.api.validator.check(caller, scopes=needed.scopes, roles=needed.roles)
+        return caller
+
 
 #: The call that is under way in this task or thread; None outside of requests. A module sets it
 #: before a request's own code runs, and sets it back after; tasks and threads that start meanwhile
 #: take it along.
 under_way: ContextVar[Call | None] = ContextVar("tokenmgr.call", default=None)
+#: Find it where a framework has a context of its own, which a thread may be given instead.
+elsewhere: set[Callable[[], Call | None]] = set()
+
+
+def current_call() -> Call:
+    """Gives the call that is under way.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    call = under_way.get() or next(filter(None, (find() for find in elsewhere)), None)
+    if call is None:
+        raise ConfigurationError(
+            "there is no call under way here: call init_app(app) of the framework's module in "
+            "tokenmgr.web, and ask in the course of a request; a thread of your own is to run in "
+            "contextvars.copy_context()"
+        )
+    return call
 
 
 class _Opened(NamedTuple):

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from .._runtime.secrecy import Hidden
 from ._refusals import refusal
 
-__all__ = ["bearer_in"]
+__all__ = ["MOST_BYTES", "bearer_in"]
 
 #: Bytes of a header's value, with all in it. What is longer is not looked at.
-_MOST_BYTES = 16 * 1024
+MOST_BYTES = 16 * 1024
 #: What a JWT is written with (RFC 7515, section 7.1).
 _WRITTEN = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 _TEXTS = (str, bytes, bytearray)
@@ -28,8 +28,8 @@ def bearer_in(given: Hidden) -> Hidden:
         BearerRefusedError: There is none, or more than one, or what is no token.
     """
     value = _only_one(given)
-    if len(value.cell_contents) > _MOST_BYTES:
-        raise refusal(f"the Authorization header is larger than {_MOST_BYTES // 1024} KiB: {_SEND}")
+    if len(value.cell_contents) > MOST_BYTES:
+        raise refusal(f"the Authorization header is larger than {MOST_BYTES // 1024} KiB: {_SEND}")
     scheme, _, token = map(Hidden, value.cell_contents.strip(" \t").partition(" "))
     if scheme.cell_contents.lower() != "bearer":
         raise refusal(f"no bearer was sent: {_SEND}", error=None)

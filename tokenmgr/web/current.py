@@ -13,29 +13,17 @@ from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from .._runtime.secrecy import Unpicklable
-from ..errors import ConfigurationError
 from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
 from ..token import AccessToken, normalize_scopes
-from ._api import Call, under_way
-from ._marks import Needs, mark_needs, needs
+from ._api import current_call
+from ._marks import mark_needs, needs
 from .caller import Caller
 
 __all__ = ["CallersManager", "caller", "on_behalf_of", "registry", "require", "required"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _call() -> Call:
-    call = under_way.get()
-    if call is None:
-        raise ConfigurationError(
-            "there is no call under way here: call init_app(app) of the framework's module in "
-            "tokenmgr.web, and ask in the course of a request; a thread of your own is to run in "
-            "contextvars.copy_context()"
-        )
-    return call
 
 
 def caller() -> Caller:
@@ -45,7 +33,7 @@ def caller() -> Caller:
         BearerRefusedError: The route is anonymous, and nobody who is accepted has called.
         ConfigurationError: No request is under way.
     """
-    return _call().caller
+    return current_call().caller
 
 
 def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -> Caller:
@@ -61,15 +49,7 @@ def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -
         BearerRefusedError: The caller has none of them (403); or as :func:`caller`.
         ConfigurationError: No request is under way, or it is no text that was given.
     """
-    return meet(needs(scopes, roles))
-
-
-def meet(needed: Needs) -> Caller:
-    """Does as :func:`require`, for what was looked at before."""
-    call = _call()
-    if needed.scopes or needed.roles:
-        call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
-    return call.caller
+    return current_call().meet(needs(scopes, roles))
 
 
 def required(
@@ -91,13 +71,13 @@ def required(
 
             @functools.wraps(view)
             async def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
-                meet(needed)
+                current_call().meet(needed)
                 return await view(*args, **kwargs)
         else:
 
             @functools.wraps(view)
             def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
-                meet(needed)
+                current_call().meet(needed)
                 return view(*args, **kwargs)
 
         mark_needs(checked, needed)
@@ -119,7 +99,7 @@ def on_behalf_of(*scopes: str | Iterable[str]) -> AccessTokenManager:
         TokenManagerError: As :meth:`TokenRegistry.on_behalf_of()
             <tokenmgr.TokenRegistry.on_behalf_of>` has it.
     """
-    call = _call()
+    call = current_call()
     return call.api.on_behalf_of(call.caller, *scopes)
 
 
@@ -129,7 +109,7 @@ def registry() -> TokenRegistry:
     Raises:
         ConfigurationError: No request is under way, or the registry cannot be made.
     """
-    return _call().api.registry
+    return current_call().api.registry
 
 
 class CallersManager(Unpicklable):

@@ -53,7 +53,7 @@ from django.utils.decorators import sync_and_async_middleware
 
 from ..errors import ConfigurationError, TokenManagerError
 from ..registry import TokenRegistry
-from ._answers import refusal_of
+from ._answers import answer_to
 from ._api import Call, under_way
 from ._django_settings import api
 from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs
@@ -221,7 +221,7 @@ def _guard(view: Callable[..., Any], needed: Needs) -> Callable[..., Any]:
         request = _request_of(args)
         try:
             with _begun(request, _call_of(request) or api().receive(_bearer_of(request))) as call:
-                _check(call, needed)
+                call.meet(needed)
                 return _whole(view(*args, **kwargs))
         except TokenManagerError as error:
             answer = _answer(error)
@@ -242,7 +242,7 @@ def _guard_async(
         try:
             call = _call_of(request) or await api().areceive(_bearer_of(request))
             with _begun(request, call):
-                _check(call, needed)
+                call.meet(needed)
                 return await view(*args, **kwargs)
         except TokenManagerError as error:
             answer = _answer(error)
@@ -305,10 +305,6 @@ def _begun(request: HttpRequest, call: Call) -> Iterator[Call]:
         under_way.reset(undo)
 
 
-def _check(call: Call, needed: Needs) -> None:
-    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
-
-
 def _refused(request: HttpRequest, view: object) -> HttpResponseBase | None:
     """The answer to a call without a caller, unless the view is anonymous."""
     call: Call = request.META[_CALL]
@@ -321,7 +317,7 @@ def _refused(request: HttpRequest, view: object) -> HttpResponseBase | None:
 
 
 def _answer(error: BaseException) -> HttpResponseBase | None:
-    refusal = refusal_of(error)
-    if refusal is None:
+    answer = answer_to(error)
+    if answer is None:
         return None
-    return JsonResponse(refusal.body, status=refusal.status, headers=dict(refusal.headers))
+    return JsonResponse(answer.body, status=answer.status, headers=dict(answer.headers))

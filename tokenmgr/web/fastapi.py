@@ -41,10 +41,10 @@ except ImportError as _missing:
     ) from _missing
 
 from ..manager import AccessTokenManager
-from ._api import Api, RegistryGiven
+from ._api import Api, RegistryGiven, current_call
 from ._marks import Needs, anonymous, is_anonymous, needs
 from .caller import Caller
-from .current import caller, meet, on_behalf_of, registry, require, required
+from .current import caller, on_behalf_of, registry, require, required
 from .starlette import protect, ready
 
 __all__ = [
@@ -134,7 +134,7 @@ class _Bearer(SecurityBase):
         for scope in asked.scopes:
             if not isinstance(scope, _Shown):
                 require([scope])
-        return self._give(meet(self._needed))
+        return self._give(current_call().meet(self._needed))
 
     def _give(self, caller: Caller) -> Any:
         return caller

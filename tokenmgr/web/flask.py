@@ -41,15 +41,13 @@ except ImportError as _missing:
     ) from _missing
 
 from ..errors import ConfigurationError, TokenManagerError
-from ..manager import AccessTokenManager
 from ..registry import TokenRegistry
 from . import current
-from ._answers import refusal_of
-from ._api import Api, Call, RegistryGiven, under_way
+from ._answers import answer_to
+from ._api import Api, Call, RegistryGiven, elsewhere, under_way
 from ._marks import Needs, anonymous, is_anonymous, mark_needs, needs, needs_of
 from ._settings import api_of
-from .caller import Caller
-from .current import _call as _current_call
+from .current import caller, on_behalf_of, require
 
 __all__ = [
     "anonymous",
@@ -120,36 +118,10 @@ def init_app(
     before.insert(0, before.pop())  # whatever else comes before a view knows who calls
     app.teardown_request(_forget)
     app.teardown_appcontext(_forget)  # which comes though another teardown_request() has failed
+    elsewhere.add(_call)
     handlers = app.error_handler_spec[None][None]
     if TokenManagerError not in handlers:
         app.register_error_handler(TokenManagerError, _refuse)
-
-
-def caller() -> Caller:
-    """Gives whoever has sent the request that is under way.
-
-    Raises:
-        BearerRefusedError: The view is anonymous, and nobody who is accepted has called.
-        ConfigurationError: No request is under way.
-    """
-    return _call().caller
-
-
-def on_behalf_of(*scopes: str | Iterable[str]) -> AccessTokenManager:
-    """Gives the manager of the caller's token for another API.
-
-    It is this caller's for good: ask again in the next request.
-
-    Args:
-        *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
-
-    Raises:
-        BearerRefusedError: An app has called by itself (403); or as :func:`caller`.
-        TokenManagerError: As :meth:`TokenRegistry.on_behalf_of()
-            <tokenmgr.TokenRegistry.on_behalf_of>` has it.
-    """
-    call = _call()
-    return call.api.on_behalf_of(call.caller, *scopes)
 
 
 def registry() -> TokenRegistry:
@@ -159,22 +131,6 @@ def registry() -> TokenRegistry:
         ConfigurationError: It cannot be made, or the app has not been given to :func:`init_app`.
     """
     return _api().registry
-
-
-def require(scopes: str | Iterable[str] = (), roles: str | Iterable[str] = ()) -> Caller:
-    """Gives the current caller, who has one of the scopes, or of the roles.
-
-    The rule is that of :meth:`BearerValidator.check() <tokenmgr.web.bearer.BearerValidator.check>`.
-
-    Args:
-        scopes: Delegated permissions, such as ``"Orders.Read"``.
-        roles: App roles, such as ``"Orders.Read.All"``.
-
-    Raises:
-        BearerRefusedError: The caller has none of them (403); or as :func:`caller`.
-        ConfigurationError: No request is under way, or it is no text that was given.
-    """
-    return _check(_call(), needs(scopes, roles))
 
 
 def required(
@@ -224,16 +180,9 @@ def _api() -> Api:
     return found
 
 
-def _call() -> Call:
-    found: Call | None = None
-    if flask.has_request_context():
-        found = flask.request.environ.get(_CALL)
-    return _current_call() if found is None else found
-
-
-def _check(call: Call, needed: Needs) -> Caller:
-    call.api.validator.check(call.caller, scopes=needed.scopes, roles=needed.roles)
-    return call.caller
+def _call() -> Call | None:
+    """The call of the request that is under way, as Flask's own context has it."""
+    return flask.request.environ.get(_CALL) if flask.has_request_context() else None
 
 
 def _admit() -> None:
@@ -247,7 +196,7 @@ def _admit() -> None:
     marked = _marked()
     if not is_anonymous(*marked):
         for needed in (_ANYBODY, *needs_of(*marked)):
-            _check(call, needed)
+            call.meet(needed)
 
 
 def _is_answered_by_flask() -> bool:
@@ -277,9 +226,9 @@ def _forget(_: BaseException | None = None) -> None:
 
 
 def _refuse(error: TokenManagerError) -> Any:
-    refusal = refusal_of(error)
-    if refusal is not None:
-        return _response(refusal.status, refusal.headers, refusal.body)
+    answer = answer_to(error)
+    if answer is not None:
+        return _response(answer.status, answer.headers, answer.body)
     # It is for whatever handler the app has of all errors; where it has none, this is a 500.
     others = flask.current_app.error_handler_spec[None][None]
     for kind in type(error).__mro__:
@@ -289,7 +238,7 @@ def _refuse(error: TokenManagerError) -> Any:
 
 
 def _response(status: int, headers: list[tuple[str, str]], body: dict[str, str]) -> flask.Response:
-    answer = flask.jsonify(body)
-    answer.status_code = status
-    answer.headers.extend(headers)
-    return answer
+    response = flask.jsonify(body)
+    response.status_code = status
+    response.headers.extend(headers)
+    return response

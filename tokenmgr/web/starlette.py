@@ -42,7 +42,7 @@ except ImportError as _missing:
     ) from _missing
 
 from ..errors import ConfigurationError, TokenManagerError
-from ._answers import Refusal, refusal_of
+from ._answers import Answer, answer_to
 from ._api import Api, Call, RegistryGiven, under_way
 from ._marks import anonymous, is_anonymous
 from .caller import Caller
@@ -207,16 +207,16 @@ def _bearers_in(scope: Scope) -> list[str]:
 
 async def _answer(connection: Any, error: Exception) -> Response | None:
     """Tells a caller what there is instead of an answer."""
-    refusal = refusal_of(error)
-    if refusal is None:
+    answer = answer_to(error)
+    if answer is None:
         raise error
-    response = JSONResponse(refusal.body, refusal.status, dict(refusal.headers))
+    response = JSONResponse(answer.body, answer.status, dict(answer.headers))
     if not isinstance(connection, WebSocket):
         return response
     if connection.application_state is WebSocketState.CONNECTING and _answers(connection):
         await connection.send_denial_response(response)
     elif connection.application_state is not WebSocketState.DISCONNECTED:
-        await connection.close(_code_of(refusal), refusal.body["error"])
+        await connection.close(_code_of(answer), answer.body["error"])
     return None
 
 
@@ -225,6 +225,6 @@ def _answers(connection: WebSocket) -> bool:
     return "websocket.http.response" in connection.scope.get("extensions", {})
 
 
-def _code_of(refusal: Refusal) -> int:
+def _code_of(answer: Answer) -> int:
     """RFC 6455, section 7.4.1, and its registry: policy violation, try again later."""
-    return 1013 if refusal.status == 503 else 1008
+    return 1013 if answer.status == 503 else 1008

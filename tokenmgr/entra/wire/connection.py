@@ -16,6 +16,7 @@ from ...identity.authority import Authority
 from .documented import documented_metadata
 from .first_fetch import begun_connection, import_msal, is_first_fetch
 from .regions import regional_url
+from .verify import checked_verify
 
 if TYPE_CHECKING:
     from ...identity.token_proxy import TokenProxy
@@ -59,7 +60,7 @@ class Connection:
             raise ConfigurationError("timeout= is a number of seconds")
         if not 0 < timeout <= threading.TIMEOUT_MAX:
             raise ConfigurationError("timeout= is in seconds, more than 0 and not for ever")
-        self._verify = _checked_verify(verify)
+        self._verify = checked_verify(verify)
         self._cert = _checked_cert(cert)
         #: Seconds that one fetch may take.
         self.timeout: float = float(timeout)
@@ -161,19 +162,6 @@ class Connection:
         for way in ways:
             if way is not None:
                 way.close()
-
-
-def _checked_verify(verify: bool | str | os.PathLike[str] | None) -> bool | str | None:
-    # To requests an empty text means no check at all, and a missing variable gives one.
-    if verify is None or isinstance(verify, bool):
-        return verify
-    path = os.fspath(verify) if isinstance(verify, (str, os.PathLike)) else ""
-    if path and Path(path).exists():
-        return path
-    raise ConfigurationError(
-        f"verify={verify!r} is neither True, False nor the path of a file of certificate "
-        "authorities that exists: correct it"
-    )
 
 
 def _checked_cert(cert: ClientCertificate | None) -> tuple[str, str] | None:
