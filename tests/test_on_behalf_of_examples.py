@@ -49,7 +49,6 @@ def api(request: pytest.FixtureRequest, entra: EntraEmulator) -> Iterator[Api]:
         *arguments,
         stderr=subprocess.STDOUT,
         GRAPH_URL=f"{entra.url}/graph/v1.0",
-        SSL_CERT_FILE=entra.ca_file,  # for httpx, which does not look at that of requests
         **entra.environment(),
     ) as process:
         said = read_until(process, listens)
