@@ -7,6 +7,7 @@ route is anonymous, and answers what is raised as :func:`~tokenmgr.web._answers.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -22,6 +23,8 @@ from .bearer import BearerValidator
 from .caller import Caller
 
 __all__ = ["Api", "Call", "RegistryGiven", "under_way"]
+
+_logger = logging.getLogger("tokenmgr")
 
 #: What a module's ``init_app`` takes for a registry; see :class:`Api`.
 RegistryGiven = TokenRegistry | Callable[[], TokenRegistry] | None
@@ -237,6 +240,7 @@ class Api(Unpicklable):
         """
         try:
             is_ready = self.registry.health().ready
-        except TokenManagerError:
+        except TokenManagerError as error:
             is_ready = False
+            _logger.warning("the API is not ready: %s", error)
         return (200, {"status": "ready"}) if is_ready else (503, {"status": "not ready"})
