@@ -38,6 +38,7 @@ except ImportError as _missing:
     ) from _missing
 
 from ..manager import AccessTokenManager
+from ..token import normalize_scopes
 from ._api import Api, RegistryGiven
 from ._marks import Needs, anonymous, is_anonymous, needs
 from .caller import Caller
@@ -156,7 +157,12 @@ def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
 
     Args:
         *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
+
+    Raises:
+        InvalidScopeError: A scope is none.
+        ConfigurationError: There is none.
     """
+    normalize_scopes(scopes)
     needed = _OnBehalf(scopes)
     return Security(needed, scopes=list(needed.shown))
 
