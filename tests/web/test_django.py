@@ -458,6 +458,13 @@ def test_good_settings_pass(registry):
         assert [name for name, _ in found()] == ["tokenmgr.E004"]
 
 
+def test_settings_that_are_wrong_are_not_said_to_be_the_environments(monkeypatch, entra):
+    for name, value in entra.environment().items():
+        monkeypatch.setenv(name, value)
+    with override_settings(TOKENMGR={"tenants": ["contoso.com"]}):
+        assert [name for name, _ in found()] == ["tokenmgr.E004"]
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "hint"),
     [

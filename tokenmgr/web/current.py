@@ -31,9 +31,10 @@ def _call() -> Call:
     call = under_way.get()
     if call is None:
         raise ConfigurationError(
-            "there is no call under way here: call init_app(app) of the framework's module in "
-            "tokenmgr.web, and ask in the course of a request; a thread of your own is to run in "
-            "contextvars.copy_context()"
+            "there is no call under way here that tokenmgr knows of: call init_app(app) of the "
+            "framework's module in tokenmgr.web (with Django name its middleware, or decorate the "
+            "view with required()), and ask in the course of a request; a thread of your own is to "
+            "run in contextvars.copy_context()"
         )
     return call
 
