@@ -71,6 +71,7 @@ def test_consent_is_no_matter_of_another_token():
     refusal = refusal_of(ConsentRequiredError(INTERNAL))
     assert (refusal.status, refusal.headers) == (403, [])
     assert refusal.body["error"] == "consent_required"
+    assert "have the user or an administrator consent" in refusal.body["error_description"]
 
 
 @pytest.mark.parametrize(

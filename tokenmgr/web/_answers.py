@@ -55,7 +55,10 @@ def refusal_of(error: BaseException) -> Refusal | None:
     if isinstance(error, InteractionRequiredError):
         return _of_interaction(error.claims)
     if isinstance(error, ConsentRequiredError):
-        told = "nobody has consented to what this API asks for on behalf of the user"
+        told = (
+            "nobody has consented to what this API asks for on behalf of the user: have the user "
+            "or an administrator consent to its permissions"
+        )
         return Refusal(403, [], _body("consent_required", told))
     if isinstance(error, TokenManagerError) and (error.retryable or isinstance(error, StoreError)):
         return _of_trouble(error)
