@@ -657,6 +657,13 @@ def test_the_document_says_of_the_probe_what_it_is_for_and_no_more(app, client):
     assert ">>>" not in operation["description"]
 
 
+def test_what_makes_the_registry_returns_it():
+    app = FastAPI()
+    init_app(app, lambda: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(ConfigurationError, match="made a NoneType"), TestClient(app):
+        pass
+
+
 def test_the_log_has_why_it_is_not_ready(monkeypatch, caplog):
     monkeypatch.delenv("AZURE_CLIENT_ID", raising=False)
     app = FastAPI()

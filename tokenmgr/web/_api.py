@@ -146,6 +146,11 @@ class Api(Unpicklable):
             if self._opened is None:
                 given = self._given
                 registry = given if isinstance(given, TokenRegistry) else given()
+                if not isinstance(registry, TokenRegistry):
+                    raise ConfigurationError(
+                        f"what was given as registry= has made a {type(registry).__name__}, and no "
+                        "TokenRegistry: have it return one"
+                    )
                 validator = BearerValidator(registry, **self._settings)
                 accepted = Accepted(client_of(registry)[1].clock)
                 self._opened = _Opened(registry, validator, accepted)
