@@ -245,7 +245,6 @@ def mail_api(entra: EntraEmulator) -> Iterator[Callable[..., requests.Response]]
     with serving(
         *("uvicorn", "--app-dir", "examples", "on_behalf_of_fastapi:app"),
         GRAPH_URL=f"{entra.url}/graph/v1.0",
-        SSL_CERT_FILE=entra.ca_file,
         **entra.environment(),
     ) as served:
         url = served.url
@@ -464,7 +463,7 @@ def test_the_command_line_says_when_its_user_says_no(entra):
 
 def test_the_worker_does_all_its_jobs_with_one_token(entra):
     jobs = [f"job-{number}" for number in range(20)]
-    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    settings = entra.environment()
     done = run(
         "examples/worker_httpx.py", "--url", f"{entra.url}/graph/v1.0/{{job}}", *jobs, **settings
     )
@@ -476,7 +475,7 @@ def test_the_worker_does_all_its_jobs_with_one_token(entra):
 
 def test_the_worker_goes_on_where_there_is_no_token(entra):
     entra.expire_secret()
-    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    settings = entra.environment()
     url = f"{entra.url}/graph/v1.0/{{job}}"
     done = run("examples/worker_httpx.py", "--url", url, "1", "2", **settings)
     assert done.returncode == 0, done.stderr
@@ -486,7 +485,7 @@ def test_the_worker_goes_on_where_there_is_no_token(entra):
 
 def test_the_crawler_reads_all_pages_with_one_token(entra):
     urls = [f"{entra.url}/graph/v1.0/{name}" for name in ("users", "groups", "sites")]
-    settings = entra.environment() | {"SSL_CERT_FILE": entra.ca_file}
+    settings = entra.environment()
     done = run("examples/crawler_aiohttp.py", *urls, **settings)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == sorted(f"200 {url} 1" for url in urls)

@@ -44,7 +44,6 @@ def api(request: pytest.FixtureRequest, entra: EntraEmulator) -> Iterator[Api]:
     with serving(
         *SERVERS[request.param],
         GRAPH_URL=f"{entra.url}/graph/v1.0",
-        SSL_CERT_FILE=entra.ca_file,  # for httpx, which does not look at that of requests
         **entra.environment(),
     ) as served:
         yield Api(served.url, entra)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from programs import ROOT, Terminal, environment, run, running
 
 from tokenmgr import TokenRegistry
+from tokenmgr.web.bearer import BearerValidator
 
 EMULATOR = ("-m", "tokenmgr", "emulator", "--port")
 GRAPH = "https://graph.microsoft.com/.default"
@@ -62,6 +64,27 @@ def test_a_program_runs_against_it_by_these_variables_alone():
 
     assert daemon.returncode == 0
     assert f"{url} answered with 200" in daemon.stderr
+
+
+def test_httpx_trusts_it_by_these_variables_alone():
+    program = "import httpx, os; print(httpx.get(os.environ['AZURE_AUTHORITY_HOST']).status_code)"
+    with running(*EMULATOR, "0") as emulator:
+        variables = exports_of(emulator)
+        asked = run("-c", program, **variables)
+
+    assert (asked.returncode, asked.stderr) == (0, "")
+
+
+def test_a_user_whom_it_signs_in_may_call_an_api(monkeypatch):
+    options = ("--user", "ann@contoso.com", "--scope", "Mail.Read", "--scope", "Mail.Send")
+    with running(*EMULATOR, "0", *options) as emulator:
+        for name, value in exports_of(emulator).items():
+            monkeypatch.setenv(name, value)
+        with TokenRegistry.from_env() as tokens:
+            caller = BearerValidator(tokens).validate(f"Bearer {os.environ['USER_TOKEN']}")
+
+    assert caller.scopes == {"Mail.Read", "Mail.Send"}
+    assert caller.claims["name"] == "Ann"
 
 
 def test_tokens_live_as_long_as_it_is_told(monkeypatch):

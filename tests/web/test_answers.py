@@ -76,6 +76,7 @@ def test_consent_is_no_matter_of_another_token():
     answer = answer_to(ConsentRequiredError(INTERNAL))
     assert (answer.status, answer.headers) == (403, [])
     assert answer.body["error"] == "consent_required"
+    assert "have the user or an administrator consent" in answer.body["error_description"]
 
 
 @pytest.mark.parametrize(

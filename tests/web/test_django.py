@@ -376,6 +376,13 @@ def test_good_settings_pass(registry):
         assert [name for name, _ in found()] == ["tokenmgr.E004"]
 
 
+def test_settings_that_are_wrong_are_not_said_to_be_the_environments(monkeypatch, entra):
+    for name, value in entra.environment().items():
+        monkeypatch.setenv(name, value)
+    with override_settings(TOKENMGR={"tenants": ["contoso.com"]}):
+        assert [name for name, _ in found()] == ["tokenmgr.E004"]
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "hint"),
     [
@@ -410,7 +417,9 @@ def test_tenants_that_are_wanted_are_told_by_checks(entra):
 
 def test_a_middleware_that_comes_late_is_told(registry):
     with override_settings(MIDDLEWARE=[web_django.CSRF, web_django.MIDDLEWARE]):
-        assert found() == [("tokenmgr.W002", "Put it first.")]
+        assert found() == [
+            ("tokenmgr.W002", "Put it first.")
+        ]
     with override_settings(MIDDLEWARE=[web_django.CSRF]):
         assert found() == []
 

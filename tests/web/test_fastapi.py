@@ -705,6 +705,42 @@ def test_probes_are_answered_without_asking_anybody(app, client, entra, registry
     assert len(entra.requests) == asked
 
 
+def test_the_document_says_of_the_probe_what_it_is_for_and_no_more(app, client):
+    app.add_api_route("/ready", web.ready)
+    (operation,) = client.get("/openapi.json").json()["paths"]["/ready"].values()
+    assert operation["description"].startswith("Answers probes: ")
+    assert ">>>" not in operation["description"]
+
+
+def test_what_makes_the_registry_returns_it():
+    app = FastAPI()
+    init_app(app, lambda: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(ConfigurationError, match="made a NoneType"), TestClient(app):
+        pass
+
+
+def test_the_log_has_why_it_is_not_ready(monkeypatch, caplog):
+    monkeypatch.delenv("AZURE_CLIENT_ID", raising=False)
+    app = FastAPI()
+    init_app(app)
+    app.add_api_route("/ready", web.ready)
+    assert TestClient(app).get("/ready").status_code == 503
+    assert caplog.messages[-1].startswith("the API is not ready: set AZURE_CLIENT_ID")
+
+
+@pytest.mark.parametrize("nothing", ["", " ", [""]])
+def test_what_is_required_is_not_nothing(nothing):
+    with pytest.raises(ConfigurationError, match=r"such as 'Orders\.Read'"):
+        web.Required(nothing)
+    with pytest.raises(ConfigurationError, match=r"such as 'Orders\.Read'"):
+        web.required(roles=nothing)
+
+
+def test_a_token_on_behalf_of_the_caller_is_for_something():
+    with pytest.raises(ConfigurationError, match="no scope was given"):
+        web.OnBehalfOf()
+
+
 # Mounted applications
 
 

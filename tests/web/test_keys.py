@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 import line_by_line
@@ -237,6 +238,22 @@ def test_without_any_keys_it_cannot_be_told_and_soon_is_asked_again(entra, clock
     assert entra.requests == ()
     clock.advance(12)
     assert api.validate(ann)
+
+
+def test_the_log_has_why_no_keys_are_had_once_for_each_attempt(
+    entra, clock, tokens, api, ann, caplog
+):
+    entra.fail_next(4, path="keys", status=503)
+    for _ in range(5):
+        with pytest.raises(ServiceUnavailableError):
+            api.validate(ann)
+    (line,) = caplog.messages
+    assert line.startswith(f"no new keys of {urlsplit(entra.url).netloc}, ")
+    assert "ServiceUnavailableError: " in line
+    assert "no token can be accepted; asked again in " in line
+    clock.advance(12)
+    assert api.validate(ann)
+    assert len(caplog.messages) == 1
 
 
 def test_a_throttled_authority_says_when_to_come_back(entra, clock, api, ann):

@@ -33,11 +33,21 @@ def emulator(
     token_lifetime: Annotated[
         int, typer.Option(min=1, help="How long its access tokens live, in seconds.")
     ] = 3600,
+    user: Annotated[
+        str, typer.Option(help="Sign this user in, and print USER_TOKEN: what they call an API by.")
+    ] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="A scope of USER_TOKEN, or several. [default: access_as_user]"),
+    ] = None,
 ) -> None:
     """Run a local Microsoft Entra until Ctrl-C.
 
     It prints the variables with which programs find it. In bash, `source <(tokenmgr emulator)`
     starts it in the background and sets them, and `kill $!` ends it.
+
+    With `--user ann@contoso.com` it also prints USER_TOKEN, by which to call a web API that runs
+    with these variables: `curl -H "Authorization: Bearer $USER_TOKEN" ...`
     """
     with stop_on_signals() as stop:
         try:
@@ -51,17 +61,21 @@ def emulator(
             )
             raise typer.Exit(2) from None
         try:
-            _announce(entra)
+            _announce(entra, _variables(entra, user, scope or ["access_as_user"]))
             while not stop.wait(_A_WHILE):
                 pass
         finally:
             entra.close()
 
 
-def _announce(entra: EntraEmulator) -> None:
-    exports = "\n".join(
-        f"export {name}={shlex.quote(value)}" for name, value in entra.environment().items()
-    )
+def _variables(entra: EntraEmulator, user: str, scopes: list[str]) -> dict[str, str]:
+    if not user:
+        return entra.environment()
+    return entra.environment() | {"USER_TOKEN": entra.sign_in(user, scopes=scopes)}
+
+
+def _announce(entra: EntraEmulator, variables: dict[str, str]) -> None:
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
     if sys.stdout.isatty():
         typer.echo(f"# A local Entra runs at {entra.url}.\n{exports}\n{_EXAMPLE}")
         return

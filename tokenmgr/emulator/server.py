@@ -247,13 +247,18 @@ class EntraEmulator(SignInControls, AgentControls, UserControls, IdentityControl
         )
 
     def environment(self) -> dict[str, str]:
-        """The variables with which programs find it, as azure-identity and requests read them."""
+        """The variables with which programs find it, as azure-identity and HTTP clients read them.
+
+        requests has its own for the certificate authority; httpx, aiohttp and what else asks
+        OpenSSL read ``SSL_CERT_FILE``.
+        """
         return {
             "AZURE_TENANT_ID": tenant_guid(DEFAULT_TENANT),
             "AZURE_CLIENT_ID": self.client_id,
             "AZURE_CLIENT_SECRET": self.client_secret,
             "AZURE_AUTHORITY_HOST": self.url,
             "REQUESTS_CA_BUNDLE": self.ca_file,
+            "SSL_CERT_FILE": self.ca_file,
             "NO_PROXY": self._host,
         }
 

@@ -103,7 +103,10 @@ def query_of(overrides: Hidden) -> Query:
     given = Hidden({k: v for k, v in overrides.cell_contents.items() if v is not None})
     unknown = given.cell_contents.keys() - _WRITERS.keys()
     if unknown:
-        raise TypeError(f"the sidecar has no override {sorted(unknown)[0]!r}")
+        raise TypeError(
+            f"the sidecar has no override {sorted(unknown)[0]!r}: see those of "
+            "tokenmgr.sidecar.CallOverrides"
+        )
     _check_agent(given)
     pairs: Hidden = Hidden([])
     for name, (wire, write) in _WRITERS.items():

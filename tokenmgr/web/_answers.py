@@ -56,7 +56,10 @@ def answer_to(error: BaseException) -> Answer | None:
     if isinstance(error, InteractionRequiredError):
         return _of_interaction(error.claims)
     if isinstance(error, ConsentRequiredError):
-        told = "nobody has consented to what this API asks for on behalf of the user"
+        told = (
+            "nobody has consented to what this API asks for on behalf of the user: have the user "
+            "or an administrator consent to its permissions"
+        )
         return Answer(403, [], _body("consent_required", told))
     if isinstance(error, TokenManagerError) and (error.retryable or isinstance(error, StoreError)):
         return _of_trouble(error)

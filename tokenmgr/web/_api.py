@@ -7,6 +7,7 @@ route is anonymous, and answers what is raised as :func:`~tokenmgr.web._answers.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -23,6 +24,8 @@ from .bearer import BearerValidator
 from .caller import Caller
 
 __all__ = ["Api", "Call", "RegistryGiven", "current_call", "elsewhere", "under_way"]
+
+_logger = logging.getLogger("tokenmgr")
 
 #: What a module's ``init_app`` takes for a registry; see :class:`Api`.
 RegistryGiven = TokenRegistry | Callable[[], TokenRegistry] | None
@@ -87,9 +90,10 @@ def current_call() -> Call:
     call = under_way.get() or next(filter(None, (find() for find in elsewhere)), None)
     if call is None:
         raise ConfigurationError(
-            "there is no call under way here: call init_app(app) of the framework's module in "
-            "tokenmgr.web, and ask in the course of a request; a thread of your own is to run in "
-            "contextvars.copy_context()"
+            "there is no call under way here that tokenmgr knows of: call init_app(app) of the "
+            "framework's module in tokenmgr.web (with Django name its middleware, or decorate the "
+            "view with required()), and ask in the course of a request; a thread of your own is to "
+            "run in contextvars.copy_context()"
         )
     return call
 
@@ -175,6 +179,11 @@ class Api(Unpicklable):
             if self._opened is None:
                 given = self._given
                 registry = given if isinstance(given, TokenRegistry) else given()
+                if not isinstance(registry, TokenRegistry):
+                    raise ConfigurationError(
+                        f"what was given as registry= has made a {type(registry).__name__}, and no "
+                        "TokenRegistry: have it return one"
+                    )
                 validator = BearerValidator(registry, **self._settings)
                 accepted = Accepted(client_of(registry)[1].clock)
                 self._opened = _Opened(registry, validator, accepted)
@@ -269,6 +278,7 @@ class Api(Unpicklable):
         """
         try:
             is_ready = self.registry.health().ready
-        except TokenManagerError:
+        except TokenManagerError as error:
             is_ready = False
+            _logger.warning("the API is not ready: %s", error)
         return (200, {"status": "ready"}) if is_ready else (503, {"status": "not ready"})

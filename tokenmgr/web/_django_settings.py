@@ -9,6 +9,7 @@ from django.core import checks
 from django.core.signals import setting_changed
 
 from ..errors import TokenManagerError
+from ..registry import TokenRegistry
 from ._api import Api
 from ._settings import api_of, problems_of
 
@@ -59,12 +60,21 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     try:
         api().open()
     except TokenManagerError as error:
-        return [_untold(error, bool((given or {}).get("registry")))]
+        return [_untold(error, bool((given or {}).get("registry")) or _environment_will_do())]
     return []
 
 
-def _untold(error: TokenManagerError, is_named: bool) -> checks.CheckMessage:
-    if is_named:
+def _environment_will_do() -> bool:
+    """Whether a registry is made of the environment: what is wrong is in the settings then."""
+    try:
+        TokenRegistry.from_env().close()
+    except TokenManagerError:
+        return False
+    return True
+
+
+def _untold(error: TokenManagerError, is_of_settings: bool) -> checks.CheckMessage:
+    if is_of_settings:
         hint = f"See {_PLACE}['registry'] and what stands beside it."
         return checks.Error(f"Bearers cannot be validated: {error}.", hint, id="tokenmgr.E004")
     hint = f"Set it where the API runs, or name a registry in {_PLACE}['registry']."

@@ -8,6 +8,7 @@ often. While the authority is away, the keys that it had last are its keys.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,7 +18,7 @@ from .._context import Context
 from .._engine.flight import Flight, again, bare
 from .._runtime.backoff import Backoff
 from .._runtime.forks import renew_in_child, renew_where_patched
-from .._runtime.stack import handled_now, interruption_in, let_interruptions_pass
+from .._runtime.stack import handled_now, interruption_in, is_logging, let_interruptions_pass
 from ..entra.signing_keys import Metadata, older_issuers, read_keys, read_metadata
 from ..entra.wire.exchange import Exchange
 from ..errors import (
@@ -30,6 +31,8 @@ from ..identity.authority import Authority
 from ._jwt import VerifyingKey, keys_of
 
 __all__ = ["Keys", "Known"]
+
+_logger = logging.getLogger("tokenmgr")
 
 #: Seconds: how old keys are when they are asked for behind the callers' backs, and when callers
 #: wait for that; and how long a key that is not known is none.
@@ -232,7 +235,22 @@ class Keys:
                 self._error = error
                 self._next_at = now + (seconds if self.known is None else max(seconds, _PAUSE))
             self._forget(flight)
+        self._log(error, seconds)
         flight.land(None)  # whoever waits looks for itself
+
+    def _log(self, error: TokenManagerError, seconds: float) -> None:
+        """Tells the log why, as no caller is told. Once for each attempt, whoever calls."""
+        if is_logging():
+            return
+        _logger.warning(
+            "no new keys of %s, by which callers' tokens are judged: %s: %s (%s; asked again in "
+            "%.0f s at the earliest)",
+            self._authority.host,
+            type(error).__name__,
+            error,
+            "no token can be accepted" if self.known is None else "those that it had serve",
+            seconds,
+        )
 
     def _lose(self, flight: Flight[None]) -> None:
         """Ends a flight of which nothing comes."""

@@ -44,7 +44,8 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
     # A text with spaces holds several, as in a token (RFC 6749, section 3.3).
     listed = given.split() if isinstance(given, str) else given
     found = tuple(listed) if isinstance(listed, Iterable) else (listed,)
-    if not all(isinstance(each, str) and each for each in found):
+    blank = isinstance(given, str) and not found  # which would let everybody in
+    if blank or not all(isinstance(each, str) and each for each in found):
         raise ConfigurationError(f"{name} of required() are texts, such as 'Orders.Read'")
     return found
 

@@ -7,7 +7,7 @@ accepted is the caller of an anonymous view too. In the settings::
 
     INSTALLED_APPS = [..., "tokenmgr.web.django"]  # for its checks
     MIDDLEWARE = ["tokenmgr.web.django.middleware", ...]  # before CsrfViewMiddleware
-    TOKENMGR = {"audience": "api://orders"}  # may be left out, as may each of its names
+    TOKENMGR = {"tenants": ["…"]}  # may be left out, as may each of its names
 
 ``registry`` is a :class:`~tokenmgr.TokenRegistry`, what makes one, or the dotted path of either;
 left out, ``TokenRegistry.from_env()`` makes it, when it is first needed, once for a process.

@@ -41,6 +41,7 @@ except ImportError as _missing:
     ) from _missing
 
 from ..manager import AccessTokenManager
+from ..token import normalize_scopes
 from ._api import Api, RegistryGiven, current_call
 from ._marks import Needs, anonymous, is_anonymous, needs
 from .caller import Caller
@@ -183,7 +184,12 @@ def OnBehalfOf(*scopes: str) -> Any:  # noqa: N802 - spelled as Depends
 
     Args:
         *scopes: What the token is for, such as ``https://graph.microsoft.com/User.Read``.
+
+    Raises:
+        InvalidScopeError: A scope is none.
+        ConfigurationError: There is none.
     """
+    normalize_scopes(scopes)
     return _asked_for(_OnBehalf(scopes))
 
 

@@ -102,15 +102,8 @@ def init_app(
 
 
 async def ready(request: Request) -> Response:  # noqa: ARG001 - what a route is called with
-    """Answers probes: 200 if this process can serve, else 503. Anonymous, and asks nobody.
-
-    Example:
-        >>> from starlette.applications import Starlette
-        >>> from starlette.routing import Route
-        >>> from tokenmgr.web.starlette import init_app, ready
-        >>> app = Starlette(routes=[Route("/ready", ready)])
-        >>> init_app(app)
-    """
+    """Answers probes: 200 if this process can serve, else 503. Anonymous, and asks nobody."""
+    # All of it is in the OpenAPI document, where FastAPI is given a route to it.
     call = under_way.get()
     if call is None:
         raise ConfigurationError("this application is not protected: call init_app(app) for it")
