@@ -429,7 +429,17 @@ def test_whatever_takes_other_tokens_says_how_long_it_waits_for_them():
             *(agent.on_behalf_of(caller, READ), agent.user(username=NAME).manager(READ)),
         )
         waits = [cell_of(manager).source.longest_wait for manager in managers]
-    assert waits == [0.0, 0.0, 20.0, 20.0, 40.0]
+    # T1 is waited for 15 s, and perhaps again; T2 for 45, as it waits for that too.
+    assert waits == [0.0, 0.0, 30.0, 30.0, 120.0]
+
+
+def test_a_service_that_does_not_answer_for_the_proof_is_told_to_be_away(entra, agent):
+    with (
+        entra.registry(timeout=0.2) as tokens,
+        entra.paused(),
+        pytest.raises(ServiceUnavailableError),
+    ):
+        tokens.agent(agent).manager(GRAPH).get_token()
 
 
 def test_an_outage_of_the_service_is_one(entra, tokens, agent):

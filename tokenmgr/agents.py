@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from ._engine.state import GRACE
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._tenants import Tenant
 from .entra.agent_client import AgentClient
+from .entra.client import Client
 from .entra.grants.agent_user import AgentUser
 from .errors import ConfigurationError
 from .identity.addresses import is_guid
@@ -45,10 +47,14 @@ class _Exchange(Unpicklable):
         drop(self._find(), token)
 
 
-def _longest_wait(own: Tenant) -> float:
-    """Seconds that a fetch may take which may have to wait for another worker's, too."""
+def _longest_wait(own: Tenant, client: Client) -> float:
+    """Seconds that a fetch may take which may have to wait for another worker's, too.
+
+    It is more than a fetch takes that is never answered: that one's failure is to be told, and not
+    that nobody has waited for it.
+    """
     sealed = own.app.sealed
-    seconds = own.app.context.fetch_timeout
+    seconds = own.app.context.fetch_timeout + GRACE + client.longest_wait
     return seconds if sealed is None else seconds + sealed.lease_ttl
 
 
@@ -70,10 +76,10 @@ class Agent(Unpicklable):
             raise ConfigurationError("agent_id= is an agent's client id, a GUID: see the portal")
         self._own = own
         self._exchanged = exchange_scope_at(authority.host)
-        self._seconds = _longest_wait(own)
         #: Its client id, in lower case.
         self.agent_id: str = named
-        self._client = AgentClient(app, named, _Exchange(self.proof, self._seconds))
+        exchange = _Exchange(self.proof, _longest_wait(own, app))
+        self._client = AgentClient(app, named, exchange)
 
     def __repr__(self) -> str:
         return f"<Agent {self.agent_id} of {self._own.client.client_id}>"
@@ -147,7 +153,7 @@ class Agent(Unpicklable):
         self, user: AgentUser, scopes: tuple[str | Iterable[str], ...]
     ) -> AccessTokenManager:
         users = self._own.users or self._own.begin_users()
-        exchange = _Exchange(self.exchanged, self._seconds)
+        exchange = _Exchange(self.exchanged, _longest_wait(self._own, self._client))
         return users.of_agent(self._client, user, scopes, exchange)
 
 

@@ -92,7 +92,7 @@ class AgentClient(Client):
     @property
     def longest_wait(self) -> float:
         """Seconds that asking may take beyond a fetch: it waits for T1, and perhaps once more."""
-        return 2 * self._exchange_token.longest_wait
+        return self._blueprint.longest_wait + 2 * self._exchange_token.longest_wait
 
     def key(
         self,
