@@ -72,8 +72,11 @@ class Agent(Unpicklable):
                 "in the authority, or by tokens.tenant(…).agent(…)"
             )
         named = agent_id.strip().lower() if isinstance(agent_id, str) else ""
-        if not is_guid(named):
-            raise ConfigurationError("agent_id= is an agent's client id, a GUID: see the portal")
+        if not is_guid(named) or named == app.client_id.lower():
+            raise ConfigurationError(
+                "agent_id= is an agent's client id, a GUID, and not that of its blueprint: see the "
+                "portal"
+            )
         self._own = own
         self._exchanged = exchange_scope_at(authority.host)
         #: Its client id, in lower case.
