@@ -620,6 +620,16 @@ def test_service_fabric_takes_the_session_and_is_told_of_cae(fabric, monkeypatch
     assert "xms_cc=CP1" in received.path
 
 
+def test_service_fabric_gives_no_identity_s_token_for_another_s(fabric) -> None:
+    for id_ in ({"client_id": "mine"}, {"object_id": "mine"}, {"resource_id": "/mine"}):
+        with (
+            identity_registry(ManagedIdentity(**id_)) as tokens,
+            pytest.raises(ConfigurationError, match="Service Fabric gives the tokens"),
+        ):
+            tokens.get_access_token(VAULT)
+    assert not fabric.received
+
+
 def test_another_certificate_than_the_cluster_s_is_sent_nothing(fabric, monkeypatch) -> None:
     monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "ab" * 20)
     with identity_registry() as tokens, pytest.raises(ServiceUnavailableError):
