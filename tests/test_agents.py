@@ -370,6 +370,24 @@ def test_a_proof_that_is_refused_twice_is_an_error(entra, tokens, agent):
     }, "the blueprint's secret is not shown as the agent's"
 
 
+def test_a_proof_that_is_kept_though_it_is_refused_is_shown_once(entra, tokens, agent):
+    entra.fail_next(99, status=401, error="invalid_client", error_codes=[700027], client_id=agent)
+    for number in range(6):
+        entra.clear()
+        with pytest.raises(InvalidCredentialError):
+            tokens.agent(agent).manager(f"api://orders-{number}/.default").get_token()
+    assert legs(entra) == ["agent"], "of many that are refused the next one is kept for a while"
+
+
+def test_an_own_token_that_is_kept_though_it_is_refused_is_shown_once(entra, tokens, agent):
+    entra.fail_next(99, status=400, error="invalid_grant", error_codes=[500133], username=NAME)
+    for number in range(6):
+        entra.clear()
+        with pytest.raises(InteractionRequiredError):
+            tokens.agent(agent).user(username=NAME).manager(f"Scope.{number}").get_token()
+    assert legs(entra) == ["user"]
+
+
 def test_an_own_token_that_is_refused_for_a_users_is_asked_for_once_more(entra, tokens, agent):
     tokens.agent(agent).manager(EXCHANGE).get_token()
     entra.clear()
@@ -447,7 +465,17 @@ def test_whatever_takes_other_tokens_says_how_long_it_waits_for_them():
             *(agent.on_behalf_of(caller, READ), agent.user(username=NAME).manager(READ)),
         )
         waits = [cell_of(manager).source.longest_wait for manager in managers]
-    assert waits == [0.0, 0.0, 20.0, 20.0, 40.0]
+    # T1 is waited for 15 s, and perhaps again; T2 for 45, as it waits for that too.
+    assert waits == [0.0, 0.0, 30.0, 30.0, 120.0]
+
+
+def test_a_service_that_does_not_answer_for_the_proof_is_told_to_be_away(entra, agent):
+    with (
+        entra.registry(timeout=0.2) as tokens,
+        entra.paused(),
+        pytest.raises(ServiceUnavailableError),
+    ):
+        tokens.agent(agent).manager(GRAPH).get_token()
 
 
 def test_an_outage_of_the_service_is_one(entra, tokens, agent):
@@ -481,8 +509,11 @@ def test_a_user_is_named_by_exactly_one_of_its_names(named, says):
         tokens.agent(AGENT).user(**named)
 
 
-@pytest.mark.parametrize("agent_id", ["", "orders", "contoso.com", None, 7, f"{AGENT}0"])
-def test_an_agent_is_named_by_a_guid(agent_id):
+@pytest.mark.parametrize(
+    "agent_id",
+    ["", "orders", "contoso.com", None, 7, f"{AGENT}0", "11111111-2222-3333-4444-555555555555"],
+)
+def test_an_agent_is_named_by_a_guid_of_its_own(agent_id):
     with nowhere() as tokens, pytest.raises(ConfigurationError, match="a GUID"):
         tokens.agent(agent_id)
 

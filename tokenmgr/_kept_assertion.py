@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._engine.cell import Cell
+from ._engine.state import GRACE
 from ._runtime.workers import Workers
 from .entra.client import Client
 from .entra.sources.base import GivenSource, SourceCredential
@@ -30,13 +31,17 @@ class KeptAssertion(ClientAssertion):
     Args:
         manager: What keeps it.
         identity: What gives it.
+        seconds: How long it is waited for, whatever the policy says of the callers of an app.
     """
 
     #: It is the same for all requests.
     _maker = None
 
-    def __init__(self, manager: AccessTokenManager, identity: SourceCredential) -> None:
+    def __init__(
+        self, manager: AccessTokenManager, identity: SourceCredential, seconds: float
+    ) -> None:
         self._manager = manager
+        self.longest_wait: float = seconds
         self._identity = identity
         identity.hold(self)
 
@@ -44,7 +49,7 @@ class KeptAssertion(ClientAssertion):
         return f"<ClientAssertion from {self._identity!r}>"
 
     def read(self) -> SignedAssertion:
-        return SignedAssertion(self._manager.get_access_token())
+        return SignedAssertion(self._manager.get_access_token(timeout=self.longest_wait))
 
     def peek(self) -> Proof | None:
         return None  # it may have to be fetched
@@ -84,4 +89,5 @@ def kept_assertion(
     own = context._replace(workers=Workers(_MOST_FETCHES, name="tokenmgr-assertion"))
     client = Client(identity.authority, identity.name, None, context=own, given_by=identity)
     source = GivenSource(client, identity, (f"{audience}/.default",))
-    return KeptAssertion(manager_of(Cell(source, source.key, own)), identity)
+    manager = manager_of(Cell(source, source.key, own))
+    return KeptAssertion(manager, identity, context.fetch_timeout + GRACE)

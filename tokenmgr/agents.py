@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from ._engine.state import GRACE
 from ._runtime.secrecy import Hidden, Unpicklable
 from ._tenants import Tenant
 from .entra.agent_client import AgentClient
+from .entra.client import Client
 from .entra.grants.agent_user import AgentUser
 from .errors import ConfigurationError
 from .identity.addresses import is_guid
@@ -46,10 +48,14 @@ class _Exchange(Unpicklable):
         drop(self._find(), token)
 
 
-def _longest_wait(own: Tenant) -> float:
-    """Seconds that a fetch may take which may have to wait for another worker's, too."""
+def _longest_wait(own: Tenant, client: Client) -> float:
+    """Seconds that a fetch may take which may have to wait for another worker's, too.
+
+    It is more than a fetch takes that is never answered: that one's failure is to be told, and not
+    that nobody has waited for it.
+    """
     sealed = own.app.sealed
-    seconds = own.app.context.fetch_timeout
+    seconds = own.app.context.fetch_timeout + GRACE + client.longest_wait
     return seconds if sealed is None else seconds + sealed.lease_ttl
 
 
@@ -67,16 +73,18 @@ class Agent(Unpicklable):
                 "in the authority, or by tokens.tenant(…).agent(…)"
             )
         named = agent_id.strip().lower() if isinstance(agent_id, str) else ""
-        if not is_guid(named):
-            raise ConfigurationError("agent_id= is an agent's client id, a GUID: see the portal")
+        if not is_guid(named) or named == app.client_id.lower():
+            raise ConfigurationError(
+                "agent_id= is an agent's client id, a GUID, and not that of its blueprint: see the "
+                "portal"
+            )
         self._own = own
         self._exchanged = exchange_scope_at(authority.host)
-        self._seconds = _longest_wait(own)
         #: Its client id, in lower case.
         self.agent_id: str = named
         # Of the managers alone: an agent is asked for anew each time, and goes without a collector.
         find = partial(own.members.find, (self._exchanged,), fmi_path=named)
-        self._client = AgentClient(app, named, _Exchange(find, self._seconds))
+        self._client = AgentClient(app, named, _Exchange(find, _longest_wait(own, app)))
 
     def __repr__(self) -> str:
         return f"<Agent {self.agent_id} of {self._own.client.client_id}>"
@@ -151,7 +159,7 @@ class Agent(Unpicklable):
     ) -> AccessTokenManager:
         users = self._own.users or self._own.begin_users()
         find = partial(self._own.members.find, (self._exchanged,), client=self._client)
-        exchange = _Exchange(find, self._seconds)
+        exchange = _Exchange(find, _longest_wait(self._own, self._client))
         return users.of_agent(self._client, user, scopes, exchange)
 
 

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from entra_calls import failure, fetch
 from reporting import told_of
 from support import EXACT, SCOPE, FakeClock
+from waiting import until
 
 from tokenmgr import (
     Authority,
@@ -40,7 +41,7 @@ from tokenmgr import (
 from tokenmgr.emulator import EntraEmulator, client_certificate
 from tokenmgr.emulator.certificates import ClientCertificate
 from tokenmgr.entra.wire.exchange import Exchange
-from tokenmgr.events import CertificateEnding, Event
+from tokenmgr.events import CertificateEnding, Event, TokenRequested
 
 DAY = 86_400.0
 
@@ -92,6 +93,40 @@ def test_a_vault_is_asked_once_and_again_when_its_certificate_is_refused(entra, 
         assert fetch(tokens)
         assert len(calls) == 2
     assert entra.count() == 4
+
+
+def test_a_vault_is_asked_once_for_all_who_need_it_at_a_time(entra, made, gate):
+    calls, events = [], []
+
+    def ask() -> bytes:
+        calls.append(1)
+        gate.wait()
+        return made.pem
+
+    roll(entra, made)
+    with entra.registry(credential=Certificate(ask), on_event=events.append) as tokens:
+        managers = [tokens.manager(f"api://api-{number}/.default") for number in range(8)]
+        for manager in managers:
+            manager.prefetch()
+        until(lambda: sum(isinstance(each, TokenRequested) for each in events) == 8)
+        gate.set()
+        tokens.prefetch(*managers)
+        assert len(calls) == 1
+        entra.clear()
+        with entra.paused():
+            threads = [
+                threading.Thread(
+                    target=failure, args=(tokens, InvalidCredentialError, each.scopes[0])
+                )
+                for each in managers
+            ]
+            for thread in threads:
+                thread.start()
+            entra.wait_for_requests(8)
+            entra.remove_certificates()
+        for thread in threads:
+            thread.join(30)
+        assert len(calls) == 2, "it has no other, and one answer says so to all of them"
 
 
 def test_a_vault_that_is_away_fails_no_fetch_before_it_is_needed(entra, made):
@@ -243,6 +278,7 @@ def test_a_vault_that_is_away_before_the_end_fails_nothing(entra):
     with ending.tokens:
         assert fetch(ending.tokens)
         assert ending.told == [3]
+        assert fetch(ending.tokens), "what it gave before serves until it ends"
         ending.clock.advance(4 * DAY)
         failure(ending.tokens, TokenRequestError, match="certificate failed with IndexError")
 

@@ -68,7 +68,7 @@ def test_without_claims_the_user_signs_in_again():
 
 
 def test_claims_that_nobody_could_send_are_none():
-    refusal = refusal_of(InteractionRequiredError(INTERNAL, claims='{"a": "\ud800"}'))
+    refusal = answer_to(InteractionRequiredError(INTERNAL, claims='{"a": "\ud800"}'))
     assert (refusal.status, refusal.body["error"]) == (401, "invalid_token")
 
 

@@ -417,9 +417,7 @@ def test_tenants_that_are_wanted_are_told_by_checks(entra):
 
 def test_a_middleware_that_comes_late_is_told(registry):
     with override_settings(MIDDLEWARE=[web_django.CSRF, web_django.MIDDLEWARE]):
-        assert found() == [
-            ("tokenmgr.W002", "Put it first.")
-        ]
+        assert found() == [("tokenmgr.W002", "Put it first.")]
     with override_settings(MIDDLEWARE=[web_django.CSRF]):
         assert found() == []
 

@@ -351,7 +351,7 @@ def test_a_scope_that_is_asked_for_above_is_needed_though_another_would_do_below
 
     for path in ("/writer", "/found-before"):
         for scope, status in (("Orders.Read", 403), ("Orders.Write", 200)):
-            headers = bearer(entra.sign_in(ANN, scopes=[scope]))
+            headers = bearer_headers(entra.sign_in(ANN, scopes=[scope]))
             assert client.get(path, headers=headers).status_code == status, (path, scope)
 
 

@@ -92,7 +92,7 @@ class AgentClient(Client):
     @property
     def longest_wait(self) -> float:
         """Seconds that asking may take beyond a fetch: it waits for T1, and perhaps once more."""
-        return 2 * self._exchange_token.longest_wait
+        return self._blueprint.longest_wait + 2 * self._exchange_token.longest_wait
 
     def key(
         self,
@@ -151,8 +151,11 @@ class AgentClient(Client):
             TokenManagerError: There is none to be had.
         """
         refused: TokenManagerError | None = None
+        shown: AccessToken | None = None
         for _ in range(2):
-            shown = self._exchange_token.get(key.claims)
+            before, shown = shown, self._exchange_token.get(key.claims)
+            if before == shown:
+                break  # as when every one is refused, and no other is fetched for a while
             proven = SignedAssertion(shown.secret)
             try:
                 return super().ask(grant, key, proven, hear_all=hear_all, plain=plain)

@@ -115,8 +115,8 @@ class Client:
 
     @property
     def longest_wait(self) -> float:
-        """Seconds that asking may take beyond a fetch: none, as it takes no other token."""
-        return 0.0
+        """Seconds that asking may take beyond a fetch, for its credential to be read, and anew."""
+        return 2 * self._credential.longest_wait
 
     @property
     def is_public(self) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import binascii
 import os
+import threading
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .._runtime.forks import no_fork
+from .._runtime.forks import fork_allowed, no_fork, renew_in_child
 from .._runtime.secrecy import Hidden
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, TokenRequestError
 from .credentials import ClientCredential
 from .proofs import KeyPair, Proof, RemoteKey
 from .reading import encoded, is_path, read_file, unreadable
@@ -37,7 +39,8 @@ class Certificate(ClientCredential):
     """A certificate with its private key, as PEM or PFX, or with what signs in the key's place.
 
     A file is parsed again whenever it has changed. A callable is called for the first fetch, and
-    again when the service refuses what it gave, when that ends, and when its end is near.
+    again when the service refuses what it gave, when that ends, and when its end is near: once for
+    all fetches that need it at a time.
 
     Example:
         >>> from tokenmgr import Certificate
@@ -93,6 +96,12 @@ class Certificate(ClientCredential):
         self._algorithm: str = algorithm
         #: What the file's stat was when it was parsed, and what came of it; replaced whole.
         self._parsed: tuple[object, KeyPair | RemoteKey] | None = None
+        renew_in_child(self._start_anew)
+
+    def _start_anew(self) -> None:
+        """Makes its lock anew: nobody in the child waits for the parent's callable."""
+        #: Held while the callable is called, so that a vault is asked once for all who need it.
+        self._asking: threading.RLock = threading.RLock()
 
     def _take(self, given: Hidden) -> None:
         """Takes where it comes from, as one of three."""
@@ -127,21 +136,49 @@ class Certificate(ClientCredential):
         return self._sign is None
 
     def read(self) -> KeyPair | RemoteKey:  # noqa: D102 - as the base says
-        version = self._version()
-        parsed = self._parsed
-        if parsed is None or parsed[0] != version:
+        version, parsed = self._version(), self._parsed
+        if parsed is not None and parsed[0] == version:
+            return parsed[1]
+        if self._function is None:
             self._parsed = parsed = (version, self._parse())
-        return parsed[1]
+            return parsed[1]
+        with self._turn():
+            self._parsed = parsed = self._parsed or (version, self._parse())
+            return parsed[1]
 
     def peek(self) -> Proof | None:  # noqa: D102 - as the base says
-        return None if self._function is not None and self._parsed is None else self.read()
+        if self._function is None:
+            return self.read()
+        return None if self._parsed is None else self._parsed[1]
 
     def reread(self, refused: Proof) -> Proof | None:  # noqa: D102 - as the base says
-        # A file can change within its time stamp's grain. A vault is not asked where another
-        # thread has done so meanwhile.
-        if self._function is None or self.read() == refused:
+        if self._function is None:  # a file can change within its time stamp's grain
             self._parsed = None
-        return super().reread(refused)
+            return super().reread(refused)
+        with self._turn():
+            # A vault is not asked where another thread has done so since this one was read. What
+            # was refused stays where it cannot answer: it may serve for a while yet.
+            if self._parsed is None or self._parsed[1] is refused:
+                self._parsed = (None, self._parse())
+            return super().reread(refused)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Waits while another thread calls the callable, which takes as long as that may."""
+        from .callables import PATIENCE  # it is there since there is a callable
+
+        with fork_allowed():
+            begun = self._asking.acquire(timeout=PATIENCE)
+        if not begun:
+            raise TokenRequestError(
+                f"the callable that gives the certificate has not ended within {PATIENCE:.1f} s: "
+                "see what it waits for, and give that an end",
+                retryable=True,
+            )
+        try:
+            yield
+        finally:
+            self._asking.release()
 
     def _version(self) -> object:
         if self._path is None:

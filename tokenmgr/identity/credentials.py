@@ -43,6 +43,8 @@ class ClientCredential(Unpicklable, ABC):
 
     #: What requests for tokens are sent to instead; None where nothing is.
     token_proxy: TokenProxy | None = None
+    #: Seconds that reading it may take which are not the fetch's own.
+    longest_wait: float = 0.0
 
     @abstractmethod
     def read(self) -> Proof:

@@ -442,6 +442,7 @@ def test_no_error_shows_a_secret_a_person_or_what_led_to_it(failure, caplog) -> 
         SimpleNamespace(token="a-token"),
         SimpleNamespace(token="a-token", expires_on="soon"),
         SimpleNamespace(token="a-token", expires_on=float("nan")),
+        SimpleNamespace(token="a-token", expires_on=10**400),
         SimpleNamespace(token="a-token", expires_on=1),
         SimpleNamespace(token=b"a-token", expires_on=4_000_000_000),
     ],

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 import traceback
+from typing import Any
 
 import jwt
 import msal
@@ -27,14 +28,17 @@ from tokenmgr import (
     InvalidCredentialError,
     InvalidScopeError,
     ManagedIdentity,
+    RefreshPolicy,
     ServiceUnavailableError,
     ThrottledError,
     TokenManagerError,
     TokenRegistry,
+    TokenTimeoutError,
 )
 from tokenmgr.entra.sources import managed_identity
 from tokenmgr.entra.wire.machine_session import is_of_machine, machine_session
 from tokenmgr.http.azure import TokenCredential
+from tokenmgr.manager import cell_of
 from tokenmgr.stores import MemoryStore
 
 HOSTS = ("app_service", "vm", "arc")
@@ -312,6 +316,31 @@ def test_an_assertion_that_is_refused_is_asked_for_anew_once(entra, on) -> None:
         entra.fail_next(status=401, error="invalid_client", error_codes=[700024])
         tokens.manager(SCOPE).refresh_access_token()
     assert (len(entra.identity_requests), entra.count()) == (2, 3)
+
+
+def test_callers_without_patience_do_not_fail_the_fetch_that_needs_an_assertion(
+    entra, machine, monkeypatch
+) -> None:
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", machine.url)
+    answered = threading.Event()
+
+    def late(request: Any) -> None:
+        answered.wait(20)
+        request.token()
+
+    machine.on_get = late
+    credential = ClientAssertion.from_managed_identity(ManagedIdentity())
+    hurried = RefreshPolicy(max_wait=0.05)
+    with entra.registry(credential=credential, policy=hurried) as tokens:
+        manager = tokens.manager(SCOPE)
+        with pytest.raises(TokenTimeoutError):
+            manager.get_token()
+        with pytest.raises(TokenTimeoutError):
+            manager.get_token()
+        answered.set()
+        with pytest.raises(InvalidCredentialError):  # which an assertion out of nothing is
+            manager.get_token(timeout=20)
+        assert cell_of(manager).source.longest_wait == 30.0
 
 
 def test_the_audience_is_the_cloud_s_or_what_the_program_says(entra, on, monkeypatch) -> None:
@@ -605,6 +634,16 @@ def test_service_fabric_takes_the_session_and_is_told_of_cae(fabric, monkeypatch
     (received,) = fabric.received
     assert received.headers["Secret"] == "the-header"
     assert "xms_cc=CP1" in received.path
+
+
+def test_service_fabric_gives_no_identity_s_token_for_another_s(fabric) -> None:
+    for id_ in ({"client_id": "mine"}, {"object_id": "mine"}, {"resource_id": "/mine"}):
+        with (
+            identity_registry(ManagedIdentity(**id_)) as tokens,
+            pytest.raises(ConfigurationError, match="Service Fabric gives the tokens"),
+        ):
+            tokens.get_access_token(VAULT)
+    assert not fabric.received
 
 
 def test_another_certificate_than_the_cluster_s_is_sent_nothing(fabric, monkeypatch) -> None:

@@ -124,8 +124,11 @@ class AgentUserSource:
             TokenManagerError: There is none to be had.
         """
         refused: TokenManagerError | None = None
+        shown: AccessToken | None = None
         for _ in range(2):
-            shown = self._exchange_token.get(claims or "")
+            before, shown = shown, self._exchange_token.get(claims or "")
+            if before == shown:
+                break  # as for T1
             try:
                 return self._ask(shown, claims, proof)
             except TokenManagerError as exc:

@@ -159,4 +159,7 @@ def _time(given: Hidden, name: str) -> float | None:
     value = getattr(given.cell_contents, name, None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an int of any size
+        return None

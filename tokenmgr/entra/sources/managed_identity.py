@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ _PROBE, _CONNECT = 0.8, 2.0
 _PAUSE, _LONGEST_PAUSE, _MOST_ATTEMPTS = 2.0, 4.0, 4
 #: Statuses after which the endpoint is back within seconds; after 410 it is not.
 _SOON, _IN_TROUBLE = frozenset({404, 429}), 500
+#: What Service Fabric sets, by which MSAL knows it.
+_FABRIC = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT")
 #: What is meant where no id is given, and who is asked, for messages.
 _SYSTEM, _ENDPOINT = "system", "the endpoint of managed identities"
 
@@ -42,9 +45,10 @@ class ManagedIdentity(SourceCredential):
     """The managed identity of the virtual machine, app, function, container or Arc server.
 
     It is the registry's credential: ``TokenRegistry(credential=ManagedIdentity())``, without client
-    id and authority. Where tokens come from the host says by its environment, as MSAL reads it; no
-    address is asked that is not the machine's own. See "What are managed identities for Azure
-    resources?" on Microsoft Learn.
+    id and authority. Where tokens come from the host says by its environment, as MSAL reads it. No
+    address is asked that is not the machine's own, but where Service Fabric has named the
+    certificate that answers there; it takes none of the ids, as the cluster says whose tokens it
+    gives. See "What are managed identities for Azure resources?" on Microsoft Learn.
 
     Example:
         >>> from tokenmgr import ManagedIdentity, TokenRegistry
@@ -111,6 +115,12 @@ class ManagedIdentity(SourceCredential):
             )
 
     def fetch(self, asked: Asked) -> AccessToken:  # noqa: D102 - as the base says
+        if self._id and all(name in os.environ for name in _FABRIC):
+            # It would be passed over, and another identity's token be taken for this one's.
+            raise ConfigurationError(
+                f"Service Fabric gives the tokens of the identity that the cluster has for this "
+                f"app, and not those of {self!r}: leave the id out, and set it there"
+            )
         deadline = time.monotonic() + asked.seconds
         backoff = Backoff(_PAUSE, _LONGEST_PAUSE, least=0.5)
         while True:
