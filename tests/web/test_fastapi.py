@@ -725,7 +725,7 @@ def test_the_log_has_why_it_is_not_ready(monkeypatch, caplog):
     init_app(app)
     app.add_api_route("/ready", web.ready)
     assert TestClient(app).get("/ready").status_code == 503
-    assert caplog.messages[-1].startswith("the API is not ready: set AZURE_CLIENT_ID")
+    assert "set AZURE_CLIENT_ID" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize("nothing", ["", " ", [""]])
