@@ -55,8 +55,8 @@ def jwt(**claims: object) -> str:
 
 
 def claims_of(header: str) -> dict[str, Any]:
-    """What the token of a header says."""
-    return emulator_clients.claims_of(header.partition(" ")[2])
+    """What a token says, or that of a header."""
+    return emulator_clients.claims_of(header.rpartition(" ")[2])
 
 
 CALLER = jwt(tid=TENANT, oid=GUID, scp="access_as_user", sub="s")
