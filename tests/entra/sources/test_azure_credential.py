@@ -416,6 +416,25 @@ def test_who_has_not_signed_in_is_told_how(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        "client_secret=hunter2~8Q~hunter",
+        'AZURE_CLIENT_SECRET: "hunter2"',
+        "{'refreshToken': 'hunter2'}",
+        "--password=hunter2",
+        "https://login.example/token?client_assertion=hunter2&a=b",
+        "got 0.A" + "hunter2_" * 12 + "-.tail",
+    ],
+)
+def test_no_error_shows_a_secret_that_a_command_has_said(told, caplog) -> None:
+    error = error_of(Given(error=ClientAuthenticationError(f"ERROR: {told}, sign in anew")))
+    shown = str(error) + caplog.text
+    assert "hunter" not in shown
+    assert "ERROR" in shown
+    assert "sign in anew" in shown
+
+
+@pytest.mark.parametrize(
     "failure",
     [
         ClientAuthenticationError(f"refused: {SECRET} of ann@contoso.com"),
