@@ -344,6 +344,10 @@ def test_workers_of_one_user_or_one_name_share_tokens_and_no_others(monkeypatch)
         ({"AZURE_USERNAME": "ann@contoso.com"}, None),
         ({}, "orders"),
         ({"AZURE_CLIENT_ID": "another"}, "orders"),
+        ({"AZURE_CONFIG_DIR": "/of/ann"}, None),
+        ({"AZD_CONFIG_DIR": "/of/ann"}, None),
+        ({"HOME": "/home/ann"}, None),
+        ({"AZURE_AUTHORITY_HOST": "login.microsoftonline.us"}, None),
     ]:
         given = Given()
         with monkeypatch.context() as patch:
@@ -352,7 +356,7 @@ def test_workers_of_one_user_or_one_name_share_tokens_and_no_others(monkeypatch)
             with registry_of(given, name=name, store=store, encryption_key=STORE_KEY) as tokens:
                 tokens.get_access_token(VAULT)
         found.append(len(given.asked))
-    assert found == [1, 0, 1, 1, 1, 0]
+    assert found == [1, 0, 1, 1, 1, 0, 1, 1, 1, 1]
 
 
 # ── What goes wrong ─────────────────────────────────────────────────────────────────────────
