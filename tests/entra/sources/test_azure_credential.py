@@ -344,6 +344,10 @@ def test_workers_of_one_user_or_one_name_share_tokens_and_no_others(monkeypatch)
         ({"AZURE_USERNAME": "ann@contoso.com"}, None),
         ({}, "orders"),
         ({"AZURE_CLIENT_ID": "another"}, "orders"),
+        ({"AZURE_CONFIG_DIR": "/of/ann"}, None),
+        ({"AZD_CONFIG_DIR": "/of/ann"}, None),
+        ({"HOME": "/home/ann"}, None),
+        ({"AZURE_AUTHORITY_HOST": "login.microsoftonline.us"}, None),
     ]:
         given = Given()
         with monkeypatch.context() as patch:
@@ -352,7 +356,7 @@ def test_workers_of_one_user_or_one_name_share_tokens_and_no_others(monkeypatch)
             with registry_of(given, name=name, store=store, encryption_key=STORE_KEY) as tokens:
                 tokens.get_access_token(VAULT)
         found.append(len(given.asked))
-    assert found == [1, 0, 1, 1, 1, 0]
+    assert found == [1, 0, 1, 1, 1, 0, 1, 1, 1, 1]
 
 
 # ── What goes wrong ─────────────────────────────────────────────────────────────────────────
@@ -413,6 +417,25 @@ def test_who_has_not_signed_in_is_told_how(tmp_path, monkeypatch) -> None:
     error = error_of(AzureCliCredential())
     assert isinstance(error, InvalidCredentialError)
     assert "az login" in str(error)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "client_secret=hunter2~8Q~hunter",
+        'AZURE_CLIENT_SECRET: "hunter2"',
+        "{'refreshToken': 'hunter2'}",
+        "--password=hunter2",
+        "https://login.example/token?client_assertion=hunter2&a=b",
+        "got 0.A" + "hunter2_" * 12 + "-.tail",
+    ],
+)
+def test_no_error_shows_a_secret_that_a_command_has_said(told, caplog) -> None:
+    error = error_of(Given(error=ClientAuthenticationError(f"ERROR: {told}, sign in anew")))
+    shown = str(error) + caplog.text
+    assert "hunter" not in shown
+    assert "ERROR" in shown
+    assert "sign in anew" in shown
 
 
 @pytest.mark.parametrize(

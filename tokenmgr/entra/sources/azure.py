@@ -27,8 +27,12 @@ from .event_loop import OwnLoop
 
 __all__ = ["AzureCredential"]
 
-#: The variables by which azure-identity tells who it is.
-_TELLING = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_USERNAME", "AZURE_TOKEN_CREDENTIALS")
+#: The variables by which azure-identity tells who it is, and whom it asks; then those by which az
+#: and azd find who has signed in.
+_TELLING = (
+    *("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_USERNAME", "AZURE_TOKEN_CREDENTIALS"),
+    *("AZURE_AUTHORITY_HOST", "AZURE_CONFIG_DIR", "AZD_CONFIG_DIR", "HOME", "USERPROFILE"),
+)
 
 
 class AzureCredential(SourceCredential):
@@ -56,8 +60,9 @@ class AzureCredential(SourceCredential):
         credential: What has ``get_token_info()`` or ``get_token()``.
         name: Whose tokens these are in a ``store=`` that several machines or programs share:
             workers with the same name take each other's. Left out, they are shared by workers of
-            this machine and this user of it alone, with the same ``AZURE_CLIENT_ID``,
-            ``AZURE_TENANT_ID``, ``AZURE_USERNAME`` and ``AZURE_TOKEN_CREDENTIALS``.
+            this machine and this user of it alone, with the same home and the same variables that
+            say who azure-identity, ``az`` and ``azd`` are. Who signs in there as somebody else has
+            the tokens of before in a store until they end: give each a name.
         chosen_by: What has chosen the credential, for its repr.
 
     Raises:

@@ -5,9 +5,11 @@ Both are known by the names of their classes, so that neither has to be installe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..._runtime.secrecy import Hidden
 from ...errors import (
     InteractionRequiredError,
     InvalidCredentialError,
@@ -22,6 +24,13 @@ __all__ = ["error_of"]
 
 #: The HTTP statuses of a service in trouble begin here.
 _IN_TROUBLE = 500
+#: What is named as a secret, with what follows, and what is as long as a token. A command's output
+#: is among these words, and anybody's code may put into them what it was given.
+_NAMED = re.compile(
+    r"""((?:secret|password|passwd|pwd|token|assertion|key)["']?\s*[=:]\s*["']?)[^\s"'&,;]+""",
+    re.IGNORECASE,
+)
+_LONG = re.compile(r"[\w.~+=-]{100,}")
 #: What cannot be reached, in azure-core's words, in aiohttp's and in Python's.
 _UNREACHABLE = ("ServiceRequestError", "ServiceResponseError", "ClientConnectionError")
 
@@ -39,7 +48,7 @@ def error_of(failure: Exception, shown: str, claims: str | None) -> TokenManager
     kinds = {kind.__name__ for kind in type(failure).__mro__}
     status = getattr(failure, "status_code", None)
     status = status if isinstance(status, int) else None
-    said = Answer({"error_description": str(getattr(failure, "message", "") or failure)})
+    said = Answer({"error_description": _words_of(failure).cell_contents})
     if not kinds.isdisjoint(_UNREACHABLE) or isinstance(failure, (TimeoutError, OSError)):
         return ServiceUnavailableError(
             f"{shown} gave no answer ({type(failure).__name__}): it is asked again later"
@@ -56,6 +65,12 @@ def error_of(failure: Exception, shown: str, claims: str | None) -> TokenManager
     if "CredentialUnavailableError" in kinds:
         return _unavailable(failure, said, shown, claims)
     return error_from_answer(said, kind=InvalidCredentialError, status=status, host=shown)
+
+
+def _words_of(failure: Exception) -> Hidden:
+    words = Hidden(str(getattr(failure, "message", "") or failure))
+    words = Hidden(_NAMED.sub(r"\1[…]", words.cell_contents))
+    return Hidden(_LONG.sub("[…]", words.cell_contents))
 
 
 def _unavailable(
