@@ -143,12 +143,15 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_thread_left_behind() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    give_up_at = time.monotonic() + 30
+    give_up_at, pause = time.monotonic() + 60, 0.001
     # One that is just being started counts, and cannot be joined yet.
     while left := {thread for thread in threading.enumerate() if thread not in before}:
         names = [thread.name for thread in left if thread.name.startswith("tokenmgr")]
         if not names:
             return
         assert time.monotonic() < give_up_at, f"{names} still run"
-        gc.collect()  # they may work for what only the frames of an error refer to
-        threading.Event().wait(0.001)
+        threading.Event().wait(pause)
+        # They may work for what only the frames of an error refer to. A collection takes a second
+        # in a large process, in which no other thread runs: they have as long between two of them.
+        gc.collect()
+        pause = min(2 * pause, 1.0)
