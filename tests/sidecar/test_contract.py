@@ -20,7 +20,7 @@ from tokenmgr.emulator.sidecar import _ROUTES, ALLOWED
 from tokenmgr.sidecar.overrides import _WRITERS
 
 #: No more, so that it takes seconds.
-_MOST = 20
+_MOST = 10
 _CHECKS = [
     check_401,
     content_type_conformance,
