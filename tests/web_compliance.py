@@ -25,7 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from forgeries import HEADERS, Forger
+from forgeries import FORGERIES, Forger
 
 from tokenmgr import BearerRefusedError, ConfigurationError
 from tokenmgr.emulator import EntraEmulator
@@ -101,9 +101,6 @@ def by_http(url: str) -> Ask:
     return ask
 
 
-#: What is sent to each framework: every header that could be read in another way, and of bad tokens
-#: one of each kind. That none of them all passes is for the validator's own tests.
-FORGERIES = (*HEADERS, "opaque", "oversized", "another's signature", "another kid", "alg none")
 #: What servers refuse by themselves.
 BY_SERVERS = ("a control character",)
 
