@@ -21,6 +21,7 @@ from support import STORE_KEY, in_threads, make_manager, settle
 from tokenmgr import (
     AccessToken,
     Authority,
+    Certificate,
     ClientAssertion,
     ClientSecret,
     ConfigurationError,
@@ -31,11 +32,12 @@ from tokenmgr import (
     ServiceUnavailableError,
     ThrottledError,
     TokenRegistry,
+    WorkloadIdentity,
 )
-from tokenmgr.emulator import EntraEmulator
+from tokenmgr.emulator import EntraEmulator, client_certificate
 from tokenmgr.entra.agent_client import AgentClient
 from tokenmgr.entra.grants.agent_user import AgentUserSource
-from tokenmgr.events import Event, TokenRequested
+from tokenmgr.events import CertificateEnding, Event, TokenRequested
 from tokenmgr.identity.clouds import CLOUDS, exchange_scope_at
 from tokenmgr.manager import cell_of
 from tokenmgr.stores import MemoryStore
@@ -614,7 +616,10 @@ def test_the_scope_of_exchanges_is_each_clouds_own(host, scope):
 # Federated, and secret.
 
 
-def test_a_blueprint_without_a_secret_proves_its_agents_by_another_issuers_word(entra):
+@pytest.mark.parametrize("kind", ["callable", "file"])
+def test_a_blueprint_without_a_secret_proves_its_agents_by_another_issuers_word(
+    entra, tmp_path: Path, kind
+):
     import time
 
     import jwt
@@ -632,12 +637,25 @@ def test_a_blueprint_without_a_secret_proves_its_agents_by_another_issuers_word(
         claims = {"iss": issuer, "sub": subject, "aud": EXCHANGE.removesuffix("/.default")}
         return jwt.encode(claims | {"exp": time.time() + 600}, key, algorithm="ES256")
 
-    with entra.registry(client_id=blueprint, credential=ClientAssertion(signed)) as tokens:
+    file = tmp_path / "projected"
+    file.write_text(signed())
+    credential = ClientAssertion(signed) if kind == "callable" else WorkloadIdentity(file)
+    with entra.registry(client_id=blueprint, credential=credential) as tokens:
         token = tokens.agent(agent).manager(GRAPH).get_access_token()
         assert claims_of(token)["xms_par_app_azp"] == blueprint
         with pytest.raises(ConfigurationError) as caught:
             tokens.manager(GRAPH).get_token()
         assert caught.value.error_codes == (82001,)
+
+
+def test_the_end_of_a_blueprints_certificate_is_told_once_and_not_of_its_agents(entra, agent):
+    made, events = client_certificate(valid_days=3), []
+    entra.add_certificate(made.certificate_pem)
+    with entra.registry(credential=Certificate(made.pem), on_event=events.append) as tokens:
+        tokens.agent(agent).user(username=NAME).manager(READ).get_token()
+        tokens.agent(agent).manager(GRAPH).get_token()
+    assert legs(entra) == ["T1", "T2", "user", "agent"]
+    assert sum(isinstance(event, CertificateEnding) for event in events) == 1
 
 
 def test_no_frame_no_event_and_no_log_tells_of_a_token_or_of_a_user(entra, agent, caplog):

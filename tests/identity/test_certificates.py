@@ -107,7 +107,9 @@ def test_a_callable_is_called_for_the_first_fetch_and_when_what_it_gave_is_refus
     assert credential.read() is refused
     assert len(calls) == 1
     assert credential.reread(refused) is None
-    renewed = credential.reread(refused)
+    assert credential.reread(refused) is None, "another thread has asked since it was read"
+    assert len(calls) == 2
+    renewed = credential.reread(credential.read())
     assert renewed.thumbprint == other.thumbprint
     assert len(calls) == 3
     assert credential.reread(refused) is renewed, "another thread was refused the old one too"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msal
@@ -16,7 +17,12 @@ from agent_legs import GRAPH, NAME, READ, legs
 from emulator_clients import claims_of
 from reporting import told_of
 
-from tokenmgr import ConfigurationError, InteractionRequiredError, TokenRegistry
+from tokenmgr import (
+    AzureCredential,
+    ConfigurationError,
+    InteractionRequiredError,
+    TokenRegistry,
+)
 from tokenmgr.emulator import EntraEmulator
 from tokenmgr.emulator.authorities import DEFAULT_TENANT, tenant_guid
 
@@ -263,6 +269,23 @@ def test_it_says_of_the_app_what_the_sdk_asks(entra, tokens):
     assert entra.client_secret not in repr(ours(tokens, given))
     with pytest.raises(ConfigurationError, match="its own registry"):
         ours(tokens, configuration(entra, client_id="another"))
+
+
+async def test_an_identity_serves_the_connection_that_says_what_it_is_called(entra):
+    from microsoft_agents.hosting.core import AuthTypes
+
+    given = configuration(
+        entra, auth_type=AuthTypes.system_managed_identity, client_id=TENANT, client_secret=None
+    )
+    token = SimpleNamespace(token="a-token", expires_on=4e9)
+    identity = AzureCredential(SimpleNamespace(get_token=lambda *_, **__: token))
+    with TokenRegistry(credential=identity) as tokens:
+        provider = ours(tokens, given)
+        assert await provider.get_access_token("https://api.botframework.com", []) == "a-token"
+        with pytest.raises(ConfigurationError, match="takes an app of your own"):
+            await provider.get_agentic_application_token("", TENANT)
+        with pytest.raises(ConfigurationError, match="without the connection's configuration"):
+            ours(tokens)
 
 
 def test_where_the_sdk_is_missing_it_says_what_to_install():

@@ -54,7 +54,8 @@ class AccessTokenProvider(AccessTokenProviderBase):
             calls from. Its credential is not read: the registry has one.
 
     Raises:
-        ConfigurationError: The connection is another app's.
+        ConfigurationError: The connection is another app's, or is left out where the registry has
+            a managed identity, which does not say what it is called.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class AccessTokenProvider(AccessTokenProviderBase):
     ) -> None:
         app = tokens._own.client  # noqa: SLF001 - what the SDK wants to know of it
         if configuration is None:
+            app.check_app("AccessTokenProvider(), without the connection's configuration,")
             configuration = AgentAuthConfiguration(
                 client_id=app.client_id,
                 tenant_id=app.authority.tenant,
                 authority=app.authority.url,
             )
-        elif (configuration.CLIENT_ID or app.client_id).lower() != app.client_id.lower():
+        # Whose the tokens of a managed identity are, nobody but it knows.
+        elif app.given_by is None and _is_of_another(configuration, app.client_id):
             raise ConfigurationError(
                 f"the connection is of the app {configuration.CLIENT_ID}, and the registry of "
                 f"{app.client_id}: give each app's connection its own registry"
@@ -181,3 +184,7 @@ class AccessTokenProvider(AccessTokenProviderBase):
         instance = f"{address.scheme}://{address.hostname}"
         given = self._configuration.SCOPES or [f"{_INSTANCE}/.default"]
         return [each.replace(_INSTANCE, instance) for each in given]
+
+
+def _is_of_another(configuration: AgentAuthConfiguration, client_id: str) -> bool:
+    return (configuration.CLIENT_ID or client_id).lower() != client_id.lower()

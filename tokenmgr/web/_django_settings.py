@@ -9,7 +9,7 @@ from django.core import checks
 from django.core.signals import setting_changed
 
 from ..errors import TokenManagerError
-from ..registry import TokenRegistry
+from ..registry import TokenRegistry, client_of
 from ._api import Api
 from ._settings import api_of, problems_of
 
@@ -65,12 +65,13 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 
 
 def _environment_will_do() -> bool:
-    """Whether a registry is made of the environment: what is wrong is in the settings then."""
+    """Whether the environment names an app: what is wrong is in the settings then."""
     try:
-        TokenRegistry.from_env().close()
+        with TokenRegistry.from_env() as found:
+            client, _ = client_of(found)
     except TokenManagerError:
         return False
-    return True
+    return client.given_by is None  # a credential that gives tokens by itself names none
 
 
 def _untold(error: TokenManagerError, is_of_settings: bool) -> checks.CheckMessage:

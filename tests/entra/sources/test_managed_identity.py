@@ -16,6 +16,7 @@ import jwt
 import msal
 import pytest
 import requests
+from agent_legs import NAME, READ, legs
 from azure.identity import ManagedIdentityCredential
 from machine import OLD_MSAL, VAULT
 from support import EXACT, SCOPE, STORE_KEY, FakeClock, in_threads
@@ -296,15 +297,20 @@ def test_an_app_proves_itself_by_an_identity_that_is_asked_once(entra, on) -> No
     assert entra.count("client_credentials") == 8
 
 
-def test_an_agent_s_blueprint_needs_no_secret_either(entra, on) -> None:
+def test_an_agent_s_blueprint_is_proven_by_an_identity_that_is_asked_once(entra, on) -> None:
     on("vm")
-    entra.trust_identity(entra.system_identity)
     agent = entra.add_agent()
+    entra.add_agent_user(NAME, agent)
+    entra.trust_identity(entra.system_identity)
     credential = ClientAssertion.from_managed_identity(ManagedIdentity())
     with entra.registry(credential=credential) as tokens:
-        token = tokens.agent(agent).manager(SCOPE).get_access_token()
-    assert claims_of(token)["appid"] == agent
-    assert (len(entra.identity_requests), entra.count()) == (1, 2)
+        mail = tokens.agent(agent).user(username=NAME).manager(READ)
+        (secret,) = set(in_threads(16, mail.get_access_token))
+        assert claims_of(secret)["appid"] == agent
+        entra.fail_next(status=401, error="invalid_client", error_codes=[700024])
+        tokens.agent(agent).proof().refresh_access_token()
+    assert legs(entra) == ["T1", "T2", "user", "T1", "T1"]
+    assert len(entra.identity_requests) == 2
 
 
 def test_an_assertion_that_is_refused_is_asked_for_anew_once(entra, on) -> None:
