@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, Request, Security
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, FastAPI, Request, Security, routing
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
@@ -378,13 +378,15 @@ def test_a_route_that_decides_by_itself_what_it_matches_opens_no_other(app, clie
         each.add_api_route("/x", second, name="version2", route_class_override=ByVersion)
     app.include_router(router, prefix="/included")
     app.add_api_route("/behind", anonymous(first))
+    # Older versions make routes of their own of those that are included, which can be asked.
+    told = not hasattr(routing, "iter_route_contexts")
     for path in ("/x", "/included/x"):
         for version in ("1", "2"):
             headers = {"Version": version}
-            opened = (path, version) == ("/x", "1")
+            opened = version == "1" and (path == "/x" or told)
             assert client.get(path, headers=headers).status_code == (200 if opened else 401)
             assert client.get(path, headers=headers | ann).status_code == 200
-    assert client.get("/behind").status_code == 401
+    assert client.get("/behind").status_code == (200 if told else 401)
     assert client.get("/docs").status_code == 200
 
 
