@@ -42,7 +42,7 @@ class FakeApp:
     """An app at its authority, of whose tokens each says whose it is, and for what."""
 
     #: As the app that it stands for.
-    key = Client.key
+    key, _subject = Client.key, Client._subject
 
     def __init__(self, clock: FakeClock, authority: Authority | None = None) -> None:
         self.clock = clock

@@ -12,7 +12,7 @@ from tokenmgr.web._claims import is_app, is_id_token
 from tokenmgr.web._issuers import Issuers
 
 ONE, OTHER = "11111111-2222-3333-4444-555555555555", "99999999-8888-7777-6666-555555555555"
-PERSONAL = "9188040d-6c67-4b5b-b112-36a304b66dad"
+PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 PUBLIC = "https://login.microsoftonline.com/{}/v2.0"
 OLDER = "https://sts.windows.net/{}/"
 ANY = "{tenantid}"

@@ -13,7 +13,6 @@ from enum import Enum
 __all__ = [
     "DEFAULT_TENANT",
     "GRAPH_PREFIX",
-    "PERSONAL_TENANT",
     "PLACEHOLDER_TENANTS",
     "STORAGE",
     "Authority",
@@ -23,9 +22,6 @@ __all__ = [
 
 #: The tenant that is meant where none is named.
 DEFAULT_TENANT = "contoso.onmicrosoft.com"
-
-#: The tenant that all personal Microsoft accounts are of.
-PERSONAL_TENANT = "9188040d-6c67-4b5b-b112-36a304b66dad"
 
 #: How the resource begins that is Microsoft Graph, in any cloud.
 GRAPH_PREFIX = "https://graph."

@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .authorities import PERSONAL_TENANT, PLACEHOLDER_TENANTS, Authority, AuthorityKind
+from ..identity.clouds import PERSONAL_TENANT
+from .authorities import PLACEHOLDER_TENANTS, Authority, AuthorityKind
 from .browsers import Account
 from .codes import DeviceCode
 from .errors import EntraError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from .authorities import DEFAULT_TENANT, PERSONAL_TENANT, AuthorityKind, tenant_guid
+from ..identity.clouds import PERSONAL_TENANT
+from .authorities import DEFAULT_TENANT, AuthorityKind, tenant_guid
 from .controls import new_secret
 from .delegation import Delegation
 from .errors import EntraError

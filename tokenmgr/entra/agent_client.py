@@ -23,7 +23,6 @@ from .client import Client
 
 if TYPE_CHECKING:
     from .answers import Answer
-    from .particulars import Extra
 
 __all__ = ["AgentClient", "ExchangeToken"]
 
@@ -94,25 +93,8 @@ class AgentClient(Client):
         """Seconds that asking may take beyond a fetch: it waits for T1, and perhaps once more."""
         return self._blueprint.longest_wait + 2 * self._exchange_token.longest_wait
 
-    def key(
-        self,
-        grant: str,
-        scopes: tuple[str, ...],
-        subject: str = "",
-        *,
-        cae: bool | None = None,
-        forwarded_claims: str | None = None,
-        extra: Extra | None = None,
-    ) -> TokenKey:
-        """Does as the base, and says of which blueprint the agent is."""
-        return super().key(
-            grant,
-            scopes,
-            f"agent of {self._blueprint.client_id} {subject}".rstrip(),
-            cae=cae,
-            forwarded_claims=forwarded_claims,
-            extra=extra,
-        )
+    def _subject(self, subject: str) -> str:
+        return f"agent of {self._blueprint.client_id} {subject}".rstrip()
 
     def read_proof(self) -> Proof:
         """Reads what proves the blueprint: it seals what is kept, and the agent never shows it.

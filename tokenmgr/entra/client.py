@@ -205,11 +205,15 @@ class Client:
             client_id=self.client_id,
             grant=grant,
             scopes=scopes,
-            subject=subject,
+            subject=self._subject(subject),
             cae=self.cae if cae is None else cae,
             forwarded_claims=claims,
             extra=own.extra if extra is None else extra,
         )
+
+    def _subject(self, subject: str) -> str:
+        """Says whose a token is, with all that its key has of it besides."""
+        return subject
 
     def read_proof(self) -> Proof:
         """Reads what proves that it is this app.

@@ -15,12 +15,17 @@ __all__ = [
     "CIAM_DOMAIN",
     "CLOUDS",
     "INITIAL_DOMAINS",
+    "PERSONAL_TENANT",
     "Cloud",
     "checked_region",
     "cloud_of",
     "exchange_scope_at",
     "is_region",
 ]
+
+#: The tenant of all personal Microsoft accounts, which is no organisation's ("ID token claims
+#: reference" on Microsoft Learn, ``tid``).
+PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 #: What the names of regions are made of, and how long one may be.
 _OF_REGIONS, _LONGEST_REGION = frozenset("abcdefghijklmnopqrstuvwxyz0123456789"), 63

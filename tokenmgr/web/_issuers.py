@@ -12,13 +12,14 @@ from .._runtime.secrecy import Hidden
 from ..errors import ConfigurationError
 from ..identity.addresses import is_guid
 from ..identity.authority import Authority, neighbour
+from ..identity.clouds import PERSONAL_TENANT
 from ._keys import Known
 
 __all__ = ["Issuers"]
 
 _TENANT = "{tenantid}"
-#: What lets every organisation in, and the tenant of personal accounts, which is none.
-_EVERY, _PERSONAL = "*", "9188040d-6c67-4b5b-b112-36a304b66dad"
+#: What lets every organisation in.
+_EVERY = "*"
 _HELP = (
     'give tenants= the GUIDs of the tenants whose callers are let in, or "*" for every organisation'
 )
@@ -73,7 +74,7 @@ class Issuers:
         if self._tenants is None:
             return True
         if self._every:
-            return self._personal or tenant != _PERSONAL
+            return self._personal or tenant != PERSONAL_TENANT
         return tenant in self._tenants
 
     def is_older(self, claims: Hidden, known: Known) -> bool:

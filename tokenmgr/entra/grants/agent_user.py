@@ -13,6 +13,7 @@ from ...identity.addresses import is_guid
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..agent_client import AgentClient, ExchangeToken
+from .base import ClientSource
 from .on_behalf_of import check_scopes
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class AgentUser:
         return urlsafe_b64encode(made.digest()).decode().rstrip("=")
 
 
-class AgentUserSource:
+class AgentUserSource(ClientSource):
     """A source of the tokens of one agent's user, for some scopes.
 
     See "Agent OAuth flows: agent's user account" on Microsoft Learn.
@@ -85,7 +86,7 @@ class AgentUserSource:
         InvalidScopeError: A scope is none that may be asked for.
     """
 
-    __slots__ = ("_client", "_exchange_token", "_user", "key")
+    __slots__ = ("_exchange_token", "_user")
 
     def __init__(
         self,
@@ -103,15 +104,7 @@ class AgentUserSource:
     @property
     def longest_wait(self) -> float:
         """Seconds that a fetch may wait for the tokens that it takes, perhaps twice each."""
-        return self._client.longest_wait + 2 * self._exchange_token.longest_wait
-
-    def read_proof(self) -> Proof:
-        """Reads what proves who the blueprint is, for one fetch."""
-        return self._client.read_proof()
-
-    def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
-        """Whether what a failure came from has changed since; see the client."""
-        return self._client.is_gone(error, failed_at)
+        return super().longest_wait + 2 * self._exchange_token.longest_wait
 
     def fetch_token(self, *, claims: str | None = None, proof: Proof | None = None) -> AccessToken:
         """Fetches a token, and once more where T2 was refused.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from operator import methodcaller
 
 from ..._runtime.secrecy import is_unicode
-from ...errors import ConfigurationError, InvalidScopeError, TokenManagerError
+from ...errors import ConfigurationError, InvalidScopeError
 from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..client import Client
 from ..particulars import Extra
+from .base import ClientSource
 
 __all__ = ["ClientCredentialsSource"]
 
@@ -17,7 +18,7 @@ __all__ = ["ClientCredentialsSource"]
 _LONGEST_PATH = 1_024
 
 
-class ClientCredentialsSource:
+class ClientCredentialsSource(ClientSource):
     """A source of the app's own tokens for one scope.
 
     See "Microsoft identity platform and the OAuth 2.0 client credentials flow" on Microsoft
@@ -73,22 +74,9 @@ class ClientCredentialsSource:
             extra=extra,
         )
 
-    @property
-    def longest_wait(self) -> float:
-        """Seconds that a fetch may wait for the tokens that it takes."""
-        return self._client.longest_wait
-
     def close(self) -> None:
         """Closes the way to the service; for a manager that has it to itself."""
         self._client.close()
-
-    def read_proof(self) -> Proof:
-        """Reads what proves who the app is, for one fetch."""
-        return self._client.read_proof()
-
-    def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
-        """Whether what a failure came from has changed since; see the client."""
-        return self._client.is_gone(error, failed_at)
 
     def fetch_token(self, *, claims: str | None = None, proof: Proof | None = None) -> AccessToken:
         """Fetches a token; see :class:`~tokenmgr.TokenSource`.

@@ -15,24 +15,24 @@ from ...errors import (
 )
 from ...identity.assertions import UserAssertion
 from ...identity.authority import neighbour
+from ...identity.clouds import PERSONAL_TENANT
 from ...identity.proofs import Proof
 from ...token import RESERVED_SCOPES, AccessToken, TokenKey
 from ..client import Client
+from .base import ClientSource
 
 if TYPE_CHECKING:
     import msal
 
 __all__ = ["OnBehalfOfSource", "check_scopes", "home_of", "of_caller"]
 
-#: The tenant of all personal Microsoft accounts.
-_PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
 #: The AADSTS number of a tenant that does not have the app.
 _NO_APP = 700016
 #: That of what is no JWT. Where it is the app's own proof, it is an InvalidCredentialError.
 _NO_JWT = 50027
 
 
-class OnBehalfOfSource:
+class OnBehalfOfSource(ClientSource):
     """A source of the tokens of one user, for some scopes.
 
     See "Microsoft identity platform and OAuth 2.0 On-Behalf-Of flow" on Microsoft Learn.
@@ -47,7 +47,7 @@ class OnBehalfOfSource:
         InvalidScopeError: A scope is none that may be asked for.
     """
 
-    __slots__ = ("_assertion", "_client", "_wanders", "key")
+    __slots__ = ("_assertion", "_wanders")
 
     def __init__(
         self,
@@ -68,19 +68,6 @@ class OnBehalfOfSource:
     def ends_at(self) -> float:
         """When nothing more is to be had here, in seconds since 1970."""
         return self._assertion.expires_at
-
-    @property
-    def longest_wait(self) -> float:
-        """Seconds that a fetch may wait for the tokens that it takes."""
-        return self._client.longest_wait
-
-    def read_proof(self) -> Proof:
-        """Reads what proves who the app is, for one fetch."""
-        return self._client.read_proof()
-
-    def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
-        """Whether what a failure came from has changed since; see the client."""
-        return self._client.is_gone(error, failed_at)
 
     def check(self) -> None:
         """Refuses to ask for what cannot be had any more.
@@ -142,7 +129,7 @@ def home_of(assertion: UserAssertion, client: Client) -> Client:
             f"{authority.tenant!r} stands for many: answer the caller with 401, or set the "
             "tenant in the authority"
         )
-    if authority.tenant == ("organizations" if tenant == _PERSONAL else "consumers"):
+    if authority.tenant == ("organizations" if tenant == PERSONAL_TENANT else "consumers"):
         raise InteractionRequiredError(
             f"the user's account is of a kind that {authority.tenant!r} does not take: have "
             "them sign in with another account, or set the authority to 'common'"

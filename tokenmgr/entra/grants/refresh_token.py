@@ -25,6 +25,7 @@ from ...identity.proofs import Proof
 from ...token import AccessToken, TokenKey
 from ..client import Client
 from ..id_token import Expected, check_same_user
+from .base import ClientSource
 from .beginnings import Beginning, ask_for_user
 from .on_behalf_of import check_scopes
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["SessionSource", "not_found"]
 
 
-class SessionSource:
+class SessionSource(ClientSource):
     """A source of the tokens of one session, for some scopes.
 
     See "Refresh tokens in the Microsoft identity platform" on Microsoft Learn.
@@ -88,10 +89,6 @@ class SessionSource:
     def share(self, key: TokenKey) -> Any:
         """Makes what finds its tokens in the store."""
         return self._share(key, self)
-
-    def read_proof(self) -> Proof:
-        """Reads what proves who the app is, for one fetch."""
-        return self._client.read_proof()
 
     def is_gone(self, error: TokenManagerError, failed_at: float) -> bool:
         """Whether what a failure came from has changed since."""
