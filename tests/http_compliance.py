@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import pytest
 from http_api import BOMB, ENDLESS, Api, Asked, Refusal, Server, bomb
+from reporting import PACKAGE
 from support import SCOPE, FakeSource, in_threads, make_manager
 
 from tokenmgr import (
@@ -332,7 +333,7 @@ class Compliance:
         shown: list[str] = []
         while error is not None:
             for frame, _ in traceback.walk_tb(error.__traceback__):
-                if "/tokenmgr/" in frame.f_code.co_filename:
+                if frame.f_code.co_filename.startswith(f"{PACKAGE}/"):
                     shown += map(repr, frame.f_locals.values())
             error = error.__cause__ or error.__context__
         assert "token-1" not in f"{shown} {told.value!r}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msal
 import pytest
+from reporting import PACKAGE
 from waiting import until
 
 from tokenmgr import ConfigurationError, TokenRegistry, WorkloadIdentity
@@ -111,7 +112,7 @@ def test_what_cannot_be_right_is_refused_at_once_without_showing_it(settings, na
     with pytest.raises(ConfigurationError, match=named) as caught:
         TokenRegistry(**(usual | settings))
     told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    frames = [str(frame.locals) for frame in told.stack if "tokenmgr/" in frame.filename]
+    frames = [str(frame.locals) for frame in told.stack if frame.filename.startswith(f"{PACKAGE}/")]
     assert "hunter2" not in str(caught.value)
     assert not any("hunter2" in frame for frame in frames[1:])
 

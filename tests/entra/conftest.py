@@ -9,6 +9,8 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,8 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import jwt
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sign_ins import ANN, CALLBACK, Kept
 from support import EXACT, SCOPE
 
@@ -333,3 +338,29 @@ def web(entra: EntraEmulator) -> Iterator[Callable[..., TokenRegistry]]:
     entra.add_redirect_uri(CALLBACK)
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(entra.registry(**settings))
+
+
+@pytest.fixture(scope="session")
+def issuer_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture
+def issue(entra: EntraEmulator, issuer_key: rsa.RSAPrivateKey) -> Callable[..., str]:
+    """Makes assertions of an issuer that the app trusts."""
+    public = issuer_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    entra.add_federated_issuer("https://cluster.example.com", "system:pod", public)
+
+    def make(**claims: object) -> str:
+        now = int(time.time())
+        standard = {
+            "iss": "https://cluster.example.com",
+            "sub": "system:pod",
+            "aud": "api://AzureADTokenExchange",
+            "iat": now,
+            "exp": now + 600,
+            "jti": str(uuid.uuid4()),
+        }
+        return jwt.encode(standard | claims, issuer_key, "RS256")
+
+    return make

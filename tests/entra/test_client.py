@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import jwt
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from entra_calls import VAULT, failure, fetch
+from reporting import PACKAGE
 from support import EXACT, SCOPE
 
 from tokenmgr import (
@@ -372,35 +372,9 @@ def test_the_chain_is_sent_where_it_is_asked_for(entra, send_chain, sent):
     assert certificates[0].public_bytes(Encoding.PEM) == certificate.certificate_pem
 
 
-@pytest.fixture(scope="module")
-def issuer_key():
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-@pytest.fixture
-def sign(entra, issuer_key):
-    """Signs assertions of an issuer that the app trusts."""
-    public = issuer_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    entra.add_federated_issuer("https://cluster.example.com", "system:pod", public)
-
-    def make(**claims):
-        now = int(time.time())
-        standard = {
-            "iss": "https://cluster.example.com",
-            "sub": "system:pod",
-            "aud": "api://AzureADTokenExchange",
-            "iat": now,
-            "exp": now + 600,
-            "jti": str(uuid.uuid4()),
-        }
-        return jwt.encode(standard | claims, issuer_key, "RS256")
-
-    return make
-
-
-def test_an_assertion_is_signed_anew_for_each_fetch(entra, sign):
+def test_an_assertion_is_signed_anew_for_each_fetch(entra, issue):
     signed = []
-    credential = ClientAssertion(lambda: signed.append(sign()) or signed[-1])
+    credential = ClientAssertion(lambda: signed.append(issue()) or signed[-1])
     with entra.registry(policy=EXACT, credential=credential) as tokens:
         fetch(tokens)
         fetch(tokens)
@@ -410,17 +384,17 @@ def test_an_assertion_is_signed_anew_for_each_fetch(entra, sign):
     assert len(set(sent)) == 2
 
 
-def test_an_assertion_that_has_expired_is_signed_again_once(entra, sign):
-    made = iter([sign(exp=int(time.time()) - 600), sign()])
+def test_an_assertion_that_has_expired_is_signed_again_once(entra, issue):
+    made = iter([issue(exp=int(time.time()) - 600), issue()])
     with entra.registry(policy=EXACT, credential=ClientAssertion(lambda: next(made))) as tokens:
         assert fetch(tokens)
 
     assert entra.count() == 2
 
 
-def test_a_federated_token_that_has_expired_is_refused_with_700024(entra, sign, tmp_path):
+def test_a_federated_token_that_has_expired_is_refused_with_700024(entra, issue, tmp_path):
     file = tmp_path / "token"
-    file.write_text(sign(exp=int(time.time()) - 600))
+    file.write_text(issue(exp=int(time.time()) - 600))
     with entra.registry(policy=EXACT, credential=WorkloadIdentity(file)) as tokens:
         raised = failure(tokens, InvalidCredentialError)
 
@@ -430,10 +404,10 @@ def test_a_federated_token_that_has_expired_is_refused_with_700024(entra, sign, 
     assert entra.count() == 1
 
 
-def test_a_federated_token_file_is_read_at_each_fetch(entra, sign, tmp_path, monkeypatch):
+def test_a_federated_token_file_is_read_at_each_fetch(entra, issue, tmp_path, monkeypatch):
     file = tmp_path / "token"
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(file))
-    written = [sign(), sign()]
+    written = [issue(), issue()]
     with entra.registry(policy=EXACT, credential=WorkloadIdentity()) as tokens:
         for each in written:
             file.write_text(each + "\n")
@@ -442,12 +416,12 @@ def test_a_federated_token_file_is_read_at_each_fetch(entra, sign, tmp_path, mon
     assert [r.form["client_assertion"] for r in entra.requests if r.kind == "token"] == written
 
 
-def test_a_federated_token_file_that_changes_meanwhile_is_read_again(entra, sign, tmp_path):
+def test_a_federated_token_file_that_changes_meanwhile_is_read_again(entra, issue, tmp_path):
     file = tmp_path / "token"
-    file.write_text(sign(exp=int(time.time()) - 600))
+    file.write_text(issue(exp=int(time.time()) - 600))
     with entra.registry(policy=EXACT, credential=WorkloadIdentity(file)) as tokens:
         with while_asking(entra, tokens) as taken:
-            file.write_text(sign())
+            file.write_text(issue())
 
         assert taken
     assert entra.count() == 2
@@ -512,7 +486,7 @@ def test_an_error_leads_to_nothing_that_holds_the_secret(rough, rough_source, ho
     assert frames, "the source's own frames are expected to be there"
     assert errors == [caught.value]
     for frame in frames:
-        assert "/tokenmgr/" in frame.f_code.co_filename, "a frame of MSAL's or requests'"
+        assert frame.f_code.co_filename.startswith(f"{PACKAGE}/"), "a frame of MSAL's or requests'"
         for name, value in frame.f_locals.items():
             assert rough.secret not in repr(value), f"{name} in {frame.f_code.co_name}"
     for error in errors:

@@ -9,7 +9,6 @@ import json
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,10 +16,9 @@ import jwt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import padding, utils
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    PublicFormat,
     load_pem_private_key,
 )
 from entra_calls import failure, fetch
@@ -463,32 +461,6 @@ def test_a_signer_that_hangs_has_the_fetch_s_time(entra, made, gate):
 
 
 # ── Assertions ──────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="module")
-def issuer_key():
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-@pytest.fixture
-def issue(entra, issuer_key):
-    """Makes assertions of an issuer that the app trusts."""
-    public = issuer_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    entra.add_federated_issuer("https://cluster.example.com", "system:pod", public)
-
-    def make(**claims: object) -> str:
-        now = int(time.time())
-        standard = {
-            "iss": "https://cluster.example.com",
-            "sub": "system:pod",
-            "aud": "api://AzureADTokenExchange",
-            "iat": now,
-            "exp": now + 600,
-            "jti": str(uuid.uuid4()),
-        }
-        return jwt.encode(standard | claims, issuer_key, "RS256")
-
-    return make
 
 
 def with_context(issue, seen):

@@ -7,11 +7,15 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Collection
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import tokenmgr
+
 __all__ = ["BLOCKED", "ENDED", "NEW", "READY", "Strand", "stacks", "where"]
 
+_PACKAGE = f"{Path(tokenmgr.__file__).parent}/"
 NEW, READY, BLOCKED, ENDED = "new", "ready", "blocked", "ended"
 
 
@@ -71,7 +75,7 @@ def _is_shown(filename: str) -> bool:
     """Whether it is a file of tokenmgr's, or one of the explorer's in which something happens."""
     folder, _, name = filename.rpartition("/")
     inner = name in ("schedule.py", "simulated.py", "patches.py", "strands.py")
-    return "/tokenmgr/" in filename or (folder.endswith("explorer") and not inner)
+    return filename.startswith(_PACKAGE) or (folder.endswith("explorer") and not inner)
 
 
 def _short(filename: str) -> str:

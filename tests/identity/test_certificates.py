@@ -20,22 +20,12 @@ from tokenmgr import (
     TokenRegistry,
     TokenRequestError,
 )
-from tokenmgr.emulator.certificates import ClientCertificate, client_certificate
+from tokenmgr.emulator.certificates import ClientCertificate
 from tokenmgr.identity import callables
 from tokenmgr.identity.proofs import KeyPair, RemoteKey
 from tokenmgr.stores import MemoryStore
 
 SECRET = "Abc8Q~the-secret"
-
-
-@pytest.fixture(scope="module")
-def made() -> ClientCertificate:
-    return client_certificate(chain=True)
-
-
-@pytest.fixture(scope="module")
-def other() -> ClientCertificate:
-    return client_certificate()
 
 
 @pytest.fixture

@@ -33,16 +33,6 @@ GRAPH = "https://graph.microsoft.com/.default"
 
 
 @pytest.fixture(scope="module")
-def made() -> ClientCertificate:
-    return client_certificate(chain=True)
-
-
-@pytest.fixture(scope="module")
-def other() -> ClientCertificate:
-    return client_certificate()
-
-
-@pytest.fixture(scope="module")
 def locked() -> ClientCertificate:
     return client_certificate(password=PASSWORD)
 
