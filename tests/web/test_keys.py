@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey
 from line_by_line import AtLine
 from support import HandWorkers, in_threads, make_context
+from waiting import until
 
 import tokenmgr.web
 from tokenmgr import (
@@ -157,6 +158,21 @@ def test_a_flood_costs_two_requests_and_valid_callers_are_served(entra, clock, a
     assert len(served) == 50
     assert asked(entra) <= 2
     assert len(entra.requests) <= 2
+
+
+def test_who_has_a_key_waits_for_nobody_who_has_none(entra, clock, api, ann, gate):
+    gate.set()
+    api.validate(ann)
+    gate.clear()
+    clock.advance(MINUTE)
+    waiting = threading.Thread(target=refused, args=(api, unknown(entra)))
+    waiting.start()
+    until(lambda: asked(entra) == 2, "the request for a key that is not known")
+    for _ in range(100):
+        assert api.validate(ann)
+    assert waiting.is_alive(), "nobody has opened the gate"
+    gate.set()
+    waiting.join(30)
 
 
 def test_a_new_key_is_taken_at_once(entra, clock, api, ann):

@@ -16,7 +16,7 @@ from ..errors import TokenManagerError, TokenRequestError
 from ..policy import Action, decide
 from .current import NOTHING, Current
 from .fetch import Fetch, Look
-from .flight import Flight
+from .flight import Flight, set_off
 from .state import EARLIER, GRACE, LATELY, UNUSED, State
 
 __all__ = ["LATELY", "Cell", "Request"]
@@ -92,9 +92,8 @@ class Cell(State):
             if answer.failure is not None:
                 return self._ask_early(request, answer.failure)
             if answer.flight is mine:
-                led = self._set_off(
-                    mine, Look(self, mine) if answer.looks else Fetch(self, mine, answer.reason)
-                )
+                lead = Look(self, mine) if answer.looks else Fetch(self, mine, answer.reason)
+                led = set_off(mine, self.context.workers, lead)
             elif answer.flight is not None and not answer.looks:
                 self.tell(events.FlightJoined)
         except BaseException:  # interrupted, perhaps: there is no flight that nobody leads
@@ -115,23 +114,6 @@ class Cell(State):
             if is_gone(error, self._failures.failed_at):
                 return self.request(request, early=True)
         raise failure
-
-    def _set_off(self, flight: Flight[Current], lead: Fetch | Look) -> bool:
-        """Has a worker lead a flight; leads it here and now, and gives False, where none runs.
-
-        Without the lock: no thread that has it waits for another lock.
-        """
-        led = True
-        try:
-            self.context.workers.do(lead)
-        except RuntimeError:  # no thread runs here
-            flight.begin()
-            led = False
-        finally:
-            flight.starter = 0
-        if not led:
-            lead()
-        return led
 
     def renew_if_used(self) -> None:
         """Renews in the background what somebody still asks for; for the refresher."""
@@ -161,7 +143,7 @@ class Cell(State):
                 with suppress(RuntimeError):  # where no thread runs, callers renew
                     self.context.workers.do(self.look)
         elif used:
-            self._set_off(flight, Fetch(self, flight, "aging"))
+            set_off(flight, self.context.workers, Fetch(self, flight, "aging"))
         else:
             self.tell(events.TokenLetGo)
 

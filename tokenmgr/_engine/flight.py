@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._runtime.loops import running_loop
 
-__all__ = ["Flight", "FlightLostError", "again", "bare"]
+if TYPE_CHECKING:
+    from .._runtime.workers import Workers
+
+__all__ = ["Flight", "FlightLostError", "again", "bare", "set_off"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -177,3 +180,26 @@ class Flight(Generic[T]):
                 wake = self._wakers.pop()
                 with contextlib.suppress(RuntimeError):
                     wake()
+
+
+def set_off(flight: Flight[Any], workers: Workers, lead: Callable[[], object]) -> bool:
+    """Has a worker lead a flight; leads it here and now, and gives False, where none runs.
+
+    Under no lock: no thread that has one waits for another.
+
+    Args:
+        flight: The flight.
+        workers: The threads that may.
+        lead: Leads it.
+    """
+    led = True
+    try:
+        workers.do(lead)
+    except RuntimeError:  # no thread runs here
+        flight.begin()
+        led = False
+    finally:
+        flight.starter = 0
+    if not led:
+        lead()
+    return led

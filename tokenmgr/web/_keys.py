@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from .._context import Context
-from .._engine.flight import Flight, again, bare
+from .._engine.flight import Flight, again, bare, set_off
 from .._runtime.backoff import Backoff
 from .._runtime.forks import renew_in_child, renew_where_patched
 from .._runtime.stack import handled_now, interruption_in, is_logging, let_interruptions_pass
@@ -113,7 +113,8 @@ class Keys:
             with self._lock:
                 flight, waits = self._decide(name, mine, older=older)
             if flight is mine:
-                self._set_off(mine, older=older and self.known is not None)
+                lead = partial(self._lead, mine, older=older and self.known is not None)
+                set_off(mine, self._context.workers, lead)
         except BaseException:  # interrupted, perhaps: there is no flight that nobody leads
             self._lose(mine)
             raise
@@ -167,19 +168,6 @@ class Keys:
             self._flight = None
 
     # Without it:
-
-    def _set_off(self, flight: Flight[None], *, older: bool) -> None:
-        """Has a worker fetch; does so here and now where no thread runs."""
-        lead, led = partial(self._lead, flight, older=older), True
-        try:
-            self._context.workers.do(lead)
-        except RuntimeError:
-            flight.begin()
-            led = False
-        finally:
-            flight.starter = 0
-        if not led:
-            lead()
 
     def _lead(self, flight: Flight[None], *, older: bool) -> None:
         flight.begin()
